@@ -1,0 +1,22 @@
+"""mqttproxy: a governance proxy between MQTT devices and brokers.
+
+The rooms, from top to bottom; a room imports only from rooms below it (`lint-imports` holds this).
+Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logging, no chance.
+
+    cli           run, check, quarantine; exit codes
+    app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
+    reload        build a new generation, swap it in whole, or keep the old one and say why
+    downstream    the door: listeners, one task tree per device, acknowledgements in arrival order, takeover
+    pipeline      the corridor: carry_up(), carry_down(): the life of a message, the page to read first
+    access        who may connect, publish, subscribe
+    validation ∘  the judge: policies, schemas, payload gate, verdicts
+    quarantine    the hold: what was refused and why
+    sessions      subscriptions, retained messages, queues towards devices
+    upstream      the far side: routing∘ breaker∘ backoff∘ outbox supervisor pool, and the link to an MQTT broker
+    transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
+    config ∘      the paper: model, strict loading, cross-checks
+    mqtt ∘        the language: packets of both versions, topics, server and client state machines
+    telemetry     the notebook: metrics, structured logs, audit trail, health
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,268 @@
+"""Every setting of `proxy.toml`: its name, type, default, unit and meaning, as frozen classes.
+
+One class for each table. The text given to `setting` is the setting's only description: the reference page and
+`proxy.toml.example` are held against it by tests. Durations are seconds, sizes bytes, paths relative to the file
+(the loader makes them absolute).
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal, NewType
+
+from attrs import Factory, field, frozen
+
+Seconds = NewType("Seconds", float)  # written "30s", "10m", "7d", or a number of seconds
+Bytes = NewType("Bytes", int)  # written "16MiB", "64KiB", or a number of bytes
+Count = NewType("Count", int)  # a positive whole number
+Address = NewType("Address", str)  # "host:port"
+TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
+
+REQUIRED: Final = object()
+
+LOCAL: Final = "local"  # the destination and home that is the proxy itself
+
+
+def setting(default: Any, text: str) -> Any:
+    """Declare one setting with its default (`REQUIRED`: none; a list or table: a factory) and its meaning."""
+    if default is REQUIRED:
+        return field(metadata={"text": text})
+    return field(default=default, metadata={"text": text})
+
+
+@frozen(kw_only=True)
+class ProxySettings:
+    """`[proxy]`: the process itself."""
+
+    id: str = setting("mqttproxy", "name of this node in metrics and in client identifiers towards upstreams")
+    data_dir: Path = setting(Path("data"), "folder for quarantine, audit and whatever else must survive a restart")
+    drain_grace: Seconds = setting(
+        Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
+    )
+
+
+@frozen(kw_only=True)
+class ListenerSettings:
+    """`[[listeners]]`: where devices come in. Without any, one plain TCP listener on 127.0.0.1:1883."""
+
+    name: str = setting(REQUIRED, "unique name, in logs and metrics")
+    transport: Literal["tcp", "tls", "ws", "wss"] = setting("tcp", "how bytes travel")
+    bind: Address = setting(REQUIRED, "host:port to listen on; port 0 takes a free one")
+    enabled: bool = setting(True, "false: not opened")
+    certificate: Path | None = setting(None, "server certificate chain in PEM; required for tls and wss")
+    private_key: Path | None = setting(None, "its key in PEM; required for tls and wss")
+    client_ca: Path | None = setting(None, "CA that client certificates must come from, in PEM")
+    client_certificate: Literal["none", "optional", "required"] = setting(
+        "none", "whether a device shows a certificate"
+    )
+    path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
+
+
+@frozen(kw_only=True)
+class LimitSettings:
+    """`[limits]`: what bounds each buffer and wait on the devices' side."""
+
+    connections: Count = setting(Count(100_000), "connections in total; one more is closed at once")
+    connections_per_address: Count = setting(Count(256), "connections from one IP address")
+    connect_deadline: Seconds = setting(
+        Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
+    )
+    handshakes: Count = setting(Count(1000), "connections that may be between accept and CONNECT at once")
+    packet_size: Bytes = setting(Bytes(1024 * 1024), "largest packet from a device, checked on the fixed header")
+    packet_size_before_connect: Bytes = setting(Bytes(64 * 1024), "the same for the CONNECT packet")
+    payload_size: Bytes = setting(Bytes(256 * 1024), "largest payload of a PUBLISH")
+    topic_bytes: Count = setting(Count(1024), "longest topic name or filter, in UTF-8 bytes")
+    topic_levels: Count = setting(Count(128), "most levels in a topic name or filter")
+    client_id_bytes: Count = setting(Count(128), "longest client identifier, in UTF-8 bytes")
+    user_properties: Count = setting(Count(64), "most user properties in a packet")
+    keep_alive: Seconds = setting(Seconds(3600.0), "longest keep alive; a device that asks for none gets this one")
+    receive_maximum: Count = setting(Count(256), "QoS 1 and 2 messages a device may have unacknowledged")
+    unacknowledged_bytes: Bytes = setting(
+        Bytes(1024 * 1024), "payload bytes a device may have unacknowledged before its socket is not read"
+    )
+    qos2_awaiting_release: Count = setting(Count(100), "QoS 2 messages of a device that wait for PUBREL")
+    topic_alias_maximum: int = setting(32, "topic aliases a device may use, 0: none")
+    subscriptions_per_packet: Count = setting(Count(100), "topic filters in one SUBSCRIBE or UNSUBSCRIBE")
+    subscriptions_per_client: Count = setting(Count(1000), "subscriptions of one client")
+    queue_messages: Count = setting(Count(1000), "messages that wait for one slow device; the next is dropped")
+    queue_bytes: Bytes = setting(Bytes(16 * 1024 * 1024), "the same in payload bytes")
+    write_timeout: Seconds = setting(Seconds(30.0), "a device that takes no bytes for this long is disconnected")
+    retained_messages: Count = setting(Count(100_000), "retained messages of local topics; one more is refused")
+    retained_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
+
+
+@frozen(kw_only=True)
+class AccessSettings:
+    """`[access]`: who may connect."""
+
+    allow_anonymous: bool = setting(False, "true: devices connect without credentials; false: none can connect yet")
+
+
+@frozen(kw_only=True)
+class TopicSettings:
+    """`[topics]`: which topics devices may publish to at all. A message elsewhere fails with reason 0x90."""
+
+    allowed: tuple[TopicFilter, ...] = setting((TopicFilter("#"),), "topic filters; `#` does not cover `$` topics")
+    on_failure: tuple[Literal["hold", "alert", "refuse", "disconnect"], ...] = setting(
+        ("hold",), "what happens to a message on another topic, as in a policy"
+    )
+
+
+@frozen(kw_only=True)
+class SchemaSettings:
+    """`[schemas]`: where contracts are kept."""
+
+    directory: Path = setting(Path("schemas"), "folder of <subject>/<version>.json")
+    check_time: Seconds = setting(Seconds(5.0), "longest time one schema may take to be checked and compiled")
+
+
+@frozen(kw_only=True)
+class PayloadSettings:
+    """`[payload]`: what a JSON payload must be before its schema is looked at."""
+
+    json_depth: Count = setting(Count(64), "deepest nesting of arrays and objects")
+    json_items: Count = setting(Count(10_000), "most values in one payload, so that no payload holds the loop")
+
+
+@frozen(kw_only=True)
+class PolicySettings:
+    """`[[policies]]`: the contract of some topics. The first policy whose filter matches applies."""
+
+    name: str = setting(REQUIRED, "unique name, in refusals, metrics and audit")
+    topics: tuple[TopicFilter, ...] = setting(REQUIRED, "topic filters it applies to")
+    schema: str = setting(REQUIRED, "subject@version in the schema folder")
+    level: Literal["off", "observe", "enforce"] = setting(
+        "enforce", "off: not judged; observe: judged, counted and audited, but forwarded; enforce"
+    )
+    on_failure: tuple[Literal["mark", "hold", "alert", "refuse", "disconnect"], ...] = setting(
+        ("hold",),
+        "mark: forward with user properties that tell the failure; hold: keep in quarantine; alert: log a warning; "
+        "refuse: negative answer, not kept; disconnect: and close the connection",
+    )
+
+
+@frozen(kw_only=True)
+class DefaultSettings:
+    """`[default]`: topics that no policy or route names."""
+
+    action: Literal["forward", "refuse", "hold"] = setting("forward", "topics without a policy")
+    unrouted: Literal["refuse", "drop"] = setting("refuse", "topics without a route, when there are upstreams")
+
+
+@frozen(kw_only=True)
+class UpstreamSettings:
+    """`[[upstreams]]`: brokers that messages are carried to. Without any, the proxy is a broker by itself."""
+
+    name: str = setting(REQUIRED, "unique name, in routes, logs and metrics; not `local`")
+    url: str = setting(REQUIRED, "mqtt://host:1883, mqtts://host:8883, ws://host:8084/mqtt or wss://host:8085/mqtt")
+    version: Literal["5", "3.1.1"] = setting("5", "MQTT version spoken to it")
+    enabled: bool = setting(True, "false: not connected; routes skip it")
+    client_id: str | None = setting(None, "client identifier; by default <proxy.id>-<name>")
+    username: str | None = setting(None, "user name")
+    password: str | None = setting(None, "password; better in a file of its own")
+    password_file: Path | None = setting(None, "file that holds the password, read at start and reload")
+    ca: Path | None = setting(None, "CA for its certificate in PEM; by default the system's")
+    certificate: Path | None = setting(None, "client certificate chain in PEM")
+    private_key: Path | None = setting(None, "its key in PEM")
+    insecure_skip_verify: bool = setting(False, "INSECURE: accept any certificate; shown wherever the link shows")
+    keep_alive: Seconds = setting(Seconds(60.0), "keep alive towards the broker")
+    clean_start: bool = setting(False, "true: forget the session at every connect")
+    session_expiry: Seconds = setting(Seconds(86_400.0), "how long the broker keeps our session, MQTT 5")
+    connect_timeout: Seconds = setting(Seconds(10.0), "from name look-up to CONNACK")
+    ack_timeout: Seconds = setting(
+        Seconds(30.0),
+        "no progress of acknowledgements, or no byte taken, for this long: link is dropped and dialled anew",
+    )
+    in_flight: Count = setting(
+        Count(1000), "QoS 1 and 2 messages sent and not yet acknowledged; the broker's Receive Maximum lowers it"
+    )
+    queue_messages: Count = setting(Count(1000), "messages that wait for the link")
+    queue_bytes: Bytes = setting(Bytes(16 * 1024 * 1024), "the same in payload bytes")
+    qos0_patience: Seconds = setting(
+        Seconds(0.1), "how long QoS 0 messages wait for a full outbox of a live link before they are dropped"
+    )
+    backoff_first: Seconds = setting(Seconds(1.0), "first wait before dialling again; doubles, with full jitter")
+    backoff_ceiling: Seconds = setting(Seconds(120.0), "longest such wait")
+    backoff_reset: Seconds = setting(Seconds(30.0), "a link that lasted this long starts again at the first wait")
+    breaker_failures: Count = setting(Count(5), "failures in a row that open the breaker")
+    breaker_ratio: float = setting(0.5, "share of failures that opens it, of at least 20 attempts within 30 s")
+    breaker_open: Seconds = setting(Seconds(30.0), "how long it stays open at first; doubles up to 300 s")
+
+
+@frozen(kw_only=True)
+class RouteSettings:
+    """`[[routes]]`: which messages go where. The first route whose filter matches applies.
+
+    Without any, every topic goes to all upstreams, or is local when there are none.
+    """
+
+    topics: tuple[TopicFilter, ...] = setting(REQUIRED, "topic filters")
+    to: tuple[str, ...] = setting(REQUIRED, "names of upstreams, or `local`")
+    ack: Literal["memory", "any", "all"] = setting(
+        "all",
+        "when the device is acknowledged: all or any of the destinations have acknowledged, or memory: at once, "
+        "so that a crash loses what was not yet carried",
+    )
+    when_full: Literal["wait", "drop_oldest", "drop_newest"] = setting(
+        "wait", "when an outbox is full or its breaker open: withhold and stop reading the device, or drop, counted"
+    )
+    home: str | None = setting(
+        None,
+        "where subscriptions to these topics are served: an upstream's name or `local`; "
+        "by default the first upstream of `to`",
+    )
+
+
+@frozen(kw_only=True)
+class QuarantineSettings:
+    """`[quarantine]`: what was refused and why. Whichever bound is reached first removes the oldest."""
+
+    max_age: Seconds = setting(Seconds(30 * 86_400.0), "how long a held message is kept")
+    max_bytes: Bytes = setting(Bytes(10 * 1024**3), "payload bytes kept in all")
+    max_messages: Count = setting(Count(1_000_000), "messages kept in all")
+    inline_bytes: Bytes = setting(Bytes(16 * 1024), "larger payloads go to a file of their own beside the database")
+    queue_messages: Count = setting(Count(10_000), "held messages that may wait for the commit; then devices wait")
+    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
+
+
+@frozen(kw_only=True)
+class TelemetrySettings:
+    """`[telemetry]`: what operators see."""
+
+    metrics_bind: Address | None = setting(
+        Address("127.0.0.1:9100"), "host:port of /metrics, /health and /ready; empty string: not opened"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe event that is logged")
+    log_format: Literal["auto", "console", "json"] = setting("auto", "auto: console on a terminal, JSON otherwise")
+
+
+@frozen(kw_only=True)
+class AuditSettings:
+    """`[audit]`: the trail of decisions, as JSON lines in <data_dir>/audit."""
+
+    decisions: Literal["exceptions", "all"] = setting("exceptions", "all: plain forwards are written too")
+    payload: bool = setting(False, "true: the payload (at most 4 KiB of it, base64) stands in the line")
+    rotate_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "a file is closed and a new one begun at this size")
+    keep_files: Count = setting(Count(10), "closed files that are kept")
+
+
+def _default_listeners() -> tuple[ListenerSettings, ...]:
+    return (ListenerSettings(name="default", bind=Address("127.0.0.1:1883")),)
+
+
+@frozen(kw_only=True)
+class ProxyConfig:
+    """The whole of `proxy.toml`."""
+
+    proxy: ProxySettings = field(default=ProxySettings())
+    listeners: tuple[ListenerSettings, ...] = field(default=Factory(_default_listeners))
+    limits: LimitSettings = field(default=LimitSettings())
+    access: AccessSettings = field(default=AccessSettings())
+    topics: TopicSettings = field(default=TopicSettings())
+    schemas: SchemaSettings = field(default=SchemaSettings())
+    payload: PayloadSettings = field(default=PayloadSettings())
+    policies: tuple[PolicySettings, ...] = field(default=())
+    default: DefaultSettings = field(default=DefaultSettings())
+    upstreams: tuple[UpstreamSettings, ...] = field(default=())
+    routes: tuple[RouteSettings, ...] = field(default=())
+    quarantine: QuarantineSettings = field(default=QuarantineSettings())
+    telemetry: TelemetrySettings = field(default=TelemetrySettings())
+    audit: AuditSettings = field(default=AuditSettings())
