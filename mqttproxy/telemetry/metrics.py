@@ -1,0 +1,293 @@
+"""The numbers of the house: plain ints that rooms add to once per batch, and the books that must balance.
+
+How they are told to Prometheus stands with each number and is rendered by `exposition`. Labels are bounded: never a
+client identifier, a topic or anything else that a device chooses. `BoundedCounter` keeps that promise for reasons.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final, Literal
+
+from attrs import Factory, define, field, frozen
+
+OTHER: Final = "other"  # the label that stands for all labels beyond the limit of a BoundedCounter
+MAX_LABELS: Final = 64
+
+VALIDATION_BUCKETS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1)
+LATENCY_BUCKETS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+
+
+class BoundedCounter(dict[str, int]):
+    """A count for each label; what comes after the first `limit` labels is counted together as "other".
+
+    Labels are never removed, so a gauge kept in here goes down under the same label under which it went up.
+    """
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: int = MAX_LABELS) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def add(self, label: str, n: int = 1) -> None:
+        """Count `n` more (or, for a gauge, fewer when negative) under the label."""
+        if label not in self and len(self) >= self.limit:
+            label = OTHER  # one more than the limit, so that the books stay whole
+        self[label] = self.get(label, 0) + n
+
+    def total(self) -> int:
+        """Return the sum over all labels."""
+        return sum(self.values())
+
+
+class Histogram:
+    """How often a value fell into each of some ranges; the shape of a Prometheus histogram without its price."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Make an empty one.
+
+        Args:
+            bounds: upper ends of the ranges, inclusive, rising; the range above the last is added by itself.
+
+        """
+        if not bounds or any(low >= high for low, high in pairwise(bounds)):
+            raise ValueError("the bounds of a histogram must rise")
+        self.bounds: Final = tuple(bounds)
+        self.counts: Final = [0] * (len(bounds) + 1)
+        self.total: float = 0.0
+
+    def observe(self, value: float, n: int = 1) -> None:
+        """Count `n` things that measured `value` each: a batch is observed as its mean and its length."""
+        self.counts[bisect_left(self.bounds, value)] += n
+        self.total += value * n
+
+    def count(self) -> int:
+        """Return how many were observed."""
+        return sum(self.counts)
+
+    def cumulative(self) -> list[tuple[float, int]]:
+        """Return each bound with how many were at most that; the last bound is infinity."""
+        told, so_far = [], 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            so_far += count
+            told.append((bound, so_far))
+        return told
+
+
+BreakerState = Literal["closed", "open", "half-open"]
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+@frozen(kw_only=True)
+class DestinationSnapshot:
+    """One destination at one moment. The room that carries to it keeps the numbers; counts are since its start."""
+
+    name: str
+    kind: str  # "mqtt", "local"
+    connected: bool  # a link is up
+    breaker_state: BreakerState = "closed"
+    breaker_reason: str = ""  # for people: not a label
+    queued: int = 0  # messages that wait for the link
+    queued_bytes: int = 0
+    in_flight: int = 0  # sent, not yet acknowledged
+    offered: int = 0  # accepted from the pipeline
+    delivered: int = 0  # acknowledged by the destination; QoS 0: written
+    refused: int = 0  # answered negatively, or too large for it
+    dropped: Mapping[str, int] = _NONE  # accepted, then given up, by reason
+    reconnects: int = 0
+    insecure: bool = False  # its certificate is not checked
+
+    def books(self) -> tuple[int, int]:
+        """Return offered, and everything that became of it. They are equal or there is a bug."""
+        became = self.delivered + self.queued + self.in_flight + self.refused + sum(self.dropped.values())
+        return self.offered, became
+
+
+@frozen
+class Told:
+    """How one attribute of `Metrics` is told: the family's kind, name without `_total`, label and meaning.
+
+    An int is one sample (with `value` under `label`, if several attributes share the family), a mapping one for
+    each key, a list one for each index, a histogram its buckets.
+    """
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    text: str
+    label: str | None = None
+    value: str = ""
+
+
+def _counter(name: str, text: str, label: str | None = None, value: str = "") -> dict[str, Told]:
+    return {"told": Told("counter", name, text, label, value)}
+
+
+def _gauge(name: str, text: str, label: str | None = None) -> dict[str, Told]:
+    return {"told": Told("gauge", name, text, label)}
+
+
+def _histogram(name: str, text: str) -> dict[str, Told]:
+    return {"told": Told("histogram", name, text)}
+
+
+def no_destinations() -> Iterable[DestinationSnapshot]:
+    """Stand in until the upstream room is there."""
+    return ()
+
+
+@define(eq=False, kw_only=True)
+class Metrics:
+    """All numbers of one process. Rooms add to them with `+= n` or `.add(label, n)`, once per batch.
+
+    Numbers that another object keeps (quarantine, audit, subscriptions) are copied in by the functions in `refresh`,
+    which run before each rendering.
+    """
+
+    node: str = "mqttproxy"  # `[proxy] id`
+    version: str = ""
+    now: Callable[[], float] = time.monotonic
+    started: float = Factory(lambda self: self.now(), takes_self=True)
+    destinations: Callable[[], Iterable[DestinationSnapshot]] = no_destinations
+    refresh: list[Callable[[], None]] = Factory(list)
+
+    # Messages from devices: the books. Each counts under exactly one of routed, held, refused, dropped, waiting.
+    received_by_qos: list[int] = field(
+        factory=lambda: [0, 0, 0],
+        metadata=_counter("mqtt_messages_received", "messages taken from devices", "qos"),
+    )
+    routed: int = field(
+        default=0, metadata=_counter("mqtt_proxy_messages_routed", "messages accepted by all their destinations")
+    )
+    held: int = field(default=0, metadata=_counter("mqtt_proxy_messages_held", "messages committed to the quarantine"))
+    refused: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_messages_refused", "messages refused and not kept", "reason"),
+    )
+    dropped: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_messages_dropped", "messages that no destination could take", "reason"),
+    )
+    waiting: int = field(
+        default=0,
+        metadata=_gauge(
+            "mqtt_proxy_messages_waiting",
+            "messages taken that wait for a place in an outbox or for the quarantine commit",
+        ),
+    )
+
+    # The judge.
+    valid: int = field(
+        default=0, metadata=_counter("mqtt_proxy_messages", "messages judged, by outcome", "status", "valid")
+    )
+    invalid: int = field(
+        default=0, metadata=_counter("mqtt_proxy_messages", "messages judged, by outcome", "status", "invalid")
+    )
+    observed: int = field(
+        default=0, metadata=_counter("mqtt_proxy_messages_observed", "invalid messages carried on: observed or dry run")
+    )
+    marked: int = field(
+        default=0, metadata=_counter("mqtt_proxy_messages_marked", "invalid messages carried on with a mark")
+    )
+    policy_failures: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_policy_failures", "invalid messages by the policy that judged them", "policy"),
+    )
+    validation_seconds: Histogram = field(
+        factory=lambda: Histogram(VALIDATION_BUCKETS),
+        metadata=_histogram(
+            "mqtt_proxy_validation_duration_seconds", "time to judge a message, as the mean of its batch"
+        ),
+    )
+    latency_seconds: Histogram = field(
+        factory=lambda: Histogram(LATENCY_BUCKETS),
+        metadata=_histogram("mqtt_message_latency_seconds", "from reading a message to its being settled"),
+    )
+
+    # Connections of devices.
+    listening: dict[str, int] = field(
+        factory=dict, metadata=_gauge("mqtt_proxy_connection_status", "1: the listener accepts devices", "listener")
+    )
+    active_connections: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_gauge("mqtt_active_connections", "devices connected", "listener")
+    )
+    handshakes: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_handshakes", "connections between accept and CONNECT")
+    )
+    connections_opened: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_opened", "connections accepted", "listener")
+    )
+    connections_closed: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_closed", "connections ended", "reason")
+    )
+    connections_refused: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_refused", "connections not let in", "reason")
+    )
+    protocol_errors: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_protocol_errors", "devices that broke MQTT, by reason code", "reason"),
+    )
+    bytes_in: int = field(default=0, metadata=_counter("mqtt_proxy_received_bytes", "bytes read from devices"))
+    bytes_out: int = field(default=0, metadata=_counter("mqtt_proxy_sent_bytes", "bytes written to devices"))
+
+    # Towards devices.
+    delivered_down: int = field(
+        default=0, metadata=_counter("mqtt_proxy_deliveries", "messages handed to subscribed devices")
+    )
+    dropped_down: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter(
+            "mqtt_proxy_deliveries_dropped", "messages that a subscribed device could not take", "reason"
+        ),
+    )
+    subscriptions: int = field(default=0, metadata=_gauge("mqtt_proxy_subscriptions", "subscriptions of devices"))
+    retained_messages: int = field(default=0, metadata=_gauge("mqtt_proxy_retained_messages", "retained messages kept"))
+    retained_bytes: int = field(default=0, metadata=_gauge("mqtt_proxy_retained_bytes", "their payload bytes"))
+
+    # Quarantine, audit, generations.
+    quarantine_bytes: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_quarantine_size_bytes", "payload bytes in the quarantine")
+    )
+    quarantine_messages: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_quarantine_messages", "messages in the quarantine")
+    )
+    quarantine_trouble: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_quarantine_trouble", "1: the quarantine cannot be written")
+    )
+    audit_lines: int = field(default=0, metadata=_counter("mqtt_proxy_audit_lines", "lines in the audit trail"))
+    audit_dropped: int = field(
+        default=0, metadata=_counter("mqtt_proxy_audit_dropped", "audit lines lost: the disk could not keep up")
+    )
+    audit_trouble: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_audit_trouble", "1: the audit trail cannot be written")
+    )
+    generation: int = field(default=0, metadata=_gauge("mqtt_proxy_generation", "number of the configuration in force"))
+    reloads: int = field(
+        default=0, metadata=_counter("mqtt_proxy_reloads", "configurations put in force after the first")
+    )
+    reload_failures: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_reload_failures", "configurations that were faulty and not put in force"),
+    )
+
+    @property
+    def received(self) -> int:
+        """Messages taken from devices, over all QoS."""
+        return sum(self.received_by_qos)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return self.now() - self.started
+
+    def books(self) -> tuple[int, int]:
+        """Return received, and everything that became of it. They are equal or there is a bug (promise P9).
+
+        Holds between two batches: a room that has taken a batch writes all of its numbers before its next await.
+        """
+        became = self.routed + self.held + self.refused.total() + self.dropped.total() + self.waiting
+        return self.received, became
