@@ -1,0 +1,214 @@
+"""The audit trail: one JSON line for each decision that somebody may ask about later.
+
+Lines are encoded at once and written by one thread in batches, so that a slow disk delays no message. A killed
+process loses what it gathered in the last 0.2 s; a stopped one loses nothing. When the disk fails, lines wait in
+bounded memory; what does not fit is dropped, counted, and makes the proxy not ready.
+"""
+
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, NoReturn, Protocol
+
+import trio
+
+from mqttproxy.telemetry.auditfiles import AuditFiles
+from mqttproxy.telemetry.health import Health
+from mqttproxy.telemetry.jsonlines import encode_line
+
+Action = Literal["forwarded", "observed", "marked", "held", "refused", "dropped"]
+
+GATHER_SECONDS: Final = 0.2  # how long lines gather before they are written
+GATHER_BYTES: Final = 256 * 1024  # or until this many
+WAITING_BYTES: Final = 16 * 1024 * 1024  # that wait for the disk; a line beyond is dropped
+WRITE_SECONDS: Final = 5.0  # a write that takes longer is told as trouble; also the longest flush when cancelled
+RETRY_SECONDS: Final = 1.0
+PAYLOAD_BYTES: Final = 4096
+MAX_FAILURES: Final = 32
+
+
+class FailureLike(Protocol):
+    """One thing wrong with a payload, as the judge tells it."""
+
+    @property
+    def pointer(self) -> str: ...  # noqa: D102  # the class says it
+    @property
+    def keyword(self) -> str: ...  # noqa: D102
+    @property
+    def message(self) -> str: ...  # noqa: D102
+
+
+class AuditTrail:
+    """Takes lines at any time from the Trio thread, and writes them while `run` runs."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        rotate_bytes: int = 64 * 1024 * 1024,
+        keep_files: int = 10,
+        with_payload: bool = False,
+        waiting_bytes: int = WAITING_BYTES,
+        now: Callable[[], float] = time.time,
+        health: Health | None = None,
+    ) -> None:
+        """Make a trail; nothing is opened before `run`.
+
+        Args:
+            directory: made when it is not there. `audit.jsonl` in it is the current file.
+            rotate_bytes: no file becomes larger, unless one line is.
+            keep_files: closed files that are kept, the newest.
+            with_payload: decisions carry the first 4 KiB of the payload.
+            waiting_bytes: how much may wait for the disk.
+            now: wall clock, seconds since 1970.
+            health: is told of trouble as component "audit".
+
+        """
+        self._with_payload: Final = with_payload
+        self._bound: Final = waiting_bytes
+        self._now: Final = now
+        self._health: Final = health
+        self._waiting: Final[deque[bytes]] = deque()
+        self._files: Final = AuditFiles(directory, self._waiting, rotate_bytes, keep_files, now)
+        self._one_thread: Final = trio.CapacityLimiter(1)  # an abandoned write keeps the next one waiting
+        self._some = trio.Event()
+        self._plenty = trio.Event()
+        self._taken_bytes = 0
+        self._second = -1
+        self._second_text = ""
+        self._dropped_before = 0
+        self.lines = 0  # taken
+        self.dropped = 0  # not taken
+        self.trouble: str | None = None  # why the disk does not take lines
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much has been taken and not yet been written."""
+        return self._taken_bytes - self._files.written_bytes
+
+    def write(self, entry: Mapping[str, object]) -> None:
+        """Take one line: the entry behind the time `at`. It names its `event`.
+
+        Values are those of JSON; text that is not Unicode, bytes and other objects are escaped.
+        """
+        self._take({"at": self._time(), **entry})
+
+    def decision(
+        self,
+        *,
+        action: Action,
+        reason: str | int = "",
+        client_id: str,
+        username: str | None = None,
+        address: str = "",
+        listener: str = "",
+        topic: str,
+        qos: int,
+        retain: bool = False,
+        payload: bytes,
+        policy: str | None = None,
+        schema: str | None = None,
+        failures: Sequence[FailureLike] = (),
+        destinations: Sequence[str] = (),
+        generation: int = 0,
+        dry_run: bool = False,
+    ) -> None:
+        """Take the line of one decision. Its fields are always all there, the payload only when asked for."""
+        line: dict[str, object] = {
+            "at": self._time(),
+            "event": "decision",
+            "action": action,
+            "reason": reason,
+            "client_id": client_id,
+            "username": username,
+            "address": address,
+            "listener": listener,
+            "topic": topic,
+            "qos": qos,
+            "retain": retain,
+            "size": len(payload),
+            "policy": policy,
+            "schema": schema,
+            "failures": [
+                {"pointer": failure.pointer, "keyword": failure.keyword, "message": failure.message}
+                for failure in failures[:MAX_FAILURES]
+            ],
+            "destinations": destinations,
+            "generation": generation,
+            "dry_run": dry_run,
+        }
+        if len(failures) > MAX_FAILURES:
+            line["failures_left_out"] = len(failures) - MAX_FAILURES
+        if self._with_payload:
+            line["payload"] = b64encode(payload[:PAYLOAD_BYTES]).decode("ascii")
+        self._take(line)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Write what has gathered, until cancelled; then write the rest, for at most 5 s.
+
+        Started once the file has been tried; trouble with it is told to `health` and tried again, never raised.
+        """
+        await self.flush()
+        task_status.started()
+        try:
+            while True:
+                await self._wait_gathered()
+                await self.flush()
+                if self.trouble:
+                    await trio.sleep(RETRY_SECONDS)
+        finally:
+            await self.flush()
+            await self._close()
+
+    async def flush(self) -> None:
+        """Write all that was taken so far. Not cancelled by others, and given up after 5 s."""
+        with trio.move_on_after(WRITE_SECONDS, shield=True) as patience:
+            self.trouble = await trio.to_thread.run_sync(
+                self._files.write_waiting, abandon_on_cancel=True, limiter=self._one_thread
+            )
+        if patience.cancelled_caught:
+            self.trouble = f"the disk has not taken the audit trail for {WRITE_SECONDS:.0f} s"
+        self._tell()
+
+    async def _close(self) -> None:
+        with trio.move_on_after(WRITE_SECONDS, shield=True):
+            await trio.to_thread.run_sync(self._files.close, abandon_on_cancel=True, limiter=self._one_thread)
+
+    async def _wait_gathered(self) -> None:
+        if not self._waiting:
+            await self._some.wait()
+        with trio.move_on_after(GATHER_SECONDS):
+            await self._plenty.wait()
+        self._some, self._plenty = trio.Event(), trio.Event()
+
+    def _take(self, line: Mapping[str, object]) -> None:
+        encoded = encode_line(line) + b"\n"
+        waiting = self.waiting_bytes + len(encoded)
+        if waiting > self._bound:
+            self.dropped += 1
+            return
+        self._waiting.append(encoded)
+        self._taken_bytes += len(encoded)
+        self.lines += 1
+        self._some.set()
+        if waiting >= GATHER_BYTES:
+            self._plenty.set()
+
+    def _time(self) -> str:
+        now = self._now()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+
+    def _tell(self) -> None:
+        lost, self._dropped_before = self.dropped - self._dropped_before, self.dropped
+        if self._health is None:
+            return
+        if lost:  # evidence is missing: whoever relies on the trail must not send more
+            self._health.report("audit", ok=False, reason=f"{lost} lines dropped; {self.trouble or 'catching up'}")
+        else:
+            self._health.report("audit", ok=self.trouble is None, reason=self.trouble or "", gates="nothing")
