@@ -1,0 +1,111 @@
+"""What the other rooms see of a connection: bytes in, bytes out, who is there, and how it ends."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, Protocol
+
+from attrs import frozen
+
+RECEIVE_BYTES: Final = 64 * 1024  # most that one receive() gives
+
+Transport = Literal["tcp", "tls", "ws", "wss"]
+Spawn = Callable[[Callable[[], Awaitable[None]]], object]  # `nursery.start_soon`
+
+
+class TransportError(OSError):
+    """What the world can do to a connection: cut it, refuse it, stall it, not speak TLS or WebSocket.
+
+    `str()` says it in words for a person, with the peer's bytes escaped and cut short.
+    """
+
+
+@frozen
+class Peer:
+    """Who is at the other end.
+
+    Attributes:
+        host: IP address in text; an IPv4 address that came in over IPv6 is written as IPv4.
+        port: the peer's port.
+        transport: how bytes travel.
+        certificate: subject of the verified certificate, as in "CN=device-7,O=Acme"; None if none was verified.
+
+    """
+
+    host: str
+    port: int
+    transport: Transport = "tcp"
+    certificate: str | None = None
+
+    def __str__(self) -> str:
+        """Return "host:port", with IPv6 addresses in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ByteStream(Protocol):
+    """A connection as both sides of the proxy use it. One task receives; anyone may send, without waiting.
+
+    What `send_nowait` cannot place is written in the background, in one of two ways that the owner chooses:
+    a task of its own that runs `run()`, or `flush_with(nursery.start_soon)`, which starts one only when the
+    peer falls behind, so that an idle connection costs no task.
+    """
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes taken by send_nowait and not yet given to the kernel."""
+
+    async def receive(self) -> bytes | memoryview:
+        """Wait for bytes and return all that is there, at most about 64 KiB; b"" means the peer is gone.
+
+        A memoryview lies in a buffer shared by all connections: it is valid until the next await.
+        After an own abort() or aclose() it returns b"", too.
+
+        Raises:
+            TransportError: the connection broke, or the peer does not speak the protocol of this transport.
+
+        """
+
+    def send_nowait(self, data: bytes | bytearray) -> None:
+        """Take all of data, and give the kernel at once what it has room for. The caller watches `unsent`.
+
+        It never raises: a broken connection swallows the bytes, and receive() and run() tell the failure.
+        """
+
+    async def run(self) -> None:
+        """Write what send_nowait could not place, until cancelled or the connection is closed.
+
+        Raises:
+            TransportError: the connection broke, or the peer took no byte for the write timeout.
+
+        """
+
+    def flush_with(self, spawn: Spawn) -> None:
+        """Instead of run(): start a task by `spawn` whenever there is something to write; it ends when it is done.
+
+        The task never raises: receive() tells the failure. The nursery behind `spawn` must outlive the stream.
+        """
+
+    async def wait_drained(self, below: int = 0) -> None:
+        """Wait until `unsent <= below`. It works with or without a background writer.
+
+        Raises:
+            TransportError: as for run().
+
+        """
+
+    async def aclose(self) -> None:
+        """Write what is unsent, say goodbye (close_notify, close frame, FIN), close. Never raises.
+
+        It takes at most CLOSE_TIMEOUT even if cancelled; nothing to write and the peer gone: no time at all.
+        """
+
+    def abort(self) -> None:
+        """Close at once; the peer sees a reset. Never raises; harmless after aclose()."""
+
+
+def words(error: OSError) -> str:
+    """Say an operating system's error in lower case words, without its number."""
+    text = error.strerror or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:] if not text[:2].isupper() else text
