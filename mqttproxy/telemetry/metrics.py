@@ -245,8 +245,12 @@ class Metrics:
         ),
     )
     subscriptions: int = field(default=0, metadata=_gauge("mqtt_proxy_subscriptions", "subscriptions of devices"))
-    retained_messages: int = field(default=0, metadata=_gauge("mqtt_proxy_retained_messages", "retained messages kept"))
-    retained_bytes: int = field(default=0, metadata=_gauge("mqtt_proxy_retained_bytes", "their payload bytes"))
+    retained_messages: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_retained_messages", "retained messages of local topics")
+    )
+    retained_bytes: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_retained_bytes", "payload bytes of retained messages")
+    )
 
     # Quarantine, audit, generations.
     quarantine_bytes: int = field(

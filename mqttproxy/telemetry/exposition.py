@@ -1,0 +1,152 @@
+"""Tells `Metrics` to Prometheus: a collector over plain ints, rendered by prometheus_client."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import attrs
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mqttproxy.telemetry.metrics import BreakerState, DestinationSnapshot, Histogram, Metrics, Told
+
+_BREAKER_STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half-open")
+
+# Families with one sample for each destination: an attribute of its snapshot, name without `_total`, meaning.
+_DESTINATION_COUNTERS: Final = (
+    ("delivered", "mqtt_messages_forwarded", "messages that the destination has acknowledged; QoS 0: written"),
+    ("offered", "mqtt_proxy_destination_offered", "messages accepted into the outbox"),
+    (
+        "refused",
+        "mqtt_proxy_destination_refused",
+        "messages answered negatively by the destination, or too large for it",
+    ),
+    ("reconnects", "mqtt_proxy_destination_reconnects", "links made after the first"),
+)
+_DESTINATION_GAUGES: Final = (
+    ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),
+    ("queued_bytes", "mqtt_proxy_outbox_bytes", "payload bytes that wait for the link"),
+    ("in_flight", "mqtt_proxy_in_flight_messages", "messages sent and not yet acknowledged"),
+    ("insecure", "mqtt_proxy_destination_insecure", "1: the certificate of the destination is not checked"),
+)
+
+
+class Exposition:
+    """Renders the metrics of this process in Prometheus' text format, with those of Python and of the process."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Make one with a registry of its own: nothing that a library registers globally is shown."""
+        self._registry: Final = CollectorRegistry(auto_describe=False)
+        self._registry.register(_MetricsCollector(metrics))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return all metrics as text. Call it in the Trio thread only: between two batches the books balance."""
+        return generate_latest(self._registry)
+
+
+class _MetricsCollector(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        # Without this, registering would collect once to learn the names.
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        for refresh in self._metrics.refresh:
+            refresh()
+        yield from _general(self._metrics)
+        yield from _told_attributes(self._metrics)
+        yield from _destinations(list(self._metrics.destinations()))
+
+
+def _general(metrics: Metrics) -> Iterable[Metric]:
+    info = GaugeMetricFamily("mqtt_proxy_info", "this node, always 1", labels=("node", "version"))
+    info.add_metric((metrics.node, metrics.version), 1)
+    yield info
+    yield GaugeMetricFamily("mqtt_proxy_uptime_seconds", "seconds since the start", value=metrics.uptime)
+    received, became = metrics.books()
+    yield GaugeMetricFamily(
+        "mqtt_proxy_books_difference",
+        "received less routed, held, refused, dropped and waiting; anything but 0 is a bug",
+        value=received - became,
+    )
+
+
+def _told_attributes(metrics: Metrics) -> Iterable[Metric]:
+    families: dict[str, Metric] = {}
+    for attribute in attrs.fields(Metrics):
+        told = attribute.metadata.get("told")
+        if told is not None:
+            _add(families, told, getattr(metrics, attribute.name))
+    return families.values()
+
+
+def _add(families: dict[str, Metric], told: Told, value: object) -> None:
+    if isinstance(value, Histogram):
+        buckets = [(f"{bound:g}" if bound != float("inf") else "+Inf", count) for bound, count in value.cumulative()]
+        families[told.name] = HistogramMetricFamily(told.name, told.text, buckets=buckets, sum_value=value.total)
+        return
+    labels = () if told.label is None else (told.label,)
+    family = families.get(told.name)
+    if family is None:
+        kind = CounterMetricFamily if told.kind == "counter" else GaugeMetricFamily
+        family = families[told.name] = kind(told.name, told.text, labels=labels)
+    assert isinstance(family, (CounterMetricFamily, GaugeMetricFamily))  # noqa: S101  # for mypy; see two lines up
+    for label, number in _samples(told, value):
+        family.add_metric(label, number)
+
+
+def _samples(told: Told, value: object) -> Iterable[tuple[tuple[str, ...], int]]:
+    if isinstance(value, Mapping):
+        return [((str(label),), number) for label, number in value.items()]
+    if isinstance(value, list):
+        return [((str(index),), number) for index, number in enumerate(value)]
+    if isinstance(value, int):
+        return [(() if told.label is None else (told.value,), value)]
+    raise TypeError(f"{told.name}: {value!r} cannot be told")
+
+
+def _destinations(snapshots: list[DestinationSnapshot]) -> Iterable[Metric]:
+    for attribute, name, text in _DESTINATION_COUNTERS:
+        counter = CounterMetricFamily(name, text, labels=("destination",))
+        for snapshot in snapshots:
+            counter.add_metric((snapshot.name,), getattr(snapshot, attribute))
+        yield counter
+    for attribute, name, text in _DESTINATION_GAUGES:
+        gauge = GaugeMetricFamily(name, text, labels=("destination",))
+        for snapshot in snapshots:
+            gauge.add_metric((snapshot.name,), getattr(snapshot, attribute))
+        yield gauge
+    yield from _states_of_destinations(snapshots)
+
+
+def _states_of_destinations(snapshots: list[DestinationSnapshot]) -> Iterable[Metric]:
+    dropped = CounterMetricFamily(
+        "mqtt_proxy_destination_dropped",
+        "messages accepted for the destination, then given up",
+        labels=("destination", "reason"),
+    )
+    status = GaugeMetricFamily("mqtt_broker_connection_status", "1: connected to the broker", labels=("broker",))
+    breaker = GaugeMetricFamily(
+        "mqtt_proxy_breaker_state", "1: the breaker is in this state", labels=("destination", "state")
+    )
+    difference = GaugeMetricFamily(
+        "mqtt_proxy_destination_books_difference",
+        "offered less delivered, waiting, in flight, refused and dropped; anything but 0 is a bug",
+        labels=("destination",),
+    )
+    for snapshot in snapshots:
+        for reason, number in snapshot.dropped.items():
+            dropped.add_metric((snapshot.name, reason), number)
+        if snapshot.kind != "local":
+            status.add_metric((snapshot.name,), int(snapshot.connected))
+            for state in _BREAKER_STATES:
+                breaker.add_metric((snapshot.name, state), int(snapshot.breaker_state == state))
+        offered, became = snapshot.books()
+        difference.add_metric((snapshot.name,), offered - became)
+    return dropped, status, breaker, difference
