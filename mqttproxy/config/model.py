@@ -21,11 +21,15 @@ REQUIRED: Final = object()
 LOCAL: Final = "local"  # the destination and home that is the proxy itself
 
 
-def setting(default: Any, text: str) -> Any:
-    """Declare one setting with its default (`REQUIRED`: none; a list or table: a factory) and its meaning."""
+def setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    """Declare one setting with its default (`REQUIRED`: none; a list or table: a factory) and its meaning.
+
+    A secret is never shown: not in a repr, not in a fault.
+    """
+    metadata = {"text": text, "secret": secret}
     if default is REQUIRED:
-        return field(metadata={"text": text})
-    return field(default=default, metadata={"text": text})
+        return field(repr=not secret, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @frozen(kw_only=True)
@@ -157,7 +161,7 @@ class UpstreamSettings:
     enabled: bool = setting(True, "false: not connected; routes skip it")
     client_id: str | None = setting(None, "client identifier; by default <proxy.id>-<name>")
     username: str | None = setting(None, "user name")
-    password: str | None = setting(None, "password; better in a file of its own")
+    password: str | None = setting(None, "password; better in a file of its own", secret=True)
     password_file: Path | None = setting(None, "file that holds the password, read at start and reload")
     ca: Path | None = setting(None, "CA for its certificate in PEM; by default the system's")
     certificate: Path | None = setting(None, "client certificate chain in PEM")

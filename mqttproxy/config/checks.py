@@ -1,0 +1,147 @@
+"""What the types of the settings cannot say: what must be unique, exist, be in range, or fit together.
+
+Every check looks at settings that were read already and adds what it finds to a report. None of them stops at the
+first fault.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import attrs
+
+from mqttproxy.config.errors import Fault, quoted
+from mqttproxy.config.listener_checks import check_binds, check_listener
+from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, RouteSettings, TopicFilter
+from mqttproxy.config.ranges import number_words, range_of
+from mqttproxy.config.report import Report
+from mqttproxy.config.units import write_size
+from mqttproxy.config.upstream_checks import check_upstream, check_upstreams_together
+from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.mqtt.topics import SHARE, check_topic_filter
+
+LONGEST_NAME: Final = 64  # characters
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Both become parts of a path: no separators, nothing that begins with a dot.
+_SCHEMA: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | None]) -> list[Fault]:
+    """Return everything that is wrong with settings that were read from `file`."""
+    report = Report(file, unreadable)
+    for table, key, settings in _tables(config):
+        _check_ranges(table, key, settings, report)
+        _check_topic_filters(config, key, settings, report)
+    _check_proxy(config, report)
+    for name in ("listeners", "policies", "upstreams"):
+        _check_names(name, getattr(config, name), report)
+    for index, listener in enumerate(config.listeners):
+        check_listener(listener, f"listeners[{index}]", report)
+    check_binds(config, report)
+    for index, policy in enumerate(config.policies):
+        _check_policy(policy, f"policies[{index}]", report)
+    for index, upstream in enumerate(config.upstreams):
+        check_upstream(upstream, f"upstreams[{index}]", report)
+    check_upstreams_together(config.upstreams, report)
+    destinations = [upstream.name for upstream in config.upstreams] + [LOCAL]
+    for index, route in enumerate(config.routes):
+        _check_route(route, f"routes[{index}]", destinations, report)
+    return report.faults
+
+
+def _tables(config: ProxyConfig) -> Iterator[tuple[str, str, Any]]:
+    """Yield name, key and settings of every table of the file."""
+    for attribute in attrs.fields(ProxyConfig):
+        value = getattr(config, attribute.name)
+        if isinstance(value, tuple):
+            yield from ((attribute.name, f"{attribute.name}[{index}]", item) for index, item in enumerate(value))
+        else:
+            yield attribute.name, attribute.name, value
+
+
+def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
+    for attribute in attrs.fields(type(settings)):
+        wanted = range_of(table, attribute.name, attribute.type)
+        value = getattr(settings, attribute.name)
+        if wanted is not None and value not in wanted:
+            kind = attribute.type
+            report.add(f"{key}.{attribute.name}", number_words(value, kind), wanted.words(kind))
+
+
+def _check_topic_filters(config: ProxyConfig, key: str, settings: Any, report: Report) -> None:
+    for attribute in attrs.fields(type(settings)):
+        if get_origin(attribute.type) is not tuple or get_args(attribute.type)[0] is not TopicFilter:
+            continue
+        filters: tuple[str, ...] = getattr(settings, attribute.name)
+        if not filters:
+            report.add(f"{key}.{attribute.name}", "an empty list", "at least one topic filter")
+        for index, topic_filter in enumerate(filters):
+            if words := _filter_fault(topic_filter, config):
+                report.add(f"{key}.{attribute.name}[{index}]", quoted(topic_filter), "a valid topic filter", words)
+
+
+def _filter_fault(topic_filter: str, config: ProxyConfig) -> str | None:
+    if topic_filter.startswith(SHARE):
+        return "a shared subscription is for subscribers only"
+    limits = config.limits
+    try:
+        check_topic_filter(topic_filter, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels)
+    except RemoteProtocolError as error:
+        return str(error)
+    return None
+
+
+def _check_proxy(config: ProxyConfig, report: Report) -> None:
+    if not _ID.fullmatch(config.proxy.id):
+        expected = "1 to 64 letters, digits, dots, hyphens and underscores"
+        report.add("proxy.id", quoted(config.proxy.id), expected)
+    limits = config.limits
+    for name in ("payload_size", "packet_size_before_connect"):
+        if getattr(limits, name) > limits.packet_size:
+            expected = f"at most limits.packet_size, which is {write_size(limits.packet_size)}"
+            report.add(f"limits.{name}", write_size(getattr(limits, name)), expected)
+    if not config.topics.on_failure:
+        report.add("topics.on_failure", "an empty list", "at least one action")
+
+
+def _check_names(table: str, items: Sequence[Any], report: Report) -> None:
+    """Check that names can be shown anywhere, and that each is there once."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(item.name for item in items):
+        key = f"{table}[{index}].name"
+        if not (name.isprintable() and name.strip() == name and 0 < len(name) <= LONGEST_NAME):
+            report.add(key, quoted(name), f"1 to {LONGEST_NAME} printable characters")
+        if (other := first.setdefault(name, index)) != index:
+            report.add(key, quoted(name), "a name of its own", f"{table}[{other}] has it")
+
+
+def _check_policy(policy: PolicySettings, key: str, report: Report) -> None:
+    if not _SCHEMA.fullmatch(policy.schema):
+        hint = "both of letters, digits, dots, hyphens and underscores"
+        report.add(f"{key}.schema", quoted(policy.schema), 'subject@version such as "temperature@1"', hint)
+    if not policy.on_failure:
+        report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
+
+
+def _check_route(route: RouteSettings, key: str, destinations: Sequence[str], report: Report) -> None:
+    if not route.to:
+        report.add(f"{key}.to", "an empty list", "at least one destination")
+    known = _known_words(destinations)
+    for index, name in enumerate(route.to):
+        if name not in destinations:
+            report.add(f"{key}.to[{index}]", quoted(name), known)
+        elif name in route.to[:index]:
+            report.add(f"{key}.to[{index}]", quoted(name), "each destination once")
+    if route.home is None or route.home == LOCAL:
+        return
+    if route.home not in destinations:
+        report.add(f"{key}.home", quoted(route.home), known)
+    elif route.home not in route.to:
+        hint = "else nobody who subscribes gets what is published here"
+        report.add(f"{key}.home", quoted(route.home), f'one of the destinations in "to", or "{LOCAL}"', hint)
+
+
+def _known_words(destinations: Iterable[str]) -> str:
+    return "one of " + ", ".join(map(quoted, destinations))

@@ -1,0 +1,68 @@
+"""The cross-checks of `[[listeners]]`, and of every other address that is bound."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Final
+
+from mqttproxy.config.errors import quoted
+from mqttproxy.config.model import ListenerSettings, ProxyConfig
+from mqttproxy.config.report import Report
+from mqttproxy.config.units import parse_address
+
+_SECURE: Final = frozenset({"tls", "wss"})
+_WEB: Final = frozenset({"ws", "wss"})
+_EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104  # compared with, not bound
+_EVERY_IPV6: Final = "::"
+
+
+def check_listener(listener: ListenerSettings, key: str, report: Report) -> None:
+    """Check one listener by itself."""
+    if listener.transport in _SECURE:
+        _check_certificate(listener, key, report)
+    else:
+        keys = ("certificate", "private_key", "client_ca", "client_certificate")
+        report.add_unwanted(key, listener, keys, "none, because the transport is neither tls nor wss")
+    if listener.transport in _WEB and not (listener.path.startswith("/") and listener.path.isprintable()):
+        report.add(f"{key}.path", quoted(listener.path), 'a path such as "/mqtt"')
+
+
+def _check_certificate(listener: ListenerSettings, key: str, report: Report) -> None:
+    for name in ("certificate", "private_key"):
+        if getattr(listener, name) is None:
+            report.add(f"{key}.{name}", "nothing", f"a file in PEM, because the transport is {listener.transport}")
+    wants_client = listener.client_certificate != "none"
+    if wants_client and listener.client_ca is None:
+        expected = f"a file in PEM, because client_certificate is {quoted(listener.client_certificate)}"
+        report.add(f"{key}.client_ca", "nothing", expected)
+    if listener.client_ca is not None and not wants_client:
+        report.add(f"{key}.client_certificate", '"none"', '"optional" or "required", because client_ca is given')
+    if listener.enabled:
+        for name in ("certificate", "private_key", "client_ca"):
+            report.add_unreadable(f"{key}.{name}", getattr(listener, name))
+
+
+def check_binds(config: ProxyConfig, report: Report) -> None:
+    """Check that no two sockets are bound to the same address."""
+    for (key, bind), (other_key, other_bind) in combinations(_binds(config), 2):
+        if _clash(bind, other_bind):
+            report.add(other_key, quoted(other_bind), "an address of its own", f"{key} has {quoted(bind)}")
+
+
+def _binds(config: ProxyConfig) -> Iterator[tuple[str, str]]:
+    for index, listener in enumerate(config.listeners):
+        if listener.enabled:
+            yield f"listeners[{index}].bind", listener.bind
+    if config.telemetry.metrics_bind is not None:
+        yield "telemetry.metrics_bind", config.telemetry.metrics_bind
+
+
+def _clash(bind: str, other_bind: str) -> bool:
+    address, other_address = parse_address(bind), parse_address(other_bind)
+    if address is None or other_address is None:
+        return False
+    (host, port), (other_host, other_port) = address, other_address
+    if port != other_port or port == 0:
+        return False
+    hosts = {"127.0.0.1" if name == "localhost" else name for name in (host, other_host)}
+    every = _EVERY_IPV6 if any(":" in name for name in hosts) else _EVERY_IPV4
+    return len(hosts) == 1 or (every in hosts and len({":" in name for name in hosts}) == 1)

@@ -1,0 +1,270 @@
+"""From the tables of a parsed file to the settings: strictly, and with every fault told at once.
+
+cattrs does the walking. Its own leniency (`"false"` is True, 1883.9 is 1883, a text is a list of letters) is switched
+off by a reader for each type that may stand in the file.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+import attrs
+from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError, override
+from cattrs.cols import homogenous_tuple_structure_factory
+from cattrs.gen import make_dict_structure_fn
+
+from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
+from mqttproxy.config.model import (
+    Address,
+    Bytes,
+    Count,
+    ProxyConfig,
+    RouteSettings,
+    Seconds,
+    TelemetrySettings,
+    TopicFilter,
+)
+from mqttproxy.config.units import (
+    ADDRESS_WORDS,
+    DURATION_WORDS,
+    SIZE_WORDS,
+    parse_address,
+    parse_duration,
+    parse_size,
+)
+
+_NOT_SHOWN: Final = "something that is not shown"
+
+# What is promised for later, so that nobody who wrote it as promised looks for a misspelling.
+_SPOOL_LATER: Final = 'the spool comes with a later version: use "all" until then, it waits for every destination'
+_QUORUM_LATER: Final = 'a quorum comes with a later version: use "any" or "all" until then'
+
+
+class MisfitError(ValueError):
+    """A value is not what its setting takes. Its words never show a secret."""
+
+    def __init__(self, found: str, expected: str, hint: str = "") -> None:
+        super().__init__(found, expected)
+        self.found, self.expected, self.hint = found, expected, hint
+
+
+def structure(document: dict[str, Any], file: str) -> ProxyConfig:
+    """Return the settings a parsed file stands for; what it does not name has its default.
+
+    Raises:
+        ConfigError: with all values that are not what their setting takes, and all keys that are not known.
+
+    """
+    try:
+        return _CONVERTER.structure(document, ProxyConfig)
+    except ClassValidationError as error:
+        raise ConfigError(_faults(error, file, "")) from error
+
+
+def type_words(kind: Any) -> str:
+    """Return in words what a setting of this type takes."""
+    if _is_literal(kind):
+        return "one of " + ", ".join(map(quoted, get_args(kind)))
+    if _is_tuple(kind):
+        return f"a list, each {type_words(get_args(kind)[0])}"
+    if kind in _TABLES:
+        return f"a table, written {_TABLES[kind]}"
+    if kind in _READERS:
+        return _READERS[kind][1]
+    return next(type_words(part) for part in get_args(kind) if part is not type(None))  # of `X | None`
+
+
+def _text(value: object) -> str | None:
+    # NUL is forbidden in every text of MQTT, in paths and in host names
+    return value if isinstance(value, str) and "\0" not in value else None
+
+
+def _path(value: object) -> Path | None:
+    return Path(text) if (text := _text(value)) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _whole(value)
+
+
+def _count(value: object) -> int | None:
+    return number if (number := _whole(value)) and number > 0 else None
+
+
+def _address(value: object) -> str | None:
+    return _text(value) if parse_address(value) else None
+
+
+# For each type that may stand in the file: what reads it (None: it does not fit), and what it takes, in words.
+_READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
+    str: (_text, "a text"),
+    bool: (_flag, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
+    Path: (_path, "a path"),
+    Seconds: (parse_duration, DURATION_WORDS),
+    Bytes: (parse_size, SIZE_WORDS),
+    Count: (_count, "a whole number of at least 1"),
+    Address: (_address, ADDRESS_WORDS),
+    TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
+}
+
+
+def _tables() -> dict[Any, str]:
+    """Return how the table of each class is written in the file."""
+    written = {}
+    for attribute in attrs.fields(ProxyConfig):
+        if get_origin(attribute.type) is tuple:
+            written[get_args(attribute.type)[0]] = f"[[{attribute.name}]]"
+        else:
+            written[attribute.type] = f"[{attribute.name}]"
+    return written
+
+
+_TABLES: Final = _tables()
+
+
+def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:
+    read, words = _READERS[kind]
+
+    def hook(value: object, _: Any) -> Any:
+        result = read(value)
+        if result is None:
+            raise MisfitError(shown(value), words)
+        return result
+
+    return hook
+
+
+def _literal(value: object, kind: Any) -> Any:
+    if isinstance(value, str) and value in get_args(kind):
+        return value
+    raise MisfitError(shown(value), type_words(kind))
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
+    structure_items = homogenous_tuple_structure_factory(kind, converter)
+
+    def hook(value: object, _: Any) -> Any:
+        if not isinstance(value, list):
+            item = get_args(kind)[0]
+            raise MisfitError(
+                shown(value), f"tables, each written {_TABLES[item]}" if item in _TABLES else type_words(kind)
+            )
+        return structure_items(value, kind)
+
+    return hook
+
+
+def _class_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
+    hooks = {a.name: _secret for a in attrs.fields(kind) if a.metadata.get("secret")} | _SPECIAL.get(kind, {})
+    overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in hooks.items()}
+    structure_table = make_dict_structure_fn(kind, converter, **overrides)
+
+    def hook(value: object, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise MisfitError(shown(value), type_words(kind))
+        return structure_table(value, kind)
+
+    return hook
+
+
+def _secret(value: object, _: Any) -> str:
+    if (text := _text(value)) is None:
+        raise MisfitError(_NOT_SHOWN, "a text")
+    return text
+
+
+def _ack(value: object, kind: Any) -> Any:
+    if value == "spool":
+        raise MisfitError(shown(value), type_words(kind), _SPOOL_LATER)
+    if isinstance(value, dict) and "quorum" in value:
+        raise MisfitError("a quorum", type_words(kind), _QUORUM_LATER)
+    return _literal(value, kind)
+
+
+def _optional_address(value: object, _: Any) -> str | None:
+    if value == "":
+        return None
+    if (address := _address(value)) is None:
+        raise MisfitError(shown(value), f'{ADDRESS_WORDS}, or "" for none')
+    return address
+
+
+# Settings that take more, or explain more, than their type says.
+_SPECIAL: Final[dict[Any, dict[str, Callable[[object, Any], Any]]]] = {
+    RouteSettings: {"ack": _ack},
+    TelemetrySettings: {"metrics_bind": _optional_address},
+}
+
+
+def _strict_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind in _READERS:
+        converter.register_structure_hook(kind, _scalar_hook(kind))
+    converter.register_structure_hook_func(_is_literal, _literal)
+    converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
+    converter.register_structure_hook_factory(attrs.has, _class_hook)
+    return converter
+
+
+_CONVERTER: Final = _strict_converter()
+
+
+def _faults(error: Exception, file: str, key: str, kind: Any = None) -> Iterator[Fault]:
+    """Yield the faults in cattrs's tree of errors. `kind` is the type of the setting that `key` names."""
+    match error:
+        case ClassValidationError():
+            inner, others = error.group_exceptions()
+            for cause, note in inner:
+                yield from _faults(cause, file, f"{key}.{note.name}" if key else note.name, note.type)
+            for cause in others:
+                yield from _faults(cause, file, key, error.cl)
+        case IterableValidationError():
+            for cause, item in error.group_exceptions()[0]:
+                yield from _faults(cause, file, f"{key}[{item.index}]", item.type)
+        case ForbiddenExtraKeysError():
+            for name in sorted(error.extra_fields):
+                yield _unknown_key(file, key, name, error.cl)
+        case KeyError():
+            yield Fault(file, key, "nothing", type_words(kind))
+        case MisfitError():
+            yield Fault(file, key, error.found, error.expected, error.hint)
+        case _:  # not a fault of the file, but a bug of ours
+            raise error
+
+
+def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
+    # its value is not shown: it may be a misspelt password
+    bare = name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else quoted(name)
+    key = f"{parent}.{bare}" if parent else bare
+    known = _setting_names(kind)
+    if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
+        return Fault(file, key, "an unknown key", hint=f'did you mean "{near[0]}"?')
+    if homes := [table for owner, table in _TABLES.items() if name in _setting_names(owner)]:
+        return Fault(file, key, "an unknown key", hint=f"it belongs into {' or '.join(homes)}")
+    return Fault(file, key, "an unknown key", f"one of {', '.join(known)}")
+
+
+def _setting_names(kind: Any) -> list[str]:
+    return [attribute.name for attribute in attrs.fields(kind)]

@@ -1,0 +1,175 @@
+"""The settings as text again: the reference page `docs/configuration.md`, and `proxy.toml.example`.
+
+Both are rendered from the model, so that they cannot disagree with it. They are committed, a test fails when they are
+stale, and this command in the top folder of the repository writes them anew:
+
+    python -m mqttproxy.config.written
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import attrs
+
+from mqttproxy.config.model import Bytes, ProxyConfig, Seconds
+from mqttproxy.config.ranges import CENTURY, own_range
+from mqttproxy.config.structure import type_words
+from mqttproxy.config.units import write_duration, write_size
+
+REFERENCE: Final = Path("docs/configuration.md")
+EXAMPLE: Final = Path("proxy.toml.example")
+
+# Values for settings that have no default, as they are written in the file.
+_EXAMPLES: Final = {
+    ("listeners", "name"): '"default"',
+    ("listeners", "bind"): '"127.0.0.1:1883"',
+    ("listeners", "certificate"): '"tls/server.pem"',
+    ("listeners", "private_key"): '"tls/server.key"',
+    ("listeners", "client_ca"): '"tls/devices-ca.pem"',
+    ("policies", "name"): '"temperature"',
+    ("policies", "topics"): '["sensor/+/temperature"]',
+    ("policies", "schema"): '"temperature@1"',
+    ("upstreams", "name"): '"broker"',
+    ("upstreams", "url"): '"mqtts://broker.example:8883"',
+    ("upstreams", "client_id"): '"mqttproxy-broker"',
+    ("upstreams", "username"): '"mqttproxy"',
+    ("upstreams", "password"): '"change me"',
+    ("upstreams", "password_file"): '"secrets/broker.password"',
+    ("upstreams", "ca"): '"tls/broker-ca.pem"',
+    ("upstreams", "certificate"): '"tls/proxy.pem"',
+    ("upstreams", "private_key"): '"tls/proxy.key"',
+    ("routes", "topics"): '["#"]',
+    ("routes", "to"): '["broker"]',
+    ("routes", "home"): '"broker"',
+}
+
+# Tables that change what the proxy does just by being there.
+_COMMENTED_OUT: Final = frozenset({"policies", "upstreams", "routes"})
+
+_REFERENCE_HEAD: Final = """\
+# Configuration
+
+<!-- Written by `python -m mqttproxy.config.written` from mqttproxy/config/model.py: change the texts there. -->
+
+`mqttproxy` reads one file in [TOML](https://toml.io), by custom `proxy.toml`. Every setting has a safe default, so the
+file holds only what differs. Without upstreams the proxy is a broker by itself, on `127.0.0.1:1883`; nobody can connect
+to it until `allow_anonymous = true` is written under `[access]`. `proxy.toml.example` shows every setting with its
+default.
+
+- **Durations** are written `"500ms"`, `"30s"`, `"10m"`, `"12h"`, `"7d"`, or as a number of seconds.
+- **Sizes** are written `"64KiB"`, `"16MiB"`, `"1GiB"` (powers of 1,024), `"1MB"`, `"1GB"` (powers of 1,000), or as a
+  number of bytes.
+- **Paths** are relative to the folder of the file.
+- **Tables** in double brackets, `[[listeners]]`, may be written many times, once for each.
+
+The file is read strictly: a key that is not known, a number where a text is expected, or a name that does not exist is
+a fault, and `mqttproxy check proxy.toml` tells all of them at once:
+
+```text
+proxy.toml: limits.receive_maximun: found an unknown key; did you mean "receive_maximum"?
+proxy.toml: listeners[0].bind: found 1883, expected "host:port" such as "0.0.0.0:1883"
+```
+"""
+
+_EXAMPLE_HEAD: Final = """\
+# Every setting of mqttproxy with its default; docs/configuration.md says the same as tables.
+# Written by `python -m mqttproxy.config.written` from mqttproxy/config/model.py: change the texts there.
+#
+# Lines that begin with "# " explain. Lines that begin with "#" and no space are settings that are not in force:
+# they have no default, and what is shown is an example. Durations are "500ms", "30s", "10m", "7d" or seconds, sizes
+# "64KiB", "16MiB" or bytes, paths relative to this file.
+"""
+
+
+def render_reference() -> str:
+    """Return the page that explains every setting."""
+    return _REFERENCE_HEAD + "".join(_reference_table(*table) for table in _tables())
+
+
+def render_example() -> str:
+    """Return a configuration file that shows every setting."""
+    return _EXAMPLE_HEAD + "".join(_example_table(*table) for table in _tables())
+
+
+def _tables() -> Iterator[tuple[str, str, Any]]:
+    """Yield name, heading and class of each table."""
+    for attribute in attrs.fields(ProxyConfig):
+        if get_origin(attribute.type) is tuple:
+            yield attribute.name, f"[[{attribute.name}]]", get_args(attribute.type)[0]
+        else:
+            yield attribute.name, f"[{attribute.name}]", attribute.type
+
+
+def _about(kind: Any) -> list[str]:
+    """Return the paragraphs that a table's class says about it."""
+    text = textwrap.dedent(f"    {kind.__doc__}").strip().split(": ", 1)[1]
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    return [paragraph[0].upper() + paragraph[1:] for paragraph in paragraphs]
+
+
+def _reference_table(name: str, heading: str, kind: Any) -> str:
+    about = "\n\n".join(textwrap.fill(paragraph, 120) for paragraph in _about(kind))
+    rows = "".join(_reference_row(name, attribute) for attribute in attrs.fields(kind))
+    return f"\n## `{heading}`\n\n{about}\n\n| key | takes | default | meaning |\n|---|---|---|---|\n{rows}"
+
+
+def _reference_row(table: str, attribute: Any) -> str:
+    takes = _takes(table, attribute)
+    meaning = attribute.metadata["text"].replace("<", "&lt;").replace("|", "&#124;")
+    return f"| `{attribute.name}` | {takes} | {_default_cell(attribute)} | {meaning} |\n"
+
+
+def _takes(table: str, attribute: Any) -> str:
+    kind = next((part for part in get_args(attribute.type) if type(None) in get_args(attribute.type)), attribute.type)
+    words = {Seconds: "a duration", Bytes: "a size"}.get(kind) or type_words(kind)
+    limits = own_range(table, attribute.name)
+    if limits and kind is Seconds and limits.high == CENTURY:
+        return f"{words}, or 0"
+    return f"{words}, {limits.words(kind)}" if limits else words
+
+
+def _default_cell(attribute: Any) -> str:
+    if attribute.default is attrs.NOTHING:
+        return "required"
+    return "none" if attribute.default is None else f"`{_value(attribute.default, attribute.type)}`"
+
+
+def _value(value: Any, kind: Any) -> str:
+    """Return a value as it is written in the file."""
+    if kind is Seconds:
+        return f'"{write_duration(value)}"'
+    if kind is Bytes:
+        return f'"{write_size(value)}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(item, None) for item in value)}]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def _example_table(name: str, heading: str, kind: Any) -> str:
+    off = "#" if name in _COMMENTED_OUT else ""
+    about = "\n".join(_comment(paragraph) for paragraph in _about(kind))
+    settings = "".join(_example_setting(name, off, attribute) for attribute in attrs.fields(kind))
+    return f"\n\n{about}\n{off}{heading}\n{settings}"
+
+
+def _example_setting(table: str, off: str, attribute: Any) -> str:
+    text = attribute.metadata["text"]
+    if attribute.default is attrs.NOTHING:
+        line = f"{off}{attribute.name} = {_EXAMPLES[table, attribute.name]}  # required"
+    elif attribute.default is None:
+        line = f"#{attribute.name} = {_EXAMPLES[table, attribute.name]}  # no default"
+    else:
+        line = f"{off}{attribute.name} = {_value(attribute.default, attribute.type)}"
+    return f"\n{_comment(f'{text} ({_takes(table, attribute)})')}\n{line}\n"
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(render_reference(), encoding="utf-8")
+    EXAMPLE.write_text(render_example(), encoding="utf-8")
