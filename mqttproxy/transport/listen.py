@@ -1,0 +1,181 @@
+"""Where connections come in: a bound socket, and the handshakes of its transport."""
+
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from mqttproxy.config.model import ListenerSettings
+from mqttproxy.transport.stream import ByteStream, Peer, TransportError, words
+from mqttproxy.transport.tcp import WRITE_TIMEOUT, TcpStream
+from mqttproxy.transport.tls import TlsStream, server_context
+from mqttproxy.transport.websocket import MAX_FRAME_BYTES, WebSocketStream
+
+BACKLOG: Final = 1024  # connections the kernel holds for us
+ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run out of something
+
+# Out of descriptors or memory: trying again at once would only burn the processor.
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener:
+    """A bound socket of one `[[listeners]]`. One task calls accept() in a loop; handshakes run each in its own."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        settings: ListenerSettings,
+        context: ssl.SSLContext | None,
+        *,
+        write_timeout: float,
+        max_frame_bytes: int,
+        trouble: Callable[[str], None] | None,
+    ) -> None:
+        self.settings = settings
+        self.host, self.port = sock.getsockname()[:2]
+        self._socket = sock
+        self._context = context
+        self._write_timeout = write_timeout
+        self._max_frame_bytes = max_frame_bytes
+        self._trouble = trouble
+
+    async def accept(self) -> TcpStream:
+        """Wait for a connection, and go on waiting whatever goes wrong with one.
+
+        Raises:
+            trio.ClosedResourceError: close() was called.
+
+        """
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                sock, address = self._socket.accept()
+            except BlockingIOError:
+                continue  # it hung up before we came
+            except OSError as error:
+                if self._trouble is not None:
+                    self._trouble(words(error))
+                if error.errno in EXHAUSTED:
+                    await trio.sleep(ACCEPT_PAUSE)
+                continue  # ECONNABORTED and its kind concern only the connection that is gone
+            host = address[0].removeprefix("::ffff:")
+            return TcpStream(sock, Peer(host, address[1]), write_timeout=self._write_timeout)
+
+    async def handshake(self, raw: TcpStream) -> ByteStream:
+        """Make of an accepted connection what the transport says. The caller gives the deadline.
+
+        If it raises, or is cancelled, the connection is closed.
+
+        Raises:
+            TransportError: the peer does not speak this transport, or may not come in.
+
+        """
+        try:
+            return await self._shake_hands(raw)
+        except TransportError:
+            await raw.aclose()  # in order: the alert or HTTP status must reach the peer
+            raise
+        except BaseException:
+            raw.abort()
+            raise
+
+    def close(self) -> None:
+        """Accept no more. Connections accepted before live on."""
+        if self._socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    async def _shake_hands(self, raw: TcpStream) -> ByteStream:
+        stream: ByteStream = raw
+        if self._context is not None:
+            stream = await TlsStream.accept(stream, self._context)
+        if self.settings.transport in ("ws", "wss"):
+            stream = await WebSocketStream.accept(
+                stream, path=self.settings.path, max_frame_bytes=self._max_frame_bytes
+            )
+        return stream
+
+
+async def listen(
+    settings: ListenerSettings,
+    *,
+    write_timeout: float = WRITE_TIMEOUT,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+    trouble: Callable[[str], None] | None = None,
+) -> Listener:
+    """Bind and listen as the settings say.
+
+    Args:
+        settings: of the listener; a name in `bind` that has several addresses is bound at its first, IPv4 before IPv6.
+        write_timeout: seconds, for its connections.
+        max_frame_bytes: largest WebSocket frame taken.
+        trouble: called in accept() with the words of each error that kept a connection out; counts, must not wait.
+
+    Raises:
+        TransportError: the address cannot be bound, or a certificate not be loaded.
+
+    """
+    context = _context(settings)
+    try:
+        sock = await _bind(settings.bind)
+    except OSError as error:
+        raise TransportError(f"listener {settings.name!r}: {settings.bind}: {words(error)}") from error
+    return Listener(
+        sock, settings, context, write_timeout=write_timeout, max_frame_bytes=max_frame_bytes, trouble=trouble
+    )
+
+
+def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
+    if settings.transport not in ("tls", "wss"):
+        return None
+    if settings.certificate is None or settings.private_key is None:
+        raise TransportError(f"listener {settings.name!r}: {settings.transport} needs certificate and private_key")
+    try:
+        return server_context(
+            settings.certificate,
+            settings.private_key,
+            client_ca=settings.client_ca,
+            client_certificate=settings.client_certificate,
+        )
+    except TransportError as error:
+        raise TransportError(f"listener {settings.name!r}: {error}") from error
+
+
+async def _bind(address: str) -> socket.socket:
+    host, port = split_address(address)
+    found = await trio.socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )
+    family, kind, protocol, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # [::] takes IPv4 too, whatever the machine's default is
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of "host:port"; an IPv6 address stands in brackets.
+
+    Raises:
+        TransportError: it is not of that form.
+
+    """
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise TransportError(f"{address!r}: write an IPv6 address in brackets")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise TransportError(f"{address!r}: not host:port")
+    return host, int(port)
