@@ -1,1 +1,7 @@
-"""Room."""
+"""The hold: what was refused, why, and how it is kept.
+
+`store` is the running proxy's side: it takes messages and commits them in groups. `writer` is its thread's work:
+the one connection that writes, retention, trouble with the disk. `database` opens, checks and sets aside; `schema`
+makes the tables; `payloads` keeps large payloads in files. `archive` is the other side: search, count, read, purge.
+`lock` lets one process into a data folder.
+"""

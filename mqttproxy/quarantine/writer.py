@@ -1,0 +1,357 @@
+"""The one who writes held messages to disk. Blocking: every method runs in the quarantine's thread, one at a time.
+
+Any `sqlite3.Error` or `OSError` leaves the writer closed; the next call opens everything anew, because neither a
+connection nor a descriptor can be trusted after a failed write: a second fsync may succeed although data is lost.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from attrs import frozen
+
+from mqttproxy.config.model import QuarantineSettings
+from mqttproxy.quarantine.database import BrokenDatabaseError, Connect, is_broken, is_busy, open_for_writing, set_aside
+from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
+from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+
+SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
+
+BOUNDS: Final = ("age", "count", "bytes")  # what removes messages
+
+_CHECKPOINT_EVERY: Final = 4 * 1024 * 1024  # bytes written to the log, about
+_ROW_COST: Final = 1024  # of them for a row, besides what it weighs
+_FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is given back to the file system
+
+_INSERT_HELD: Final = """
+    INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
+                      reason, weight, payload_size, file, properties, payload)
+    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_FAILURE: Final = "INSERT INTO failures (held, place, pointer, keyword, message) VALUES (?, ?, ?, ?, ?)"
+
+
+@frozen
+class Tidied:
+    """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once."""
+
+    expired: dict[str, int]
+    more: bool
+
+
+class _Opened(NamedTuple):
+    connection: sqlite3.Connection
+    folder: PayloadFolder
+
+
+class Writer:
+    """`messages` and `size_bytes` are what the quarantine holds. Read them only while no call is under way."""
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: QuarantineSettings,
+        *,
+        now: Callable[[], float],
+        new_name: Callable[[], str],
+        connect: Connect,
+        fsync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        """Make one that is not open yet.
+
+        Args:
+            directory: of the quarantine.
+            settings: its bounds; may be exchanged between calls.
+            now: seconds since 1970.
+            new_name: makes the name of a payload file.
+            connect: opens the database file.
+            fsync: makes a payload file durable.
+
+        """
+        self.settings = settings
+        self.messages = 0
+        self.size_bytes = 0
+        self.set_aside: list[tuple[Path, str]] = []  # broken databases, with the reason; the reader empties it
+        self._directory: Final = directory
+        self._now: Final = now
+        self._new_name: Final = new_name
+        self._connect: Final = connect
+        self._fsync: Final = fsync
+        self._opened: _Opened | None = None
+        self._next_seq = 1
+        self._seen_version = 0
+        self._since_checkpoint = 0
+        self._written: dict[str, str] = {}  # payload files of messages whose commit has not succeeded yet, by id
+        self._commit_failed = False  # some of the waiting messages may be in the database, but not durable
+        self._log_in_doubt = False  # the write-ahead log may have a hole that only memory hides
+        self._broken: str | None = None
+
+    def open(self) -> None:
+        """Open the database if it is not open.
+
+        Raises:
+            sqlite3.Error, OSError: it cannot be used now. A broken database is not an error: it is set aside.
+
+        """
+        if self._opened is None:
+            with _Closing(self):
+                self._open()
+
+    def commit(self, batch: Sequence[Held]) -> None:
+        """Make all of them durable, in one transaction.
+
+        After a failure the same messages must come again, with or without newer ones behind them.
+
+        Raises:
+            sqlite3.Error, OSError: none of them may be acknowledged.
+
+        """
+        self.open()
+        weights = [weigh(held) for held in batch]
+        with _Closing(self):
+            self._write_payloads(batch)
+            self._insert(batch, weights)
+        if self._commit_failed:
+            self._commit_failed = False
+            self._count()
+        else:
+            self.messages += len(batch)
+            self.size_bytes += sum(weights)
+        self._written.clear()
+        self._since_checkpoint += sum(weights) + _ROW_COST * len(batch)
+
+    def overdue(self) -> bool:
+        """Return whether `tidy` should be called now and not only from time to time."""
+        return (
+            self.messages > self.settings.max_messages
+            or self.size_bytes > self.settings.max_bytes
+            or self._since_checkpoint >= _CHECKPOINT_EVERY
+        )
+
+    def tidy(self) -> Tidied:
+        """Do a bounded piece of housekeeping: retention, checkpoint, free pages, and what others have removed.
+
+        Raises:
+            sqlite3.Error, OSError: as in `commit`.
+
+        """
+        self.open()
+        with _Closing(self):
+            if self._since_checkpoint >= _CHECKPOINT_EVERY:
+                self._execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._since_checkpoint = 0
+            if (version := self._number("PRAGMA data_version")) != self._seen_version:
+                self._seen_version = version
+                self._count()
+            expired = self._trim()
+            shrunk = self._shrink()
+        return Tidied(expired, more=sum(expired.values()) >= SLICE or shrunk)
+
+    def close(self) -> None:
+        """Close everything. Never raises; the writer may be opened again."""
+        if self._opened is not None:
+            connection, folder = self._opened
+            self._opened = None
+            with suppress(OSError):
+                folder.close()
+            with suppress(sqlite3.Error):
+                connection.close()  # this copies from the log only what earlier commits had made durable
+
+    def failed(self, error: sqlite3.Error | OSError) -> None:
+        """Close after an error, and note what must be mistrusted from now on."""
+        self._commit_failed = True
+        self._log_in_doubt |= not is_busy(error)
+        if is_broken(error):
+            self._broken = str(error)
+        self.close()
+
+    @property
+    def _disk(self) -> _Opened:
+        if self._opened is None:
+            raise RuntimeError("the writer is not open")
+        return self._opened
+
+    def _open(self) -> None:
+        if self._broken is not None:
+            self._set_aside(self._broken)
+        try:
+            connection = open_for_writing(self._directory, self._connect)
+        except BrokenDatabaseError as error:
+            self._set_aside(str(error))
+            connection = open_for_writing(self._directory, self._connect)
+        try:
+            folder = PayloadFolder(self._directory / FOLDER, fsync=self._fsync)
+        except OSError:
+            connection.close()
+            raise
+        self._opened = _Opened(connection, folder)
+        self._renew_log()
+        self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
+        self._seen_version = self._number("PRAGMA data_version")
+        self._count()
+        self._remove_orphans()
+
+    def _set_aside(self, reason: str) -> None:
+        self.set_aside.append((set_aside(self._directory, self._now()), reason))
+        self._broken = None
+        self._written.clear()
+
+    def _renew_log(self) -> None:
+        """Begin a new write-ahead log.
+
+        After a failed write some frames may be in the page cache and not on disk. Frames behind them would be lost
+        with them in a power failure, however durable they are.
+
+        """
+        busy = self._number("PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy and self._log_in_doubt:
+            raise sqlite3.OperationalError("after a write error: waiting until no other process reads the database")
+        self._log_in_doubt = False
+
+    def _count(self) -> None:
+        row = self._execute("SELECT count(*), coalesce(sum(weight), 0) FROM held").fetchone()
+        self.messages, self.size_bytes = row
+
+    def _remove_orphans(self) -> None:
+        """Remove payload files without a row: of a crash before the commit, or between a row's end and its file's."""
+        folder = self._disk.folder
+        kept = set(self._written.values())
+        names = folder.names()
+        while chunk := list(islice(names, SLICE)):
+            marks = ",".join("?" * len(chunk))
+            rows = self._execute(f"SELECT file FROM held WHERE file IN ({marks})", chunk)  # noqa: S608 - question marks
+            kept_now = kept.union(row[0] for row in rows)
+            folder.remove(name for name in chunk if name not in kept_now)
+
+    def _write_payloads(self, batch: Sequence[Held]) -> None:
+        limit = self.settings.inline_bytes
+        items = []
+        names = {}
+        for held in batch:
+            if len(held.payload) > limit and held.id not in self._written:
+                name = self._new_name()
+                names[held.id] = name
+                items.append((name, held.payload))
+        if items:
+            self._disk.folder.write(items)
+            self._written |= names
+
+    def _insert(self, batch: Sequence[Held], weights: Sequence[int]) -> None:
+        connection = self._disk.connection
+        self._execute("BEGIN IMMEDIATE")
+        if self._commit_failed:
+            connection.executemany("DELETE FROM held WHERE id = ?", ((held.id,) for held in batch))
+        first = self._next_seq
+        connection.executemany(_INSERT_HELD, self._rows(batch, weights))
+        connection.executemany(_INSERT_FAILURE, _failure_rows(first, batch))
+        self._execute("COMMIT")
+        self._next_seq += len(batch)
+
+    def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
+        written = self._written
+        for seq, (held, weight) in enumerate(zip(batch, weights, strict=True), self._next_seq):
+            file = written.get(held.id)
+            yield (
+                seq,
+                held.id,
+                held.at,
+                storable(held.client_id),
+                storable_or_none(held.username),
+                storable(held.address),
+                storable(held.listener),
+                storable(held.topic),
+                held.qos,
+                held.retain,
+                storable_or_none(held.policy),
+                storable_or_none(held.schema),
+                int(held.reason),
+                weight,
+                len(held.payload),
+                file,
+                properties_to_json(held.properties),
+                held.payload if file is None else None,
+            )
+
+    def _trim(self) -> dict[str, int]:
+        rows = self._execute("SELECT seq, at, weight, file FROM held ORDER BY at LIMIT ?", (SLICE,)).fetchall()
+        oldest = self._now() - self.settings.max_age
+        messages, size = self.messages, self.size_bytes
+        expired = dict.fromkeys(BOUNDS, 0)
+        for _, at, weight, _ in rows:
+            if at < oldest:
+                expired["age"] += 1
+            elif messages > self.settings.max_messages:
+                expired["count"] += 1
+            elif size > self.settings.max_bytes:
+                expired["bytes"] += 1
+            else:
+                break
+            messages -= 1
+            size -= weight
+        if removed := rows[: sum(expired.values())]:
+            remove_rows(*self._disk, [(seq, file) for seq, _, _, file in removed])
+            self.messages, self.size_bytes = messages, size
+            self._since_checkpoint += _ROW_COST * len(removed)
+        return expired
+
+    def _shrink(self) -> bool:
+        spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT
+        if spare < _FREE_PAGES_KEPT:
+            return False
+        self._execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})").fetchall()
+        self._since_checkpoint += 4096 * _FREE_PAGES_KEPT
+        return True
+
+    def _execute(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._disk.connection.execute(sql, parameters)
+
+    def _number(self, sql: str) -> int:
+        return int(self._execute(sql).fetchone()[0])
+
+
+def remove_rows(connection: sqlite3.Connection, folder: PayloadFolder, rows: Sequence[tuple[int, str | None]]) -> int:
+    """Remove messages in one transaction, and their payload files once that is durable; return how many were there.
+
+    Args:
+        connection: to the database, with foreign keys on.
+        folder: of the payload files.
+        rows: sequence number and payload file of each.
+
+    Raises:
+        sqlite3.Error, OSError: all or none of the rows are gone; files without a row are removed at the next start.
+
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        cursor = connection.executemany("DELETE FROM held WHERE seq = ?", ((seq,) for seq, _ in rows))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    folder.remove(file for _, file in rows if file is not None)
+    return cursor.rowcount
+
+
+def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[tuple[object, ...]]:
+    for seq, held in enumerate(batch, first):
+        for place, (pointer, keyword, message) in enumerate(held.failures):
+            yield seq, place, storable(pointer), storable(keyword), storable(message)
+
+
+class _Closing:
+    """Closes the writer when the world fails inside the block, and lets the error pass."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (sqlite3.Error, OSError)):
+            self._writer.failed(error)
