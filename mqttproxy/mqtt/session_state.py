@@ -1,0 +1,65 @@
+"""What of an MQTT session outlives its connection: the exchanges of QoS 1 and 2 that are not over."""
+
+from collections.abc import Container
+from typing import Final
+
+from mqttproxy.mqtt.errors import LocalProtocolError
+from mqttproxy.mqtt.packets import Message
+
+PACKET_ID_MAX: Final = 65_535
+
+
+class SessionState:
+    """Unfinished exchanges of both directions. Each connection of the session is given the same object, one at a time.
+
+    The directions have separate packet identifiers and tables:
+
+    - `outgoing`: what we sent, or will send again, and the peer has not settled: packet identifier to the very
+      `(message, token)` that was given to `publish`, in the order of sending.
+    - `released`: those of `outgoing` whose PUBREC came; they wait for PUBCOMP.
+    - `incoming_qos2`: QoS 2 messages that we acknowledged with PUBREC; they wait for PUBREL.
+    """
+
+    __slots__ = ("_last_packet_id", "connections", "incoming_qos2", "outgoing", "released")
+
+    def __init__(self) -> None:
+        self.outgoing: dict[int, tuple[Message, object]] = {}
+        self.released: set[int] = set()
+        self.incoming_qos2: set[int] = set()
+        self.connections = 0  # how many had this session; the last one owns it
+        self._last_packet_id = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<SessionState outgoing={len(self.outgoing)} released={len(self.released)}"
+            f" incoming_qos2={len(self.incoming_qos2)}>"
+        )
+
+    def attach(self) -> int:
+        """Count one more connection and return its number: only the one with the highest may change the session."""
+        self.connections += 1
+        return self.connections
+
+    def forget_progress(self) -> None:
+        """Begin anew, because the peer has lost its half: all that is outgoing will be sent as if never sent before."""
+        self.released.clear()
+        self.incoming_qos2.clear()
+
+    def allocate(self, taken: Container[int]) -> int:
+        """Return the next packet identifier that is neither in flight nor in `taken`, 1 to 65,535.
+
+        They go round, so that one is used again as late as possible.
+
+        Raises:
+            LocalProtocolError: all are in use.
+
+        """
+        outgoing = self.outgoing
+        packet_id = self._last_packet_id % PACKET_ID_MAX + 1
+        first = packet_id
+        while packet_id in outgoing or packet_id in taken:
+            packet_id = packet_id % PACKET_ID_MAX + 1
+            if packet_id == first:
+                raise LocalProtocolError("all packet identifiers are in use")
+        self._last_packet_id = packet_id
+        return packet_id
