@@ -1,0 +1,46 @@
+"""The rules that hold before any policy: each answers with a reason code, SUCCESS where it allows."""
+
+from typing import Final
+
+from mqttproxy.config.model import AccessSettings
+from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.mqtt.packets import Connect
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.topics import check_topic_filter
+
+ERROR_TOPICS: Final = "$proxy/errors/"
+
+# A client identifier may hold what a topic level may not; these are written as in a URL.
+_ESCAPES: Final = str.maketrans({"%": "%25", "/": "%2F", "+": "%2B", "#": "%23"})
+
+
+def error_topic(client_id: str) -> str:
+    """Return the topic on which a device is told why its messages were refused; only it may subscribe to it."""
+    return ERROR_TOPICS + client_id.translate(_ESCAPES)
+
+
+def may_connect(connect: Connect, settings: AccessSettings) -> ReasonCode:
+    """Decide on a CONNECT: without an authenticator only the anonymous can come in, and only if that is written."""
+    if connect.properties.authentication_method is not None:
+        return ReasonCode.BAD_AUTHENTICATION_METHOD
+    return ReasonCode.SUCCESS if settings.allow_anonymous else ReasonCode.NOT_AUTHORIZED
+
+
+def may_publish(topic: str) -> ReasonCode:
+    """Decide on a topic name: `$` topics belong to servers. [MQTT-4.7.2-1]."""
+    return ReasonCode.NOT_AUTHORIZED if topic.startswith("$") else ReasonCode.SUCCESS
+
+
+def may_subscribe(
+    client_id: str, topic_filter: str, *, max_bytes: int = 65_535, max_levels: int = 65_535
+) -> ReasonCode:
+    """Decide on one filter of a SUBSCRIBE; the bounds are those of `[limits]`."""
+    try:
+        check_topic_filter(topic_filter, max_bytes=max_bytes, max_levels=max_levels)
+    except RemoteProtocolError:
+        return ReasonCode.TOPIC_FILTER_INVALID
+    if topic_filter.startswith("$share/"):
+        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    if topic_filter.startswith("$proxy/") and topic_filter != error_topic(client_id):
+        return ReasonCode.NOT_AUTHORIZED
+    return ReasonCode.SUCCESS

@@ -1,0 +1,99 @@
+"""From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
+
+import trio
+
+from mqttproxy.access import may_connect
+from mqttproxy.config.model import LimitSettings
+from mqttproxy.downstream.device import Device
+from mqttproxy.downstream.premises import Premises
+from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.mqtt.packets import Connect, ProtocolVersion
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.server import ServerConnection, ServerLimits
+from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.transport.stream import ByteStream
+from mqttproxy.validation import Identity
+
+
+class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
+    """This connection ends before it has begun."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
+
+
+def server_limits(limits: LimitSettings) -> ServerLimits:
+    """Return what the state machine needs of `[limits]`."""
+    return ServerLimits(
+        packet_size_before_connect=limits.packet_size_before_connect,
+        packet_size=limits.packet_size,
+        payload_size=limits.payload_size,
+        topic_bytes=limits.topic_bytes,
+        topic_levels=limits.topic_levels,
+        client_id_bytes=limits.client_id_bytes,
+        user_properties=limits.user_properties,
+        receive_maximum=limits.receive_maximum,
+        qos2_awaiting_release=limits.qos2_awaiting_release,
+        topic_alias_maximum=limits.topic_alias_maximum,
+        keep_alive=limits.keep_alive,
+    )
+
+
+async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device:
+    """Read CONNECT, decide, take over the client identifier, send CONNACK. The caller gives the deadline.
+
+    Raises:
+        NotWelcome: it was refused, and told so as far as MQTT allows.
+        TransportError: the connection broke.
+
+    """
+    connection = ServerConnection(server_limits(premises.limits), trio.current_time())
+    connect = await _read_connect(premises, stream, connection)
+    reason = may_connect(connect, premises.access)
+    if reason.is_failure:
+        _refuse(stream, connection, reason)
+    if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
+        _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
+    client_id = connect.client_id or premises.new_client_id()
+    await _take_over(premises, client_id)
+    identity = Identity(client_id, connect.username, str(stream.peer), listener)
+    device = Device(premises, stream, connection, connect, identity)
+    connection.accept(SessionState(), session_present=False, client_id=client_id)
+    stream.send_nowait(connection.data_to_send())
+    premises.devices[client_id] = device
+    return device
+
+
+async def _read_connect(premises: Premises, stream: ByteStream, connection: ServerConnection) -> Connect:
+    while True:
+        data = await stream.receive()
+        if not data:
+            raise NotWelcome("closed_before_connect")
+        premises.metrics.bytes_in += len(data)
+        connection.receive_data(data, trio.current_time())
+        try:
+            batch = connection.next_batch(trio.current_time())
+        except RemoteProtocolError as error:
+            connection.fail(error)
+            stream.send_nowait(connection.data_to_send())
+            premises.metrics.protocol_errors.add(error.reason.name.lower())
+            premises.alerts.info("bad_connect", "bad_connect", peer=str(stream.peer), error=str(error))
+            raise NotWelcome(error.reason.name.lower()) from error
+        if batch:
+            connect = batch[0]
+            assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
+            return connect
+
+
+def _refuse(stream: ByteStream, connection: ServerConnection, reason: ReasonCode) -> None:
+    connection.refuse(reason)
+    stream.send_nowait(connection.data_to_send())
+    raise NotWelcome(reason.name.lower())
+
+
+async def _take_over(premises: Premises, client_id: str) -> None:
+    """End the connection that has this client identifier, wholly, before the new one begins. [MQTT-3.1.4-3]."""
+    while (other := premises.devices.get(client_id)) is not None:
+        other.disconnect(ReasonCode.SESSION_TAKEN_OVER)
+        await other.gone.wait()

@@ -1,0 +1,219 @@
+"""Between a device's acknowledgement and the destinations: tickets, the lane to each destination, the plan for a topic.
+
+The spool will stand here. Until then a message waits in the device's hands (its acknowledgement withheld, its socket
+not read) or in the bounded outbox of its destination.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import trio
+from attrs import field, frozen
+from msgspec import Struct
+
+from mqttproxy.access import may_publish
+from mqttproxy.config.model import LOCAL, UpstreamSettings
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.telemetry.metrics import BoundedCounter
+from mqttproxy.upstream.routing import RouteTable
+from mqttproxy.validation.identity import Identity
+
+
+class Origin(Protocol):
+    """A device as the pipeline sees it."""
+
+    identity: Identity
+    pending: "deque[Ticket]"
+
+    def acknowledge(self) -> None:
+        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done."""
+
+    def disconnect(self, reason: ReasonCode, words: str) -> None:
+        """End the connection, telling an MQTT 5 device why."""
+
+
+class Ticket(Struct):
+    """One message whose acknowledgement waits. `needed` settlements are missing, `open` destinations have not answered.
+
+    A QoS 0 message has one only while it waits for the quarantine commit.
+    """
+
+    origin: Origin
+    packet_id: int
+    qos: int
+    size: int  # payload bytes
+    received_at: float  # monotonic
+    needed: int
+    open: int
+    done: bool = False
+    reason: ReasonCode = ReasonCode.SUCCESS
+    properties: Properties = NO_PROPERTIES
+
+    def settle(self) -> bool:
+        """Count one destination that has the message; returns whether the device can be acknowledged now."""
+        self.open -= 1
+        self.needed -= 1
+        if self.needed == 0:
+            self.done = True
+            return True
+        return False
+
+    def give_up(self) -> bool:
+        """Count one destination that will not get it (it was dropped, as the route says, or refused)."""
+        self.open -= 1
+        if self.needed > self.open:
+            self.needed = self.open
+            if self.needed == 0:
+                self.done = True
+                return True
+        return False
+
+
+Item = tuple[Message, Ticket | None]
+
+
+class Destination(Protocol):
+    """An upstream as the lane sees it (`upstream.Upstream`)."""
+
+    name: str
+    settings: UpstreamSettings
+
+    @property
+    def is_live(self) -> bool:
+        """A link is up."""
+
+    def offer(self, items: Sequence[tuple[Message, object]]) -> int:
+        """Take the longest prefix that fits; return its length."""
+
+    def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
+        """Take all by dropping the oldest that wait (and are counted there); return the tokens of those."""
+
+    async def wait_room(self) -> None:
+        """Return when an offer may be taken again."""
+
+
+class Lane:
+    """The way to one destination, with the books of what did not even get into its outbox."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.waiting = 0  # messages in the hands of devices that wait for a place
+        self.dropped = BoundedCounter()
+        self._congested = False
+
+    @property
+    def assigned(self) -> int:
+        """Messages that were meant for this destination and have not been taken by its outbox."""
+        return self.waiting + self.dropped.total()
+
+    def place(self, items: Sequence[Item], when_full: str) -> tuple[Sequence[Item], Iterable[Ticket | None]]:
+        """Offer items; return those that must wait, and the tickets of those dropped."""
+        taken = self.destination.offer(items)
+        if taken == len(items):
+            self._congested = False
+            return (), ()
+        rest = items[taken:]
+        if when_full == "drop_oldest":
+            return (), _tickets(self.destination.force_oldest(rest))
+        if when_full == "drop_newest":
+            self.dropped.add("queue_full", len(rest))
+            return (), [ticket for _, ticket in rest]
+        if self._congested or not self.destination.is_live:
+            rest = self._shed(rest)
+        self.waiting += len(rest)
+        return rest, ()
+
+    async def wait_and_place(self, items: Sequence[Item]) -> None:
+        """Offer what had to wait until all is taken, in order.
+
+        QoS 0 waits only a moment, and only for a link that is up: a device must not be held up by messages that nobody
+        promised to keep.
+        """
+        rest = items
+        try:
+            with trio.move_on_after(self.destination.settings.qos0_patience):
+                while rest:
+                    await self.destination.wait_room()
+                    rest = self._place_some(rest)
+                return
+            self._congested = True
+            kept = self._shed(rest)
+            self.waiting -= len(rest) - len(kept)
+            rest = kept
+            while rest:
+                await self.destination.wait_room()
+                rest = self._place_some(rest)
+        finally:
+            self.give_up(len(rest))  # the device is gone: what it was not acknowledged for it will send again
+
+    def give_up(self, count: int) -> None:
+        """Drop messages that were waiting, because nobody waits for them any more."""
+        if count:
+            self.waiting -= count
+            self.dropped.add("connection_lost", count)
+
+    def _place_some(self, rest: Sequence[Item]) -> Sequence[Item]:
+        taken = self.destination.offer(rest)
+        self.waiting -= taken
+        return rest[taken:]
+
+    def _shed(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Drop what is QoS 0."""
+        kept = [item for item in items if item[0].qos]
+        if len(kept) < len(items):
+            self.dropped.add("queue_full", len(items) - len(kept))
+        return kept
+
+
+def release(tickets: Sequence[Ticket]) -> None:
+    """Mark tickets done and let their devices be acknowledged."""
+    for ticket in tickets:
+        ticket.done = True
+    for origin in {ticket.origin for ticket in tickets}:
+        origin.acknowledge()
+
+
+def _tickets(tokens: Iterable[object]) -> list[Ticket]:
+    return [token for token in tokens if isinstance(token, Ticket)]
+
+
+@frozen
+class Plan:
+    """Where the messages of one topic go, under one ruleset."""
+
+    lanes: tuple[Lane, ...]
+    local: bool  # subscribers are served by the proxy itself
+    when_full: str
+    needed: int  # destinations that must acknowledge before the device is acknowledged
+    refusal: ReasonCode  # SUCCESS, or why nobody may publish here
+    drop: bool  # no route, and the settings say to drop
+    names: tuple[str, ...]  # of all destinations, for the audit trail
+    width: int = field(init=False)  # how many lanes
+    special: bool = field(init=False)
+
+    @width.default
+    def _count(self) -> int:
+        return len(self.lanes)
+
+    @special.default
+    def _is_special(self) -> bool:
+        return bool(self.refusal) or self.drop
+
+
+def make_plan(topic: str, routes: RouteTable, lanes: Mapping[str, Lane], *, drop_unrouted: bool) -> Plan:
+    """Work out where a topic's messages go."""
+    route = routes.route_for(topic)
+    refusal = may_publish(topic)
+    if route is None:
+        drop = drop_unrouted and not refusal
+        reason = refusal if refusal or drop else ReasonCode.TOPIC_NAME_INVALID
+        return Plan((), False, "wait", 0, reason, drop, ())
+    names = tuple(name for name in route.destinations if name != LOCAL)
+    local = routes.home_of(topic) == LOCAL
+    needed = {"memory": 0, "any": min(1, len(names)), "all": len(names)}[route.ack]
+    if route.ack == "any" and local:
+        needed = 0  # the local sessions have it at once
+    chosen = tuple(lanes[name] for name in names)
+    return Plan(chosen, local, route.when_full, needed, refusal, False, (*names, LOCAL) if local else names)

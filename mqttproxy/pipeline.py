@@ -1,0 +1,221 @@
+"""The life of a message: from the device's packet to its destinations, to the quarantine, or back with a reason.
+
+`carry_up` is the walk of a PUBLISH, for everything that one read of a socket held; `carry_down` is the way back. Both
+are plain functions: nothing between the read and the outboxes waits. What does not fit comes back as a `Backlog`, and
+the device waits for it before it reads on. What fails its contract goes through `refusal`.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import trio
+from attrs import Factory, define, frozen
+
+from mqttproxy.config.model import ProxyConfig
+from mqttproxy.handover import Item, Lane, Origin, Plan, Ticket, make_plan, release
+from mqttproxy.mqtt.packets import Message, Publish
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.refusal import Refusal, Waiting
+from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.upstream.routing import RouteTable
+from mqttproxy.validation import Generation, Verdict, judge
+
+CACHED_TOPICS: Final = 10_000
+
+
+@frozen
+class Ruleset:
+    """What a generation means for messages: how they are judged, and where they go."""
+
+    config: ProxyConfig
+    generation: Generation
+    routes: RouteTable
+
+
+@define
+class Backlog:
+    """What had no place yet. The device waits for all of it at once and reads nothing meanwhile."""
+
+    lanes: list[tuple[Lane, Sequence[Item]]] = Factory(list)
+    holds: list[Waiting] = Factory(list)
+
+
+class Pipeline:
+    """The corridor that joins the rooms. One for the process; a reload gives it a new ruleset."""
+
+    def __init__(
+        self,
+        *,
+        ruleset: Ruleset,
+        lanes: Mapping[str, Lane],
+        table: SubscriptionTable,
+        retained: RetainedStore,
+        refusal: Refusal,
+        metrics: Metrics,
+    ) -> None:
+        self.table = table
+        self.retained = retained
+        self.refusal = refusal
+        self._metrics = metrics
+        self.local_messages = 0  # given to local subscribers, however many there were
+        self.use(ruleset, lanes)
+
+    def use(self, ruleset: Ruleset, lanes: Mapping[str, Lane]) -> None:
+        """Put a ruleset in force, between two batches: no message sees a mixture of two."""
+        self.ruleset = ruleset
+        self.lanes = lanes
+        self.refusal.generation = ruleset.generation.number
+        self._plans: dict[str, Plan] = {}
+        self._audit_all = ruleset.config.audit.decisions == "all"
+
+    def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
+        """Judge and route everything that one read held.
+
+        Args:
+            origin: the device; a ticket for each QoS 1 and 2 message is appended to its `pending`.
+            publishes: in arrival order, at least one.
+            now: monotonic seconds, when they were read.
+
+        Returns:
+            None, or what must be waited for with `clear` before the device's socket is read again.
+
+        """
+        metrics = self._metrics
+        generation = self.ruleset.generation
+        identity = origin.identity
+        began = time.perf_counter()
+        verdicts = [judge(publish, identity, generation) for publish in publishes]
+        metrics.validation_seconds.observe((time.perf_counter() - began) / len(publishes), len(publishes))
+
+        holds: list[Waiting] = []
+        plans, pending, received = self._plans, origin.pending, metrics.received_by_qos
+        groups: dict[int, tuple[Plan, list[Item]]] = {}
+        current: Plan | None = None
+        items: list[Item] = []
+        failed = 0
+        for publish, verdict in zip(publishes, verdicts, strict=True):
+            plan = plans.get(publish.topic) or self._plan(publish.topic)
+            qos = publish.qos
+            received[qos] += 1
+            ticket = None
+            if qos:
+                ticket = Ticket(origin, publish.packet_id, qos, len(publish.payload), now, plan.needed, plan.width)
+                pending.append(ticket)
+            message: Message | None = publish
+            if verdict.failures or plan.special or (publish.retain and plan.local):
+                failed += bool(verdict.failures)
+                spare = ticket or Ticket(origin, 0, 0, len(publish.payload), now, 0, 0)
+                message = self._exception(publish, spare, verdict, plan, holds)
+            if message is None:
+                continue
+            if plan is not current:
+                current = plan
+                items = groups.setdefault(id(plan), (plan, []))[1]
+            items.append((message, ticket))
+        metrics.invalid += failed
+        metrics.valid += len(publishes) - failed
+        backlog = Backlog(holds=holds) if holds else None
+        for plan, group in groups.values():
+            backlog = self._dispatch(origin, plan, group, backlog)
+        if pending and pending[0].done:
+            origin.acknowledge()
+        return backlog
+
+    def _dispatch(self, origin: Origin, plan: Plan, items: list[Item], backlog: Backlog | None) -> Backlog | None:
+        """Offer one group to all its destinations at once; none of them can hold up another."""
+        self._metrics.routed += len(items)
+        if plan.local:
+            self.local_messages += len(items)
+            self.table.deliver([message for message, _ in items], sender=origin.identity.client_id)
+        waits: set[int] = set()
+        for lane in plan.lanes:
+            rest, dropped = lane.place(items, plan.when_full)
+            if rest:
+                backlog = backlog or Backlog()
+                backlog.lanes.append((lane, rest))
+                waits.update(id(ticket) for _, ticket in rest)
+            if dropped:
+                self.dropped(dropped)
+        if not plan.needed:
+            for _, ticket in items:
+                if ticket is not None and id(ticket) not in waits:
+                    ticket.done = True
+        if self._audit_all:
+            for message, _ in items:
+                self.refusal.decided("forwarded", origin.identity, message, destinations=plan.names)
+        return backlog
+
+    async def clear(self, backlog: Backlog) -> None:
+        """Wait until a backlog has its places: each destination by itself, so that none waits for another."""
+        async with trio.open_nursery() as nursery:
+            for lane, items in backlog.lanes:
+                nursery.start_soon(self._wait_for_lane, lane, items)
+            if backlog.holds:
+                nursery.start_soon(self.refusal.wait_and_hold, backlog.holds)
+
+    def give_up(self, backlog: Backlog) -> None:
+        """Drop a backlog that nobody can wait for, counted."""
+        for lane, items in backlog.lanes:
+            lane.give_up(len(items))
+        self.refusal.give_up(len(backlog.holds))
+
+    async def _wait_for_lane(self, lane: Lane, items: Sequence[Item]) -> None:
+        await lane.wait_and_place(items)
+        release([ticket for _, ticket in items if ticket is not None and not ticket.needed])
+
+    def _plan(self, topic: str) -> Plan:
+        if len(self._plans) >= CACHED_TOPICS:
+            self._plans.clear()
+        drop_unrouted = self.ruleset.config.default.unrouted == "drop"
+        plan = make_plan(topic, self.ruleset.routes, self.lanes, drop_unrouted=drop_unrouted)
+        self._plans[topic] = plan
+        return plan
+
+    def _exception(
+        self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan, holds: list[Waiting]
+    ) -> Message | None:
+        """Deal with a message that failed, that nobody may publish, that has no route, or that is to be retained.
+
+        Returns the message if it is carried. What found the quarantine full is added to `holds`.
+        """
+        if plan.special:
+            self.refusal.not_carried(publish, ticket, plan.refusal, drop=plan.drop)
+            return None
+        message: Message = publish
+        if verdict.failures:
+            carried = self.refusal.failed(publish, ticket, verdict, plan)
+            if not isinstance(carried, Message):
+                if carried is not None:
+                    holds.append(carried)
+                return None
+            message = carried
+        if message.retain and plan.local:
+            kept = Message(message.topic, message.payload, message.qos, True, message.properties)
+            if not self.retained.keep(kept):
+                self.refusal.not_carried(message, ticket, ReasonCode.QUOTA_EXCEEDED, drop=False)
+                return None
+        return message
+
+    def settled(self, _destination: str, tokens: Iterable[object]) -> None:
+        """Hear that a destination has acknowledged: everything that one read of its link said."""
+        origins: set[Origin] = set()
+        last: Origin | None = None
+        for ticket in tokens:
+            if ticket.settle() and ticket.origin is not last:  # type: ignore[attr-defined] # the link gives back what it was given: tickets
+                last = ticket.origin  # type: ignore[attr-defined] # as above
+                origins.add(last)
+        for origin in origins:
+            origin.acknowledge()
+
+    def dropped(self, tokens: Iterable[object]) -> None:
+        """Hear that an outbox has given up messages, as its route says; that is not held against the device."""
+        release([token for token in tokens if isinstance(token, Ticket) and token.give_up()])
+
+    def carry_down(self, upstream: str, received: Iterable[tuple[Publish, tuple[str, ...] | None]]) -> None:
+        """Hand what a broker sent to the subscribed devices; only topics whose home it is, so nobody gets two."""
+        routes = self.ruleset.routes
+        for publish, filters in received:
+            if routes.home_of(publish.topic) == upstream:
+                self.table.deliver((publish,), only=None if filters is None else frozenset(filters))

@@ -1,0 +1,293 @@
+"""The life of a message that failed: held, refused, marked or dropped; always explained (promise P10), never lost.
+
+`pipeline` asks `failed` for every message with a failed verdict. What is held is acknowledged in `committed`, after the
+quarantine's commit, and never before.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import orjson
+import trio
+from attrs import define, field, frozen
+from msgspec.structs import replace
+
+from mqttproxy.access import error_topic
+from mqttproxy.handover import Plan, Ticket, release
+from mqttproxy.mqtt.packets import Message
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.quarantine import Held
+from mqttproxy.sessions import SubscriptionTable
+from mqttproxy.telemetry.logs import RateLimited
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.validation import Action, Failure, Identity, Verdict
+from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
+
+# What an upstream may answer to a PUBLISH and a device may read in a PUBACK. [MQTT 5.0, 3.4.2.1]
+_PASSED_ON: Final = frozenset(
+    {
+        ReasonCode.UNSPECIFIED_ERROR,
+        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+        ReasonCode.NOT_AUTHORIZED,
+        ReasonCode.TOPIC_NAME_INVALID,
+        ReasonCode.QUOTA_EXCEEDED,
+        ReasonCode.PAYLOAD_FORMAT_INVALID,
+    }
+)
+
+
+class Hold(Protocol):
+    """The quarantine as this room sees it."""
+
+    def hold_nowait(self, held: Held, token: object) -> None:
+        """Queue a message for the next commit, or raise `trio.WouldBlock`."""
+
+    async def wait_room(self) -> None:
+        """Return when the queue may have room again."""
+
+
+class Audit(Protocol):
+    """The audit trail as the pipeline sees it."""
+
+    def decision(
+        self,
+        *,
+        action: str,
+        reason: str | int,
+        client_id: str,
+        username: str | None,
+        address: str,
+        listener: str,
+        topic: str,
+        qos: int,
+        retain: bool,
+        payload: bytes,
+        policy: str | None,
+        schema: str | None,
+        failures: Sequence[Failure],
+        destinations: Sequence[str],
+        generation: int,
+        dry_run: bool,
+        quarantine_id: str | None,
+    ) -> None:
+        """Write one line."""
+
+
+@frozen
+class HeldTicket:
+    """What the quarantine gives back after its commit."""
+
+    ticket: Ticket
+    verdict: Verdict
+    message: Message
+    quarantine_id: str
+    judged: bool = True  # False: an upstream would not have it
+
+
+Waiting = tuple[Held, HeldTicket]
+
+
+@define(eq=False, kw_only=True)
+class Refusal:
+    """Everything that happens to messages which are not simply carried. One for the process."""
+
+    table: SubscriptionTable
+    quarantine: Hold
+    metrics: Metrics
+    audit: Audit
+    alerts: RateLimited
+    new_id: Callable[[], str]
+    wall: Callable[[], float] = time.time
+    dry_run: bool = False
+    generation: int = 0  # number of the ruleset in force, for the audit trail
+    _of_upstreams: deque[Waiting] = field(init=False, factory=deque)  # at most what is in flight to them
+
+    def failed(self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan) -> Message | Waiting | None:
+        """Do what a failed verdict says.
+
+        Args:
+            publish: the message.
+            ticket: its ticket; one of its own for QoS 0.
+            verdict: with failures.
+            plan: of its topic.
+
+        Returns:
+            The message, if it is carried all the same; what must wait, if the quarantine is full; or None.
+
+        """
+        metrics, origin = self.metrics, ticket.origin
+        metrics.policy_failures.add(verdict.policy or "topics")
+        if verdict.alert:
+            self.alerts.warning(
+                f"alert:{verdict.policy}", "policy_alert", policy=verdict.policy, failure=reason_string(verdict)
+            )
+        if self.dry_run or verdict.observed:
+            metrics.observed += 1
+            self.decided("observed", origin.identity, publish, verdict=verdict, destinations=plan.names)
+            return publish
+        if verdict.action is Action.HOLD:
+            return self._hold(publish, ticket, verdict)
+        carried = None
+        if verdict.action is Action.FORWARD:
+            metrics.marked += 1
+            self.decided("marked", origin.identity, publish, verdict=verdict, destinations=plan.names)
+            carried = replace(publish, properties=mark_properties(publish, verdict))
+        else:
+            metrics.refused.add(verdict.reason.name.lower())
+            self.decided("refused", origin.identity, publish, verdict=verdict)
+            self._tell_device(origin.identity, publish, verdict, action="refused", quarantine_id=None)
+            ticket.reason, ticket.properties, ticket.done = verdict.reason, answer_properties(verdict), True
+        if verdict.disconnect:
+            origin.disconnect(verdict.reason, reason_string(verdict))
+        return carried
+
+    def not_carried(self, message: Message, ticket: Ticket, reason: ReasonCode, *, drop: bool) -> None:
+        """Refuse a message for another reason than its contract, or drop it because it has no route."""
+        identity = ticket.origin.identity
+        word = "no_route" if drop else reason.name.lower()
+        (self.metrics.dropped if drop else self.metrics.refused).add(word)
+        self.decided("dropped" if drop else "refused", identity, message, reason=word)
+        ticket.reason, ticket.done = reason, True
+        if not drop:
+            verdict = Verdict(
+                action=Action.REFUSE, failures=(Failure("", "topic", word.replace("_", " ")),), reason=reason
+            )
+            self._tell_device(identity, message, verdict, action="refused", quarantine_id=None)
+
+    def _hold(self, message: Message, ticket: Ticket, verdict: Verdict) -> Waiting | None:
+        held = self._held(ticket.origin.identity, message, verdict)
+        token = HeldTicket(ticket, verdict, message, held.id)
+        self.metrics.waiting += 1
+        try:
+            self.quarantine.hold_nowait(held, token)
+        except trio.WouldBlock:
+            return held, token
+        return None
+
+    async def wait_and_hold(self, waiting: Sequence[Waiting]) -> None:
+        """Put into the quarantine what found it full, in order."""
+        left = list(reversed(waiting))
+        try:
+            while left:
+                try:
+                    self.quarantine.hold_nowait(*left[-1])
+                except trio.WouldBlock:
+                    await self.quarantine.wait_room()
+                else:
+                    left.pop()
+        finally:
+            self.give_up(len(left))  # the device is gone: it was not acknowledged and will send them again
+
+    def give_up(self, count: int) -> None:
+        """Drop messages that waited for the quarantine, because nobody waits for them any more."""
+        if count:
+            self.metrics.waiting -= count
+            self.metrics.dropped.add("connection_lost", count)
+
+    def committed(self, tokens: Iterable[object]) -> None:
+        """Hear that held messages are on disk: only now are they acknowledged (promise P1)."""
+        kept = [token for token in tokens if isinstance(token, HeldTicket)]
+        for token in kept:
+            ticket, verdict, identity = token.ticket, token.verdict, token.ticket.origin.identity
+            self.decided("held", identity, token.message, verdict=verdict, quarantine_id=token.quarantine_id)
+            self._tell_device(identity, token.message, verdict, action="held", quarantine_id=token.quarantine_id)
+            if token.judged:
+                self.metrics.waiting -= 1
+                self.metrics.held += 1
+                ticket.done = True
+            elif ticket.done or not ticket.give_up():
+                continue  # the device was acknowledged before, or other destinations have not answered yet
+            ticket.reason, ticket.properties = verdict.reason, answer_properties(verdict)
+        release([token.ticket for token in kept if token.ticket.done])
+        for token in kept:
+            if token.verdict.disconnect:
+                token.ticket.origin.disconnect(token.verdict.reason, reason_string(token.verdict))
+        self._hold_of_upstreams()
+
+    def refused_by(self, destination: str, refusals: Iterable[tuple[object, Message, ReasonCode]]) -> None:
+        """Hear that an upstream will not have some messages: they are kept in the quarantine, then acknowledged."""
+        for ticket, message, reason in refusals:
+            if not isinstance(ticket, Ticket):
+                continue  # QoS 0: counted at the destination
+            words = f"upstream {destination} answered 0x{reason:02x} {reason.name.lower()}"
+            verdict = Verdict(
+                action=Action.HOLD,
+                failures=(Failure("", "upstream", words),),
+                reason=reason if reason in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
+            )
+            held = self._held(ticket.origin.identity, message, verdict)
+            self._of_upstreams.append((held, HeldTicket(ticket, verdict, message, held.id, judged=False)))
+        self._hold_of_upstreams()
+
+    def _hold_of_upstreams(self) -> None:
+        # What finds the quarantine full tries again after its next commit.
+        while self._of_upstreams:
+            try:
+                self.quarantine.hold_nowait(*self._of_upstreams[0])
+            except trio.WouldBlock:
+                return
+            self._of_upstreams.popleft()
+
+    def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
+        return Held(
+            id=self.new_id(),
+            at=self.wall(),
+            client_id=identity.client_id,
+            username=identity.username,
+            address=identity.address,
+            listener=identity.listener,
+            topic=message.topic,
+            payload=message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            properties=message.properties,
+            policy=verdict.policy,
+            schema=verdict.schema,
+            reason=int(verdict.reason),
+            failures=tuple((failure.pointer, failure.keyword, failure.message) for failure in verdict.failures),
+        )
+
+    def _tell_device(
+        self, identity: Identity, message: Message, verdict: Verdict, *, action: str, quarantine_id: str | None
+    ) -> None:
+        """Publish the error document on the topic that only this device can subscribe to."""
+        topic = error_topic(identity.client_id)
+        if self.table.has_subscriber(topic):
+            at = datetime.fromtimestamp(self.wall(), UTC).isoformat(timespec="milliseconds")
+            document = error_document(message, verdict, action=action, at=at, quarantine_id=quarantine_id)
+            self.table.deliver((Message(topic, orjson.dumps(document), 1),))
+
+    def decided(
+        self,
+        action: str,
+        identity: Identity,
+        message: Message,
+        *,
+        verdict: Verdict | None = None,
+        reason: str = "",
+        destinations: Sequence[str] = (),
+        quarantine_id: str | None = None,
+    ) -> None:
+        """Write an audit line."""
+        self.audit.decision(
+            action=action,
+            reason=verdict.reason.name.lower() if verdict is not None and verdict.failures else reason,
+            client_id=identity.client_id,
+            username=identity.username,
+            address=identity.address,
+            listener=identity.listener,
+            topic=message.topic,
+            qos=message.qos,
+            retain=message.retain,
+            payload=message.payload,
+            policy=verdict.policy if verdict is not None else None,
+            schema=verdict.schema if verdict is not None else None,
+            failures=verdict.failures if verdict is not None else (),
+            destinations=destinations,
+            generation=self.generation,
+            dry_run=self.dry_run,
+            quarantine_id=quarantine_id,
+        )

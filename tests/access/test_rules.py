@@ -1,0 +1,53 @@
+import pytest
+
+from mqttproxy.access import error_topic, may_connect, may_publish, may_subscribe
+from mqttproxy.config.model import AccessSettings
+from mqttproxy.mqtt.packets import Connect, Properties
+from mqttproxy.mqtt.reasons import ReasonCode
+
+
+def test_nobody_comes_in_unless_anonymous_is_written() -> None:
+    assert may_connect(Connect(client_id="d"), AccessSettings()) is ReasonCode.NOT_AUTHORIZED
+    assert may_connect(Connect(client_id="d"), AccessSettings(allow_anonymous=True)) is ReasonCode.SUCCESS
+
+
+def test_an_authentication_method_is_refused_as_there_is_none() -> None:
+    connect = Connect(client_id="d", properties=Properties(authentication_method="SCRAM-SHA-256"))
+    assert may_connect(connect, AccessSettings(allow_anonymous=True)) is ReasonCode.BAD_AUTHENTICATION_METHOD
+
+
+@pytest.mark.parametrize("topic", ["$SYS/broker", "$share/g/t", "$CONTROL/x", "$proxy/errors/d", "$anything"])
+def test_nobody_publishes_to_topics_of_servers(topic: str) -> None:
+    assert may_publish(topic) is ReasonCode.NOT_AUTHORIZED
+
+
+def test_other_topics_may_be_published_to() -> None:
+    assert may_publish("a/$b") is ReasonCode.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "reason"),
+    [
+        ("$proxy/errors/d", ReasonCode.SUCCESS),
+        ("$proxy/errors/other", ReasonCode.NOT_AUTHORIZED),
+        ("$proxy/errors/+", ReasonCode.NOT_AUTHORIZED),
+        ("$proxy/#", ReasonCode.NOT_AUTHORIZED),
+        ("$share/g/a", ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED),
+        ("a/#/b", ReasonCode.TOPIC_FILTER_INVALID),
+        ("a+", ReasonCode.TOPIC_FILTER_INVALID),
+        ("#", ReasonCode.SUCCESS),
+        ("$SYS/#", ReasonCode.SUCCESS),
+    ],
+)
+def test_each_filter_has_its_answer(topic_filter: str, reason: ReasonCode) -> None:
+    assert may_subscribe("d", topic_filter) is reason
+
+
+def test_a_filter_beyond_the_limits_is_invalid() -> None:
+    assert may_subscribe("d", "a/b/c", max_levels=2) is ReasonCode.TOPIC_FILTER_INVALID
+    assert may_subscribe("d", "abc", max_bytes=2) is ReasonCode.TOPIC_FILTER_INVALID
+
+
+def test_the_error_topic_of_a_strange_client_identifier_is_a_plain_topic_of_its_own() -> None:
+    assert error_topic("a/+/#%") == "$proxy/errors/a%2F%2B%2F%23%25"
+    assert may_subscribe("a/+", error_topic("a/+")) is ReasonCode.SUCCESS
