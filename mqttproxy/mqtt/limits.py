@@ -6,7 +6,7 @@ from msgspec import Struct
 class DecodeLimits(Struct, frozen=True, kw_only=True):
     """Bounds inside one packet, from `[limits]`. Sizes in bytes.
 
-    `topic_filters` (the same for the reasons in an answer) and `subscription_identifiers` bound the time that one packet
+    `topic_filters` (the same for the reasons in an answer) and `subscription_identifiers` bound the time one packet
     can take: a megabyte may hold 260,000 of them.
     """
 

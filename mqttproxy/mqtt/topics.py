@@ -99,7 +99,8 @@ def overlaps(a: str, b: str) -> bool:
             return False
     # All levels in common agree. The longer one may only go on with '#', which also matches its parent level.
     longer, shorter = (ours, theirs) if len(ours) > len(theirs) else (theirs, ours)
-    return len(longer) == len(shorter) or longer[len(shorter)] == "#"
+    # For '+' and '/#' that parent would be the empty topic name, which there is not. [MQTT-4.7.3-1]
+    return len(longer) == len(shorter) or (longer[len(shorter)] == "#" and longer != ["", "#"])
 
 
 def _starts_apart(a: str, b: str) -> bool:
