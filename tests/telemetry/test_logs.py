@@ -142,11 +142,20 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
         get_log().error("nor this")
 
 
-def test_logging_does_not_hold_rich_in_memory_nor_break_it() -> None:
-    program = (
-        "import sys; import mqttproxy.telemetry.logs; assert 'rich' not in sys.modules; "
-        "import rich.console; import importlib; importlib.reload(mqttproxy.telemetry.logs); rich.console.Console"
-    )
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys, mqttproxy.telemetry.logs; assert not {'rich', 'asyncio'} & set(sys.modules)",
+        "import structlog",
+        "import mqttproxy.telemetry.logs, structlog; assert structlog.stdlib.asyncio.sleep",
+        "import mqttproxy.telemetry.logs, rich.console; rich.console.Console()",
+        "import rich.console, mqttproxy.telemetry.logs; rich.console.Console()",
+        "import mqttproxy.telemetry.logs, asyncio; asyncio.run(asyncio.sleep(0))",
+        "import mqttproxy.telemetry.logs; from asyncio.events import get_event_loop_policy as get; assert get()",
+        "import asyncio, mqttproxy.telemetry.logs; asyncio.run(asyncio.sleep(0))",
+    ],
+)
+def test_what_the_log_does_not_need_is_neither_in_memory_nor_broken(program: str) -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
