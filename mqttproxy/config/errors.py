@@ -9,6 +9,7 @@ from typing import Final
 from attrs import frozen
 
 LONGEST_SHOWN: Final = 60  # characters of a value that are shown in a fault
+LONGEST_PATH: Final = 1000
 
 _CREDENTIALS: Final = re.compile(r"^([A-Za-z]*:?//)?.*@", re.DOTALL)  # user:password@, however broken the URL is
 
@@ -60,12 +61,10 @@ def shown(value: object) -> str:
     return next((words for kind, words in _KINDS.items() if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Return the text in double quotes, escaped and cut short."""
-    short = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-    if short.isprintable():
-        return json.dumps(short, ensure_ascii=False)
-    return json.dumps(short)
+    short = text if len(text) <= longest else f"{text[:longest]}…"
+    return json.dumps(short, ensure_ascii=not short.isprintable())
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from attrs import Factory, define
 
-from mqttproxy.config.errors import Fault, quoted, shown
+from mqttproxy.config.errors import LONGEST_PATH, Fault, quoted, shown
 
 
 @define
@@ -25,7 +25,7 @@ class Report:
     def add_unreadable(self, key: str, path: Path | None) -> None:
         """Add a fault if the file, where one is named, cannot be read."""
         if path is not None and (words := self.unreadable(path)):
-            self.add(key, f"{quoted(str(path))}, {words}", "a readable file")
+            self.add(key, f"{quoted(str(path), LONGEST_PATH)}, {words}", "a readable file")
 
     def add_unwanted(self, table: str, settings: Any, keys: tuple[str, ...], expected: str) -> None:
         """Add a fault for each of the keys that is set although it has no meaning here."""
