@@ -1,7 +1,7 @@
 """The client's end of a connection: a link to an upstream broker, a test's device, the probe.
 
-CONNECT is there to be sent from the start. The first event is `ConnAck`; when it accepts, the caller calls `resume`, and
-from then on `publish`. As with the server's end, `data_to_send` is asked after each step.
+CONNECT waits in `data_to_send` from the start. The first event is `ConnAck`; when it accepts, the caller calls
+`resume`, and from then on `publish`. As with the server's end, `data_to_send` is asked after each step.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from typing import ClassVar, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mqttproxy.mqtt.answers import merged, with_reason_string
 from mqttproxy.mqtt.decode import DecodeLimits, Decoder
 from mqttproxy.mqtt.encode import encode
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent
-from mqttproxy.mqtt.flow import V5, Flow, State, Steps, merged, with_reason_string
+from mqttproxy.mqtt.flow import Flow, Steps
 from mqttproxy.mqtt.grammar import REASONS, PacketType
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
@@ -37,6 +38,7 @@ from mqttproxy.mqtt.packets import (
     Unsubscribe,
 )
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.sender import V5, State
 from mqttproxy.mqtt.session_state import PACKET_ID_MAX, SessionState
 
 __all__ = ["ClientConnection", "ClientLimits", "ServerTerms", "State"]
@@ -48,8 +50,8 @@ _PINGREQ: Final = b"\xc0\x00"
 class ClientLimits(Struct, frozen=True, kw_only=True):
     """What the server may send us. Sizes in bytes.
 
-    An MQTT 5 server is told of `packet_size`, `receive_maximum` and `topic_alias_maximum` in CONNECT, unless the CONNECT
-    given by the caller has values of its own: then those hold.
+    An MQTT 5 server is told of `packet_size`, `receive_maximum` and `topic_alias_maximum` in CONNECT, unless the
+    CONNECT given by the caller has values of its own: then those hold.
     """
 
     packet_size: int = 1024 * 1024
@@ -128,7 +130,6 @@ class ClientConnection(Flow):
         self.connect = connect
         self.server = ServerTerms(keep_alive=connect.keep_alive)
         self.ping_due = float("inf")
-        self._unsent = dict.fromkeys(session.outgoing)
         if self.version is V5:
             self._receive_maximum = announced.receive_maximum or PACKET_ID_MAX
             self._awaiting_release_maximum = max(self._awaiting_release_maximum, self._receive_maximum)
@@ -190,17 +191,17 @@ class ClientConnection(Flow):
     # To the server.
 
     def resume(self) -> Sent:
-        """Send again what the session holds, in order. To be called once after an accepting CONNACK, before anything new.
+        """Send again what the session holds, in order, before anything new. Once, after an accepting CONNACK.
 
-        When the server kept the session: with the same packet identifiers, DUP set, and PUBREL for what it has received.
-        When it did not: as new messages. What goes over its receive maximum is kept, and sent as room is made.
+        When the server kept the session: with the same packet identifiers, DUP set, and PUBREL for what it has. When it
+        did not: as new messages. What goes over its receive maximum is kept, and sent as room is made.
 
         Returns:
             As `publish`, for what the session held.
 
         """
         self._check_open("resume")
-        return self._resume(dup=self._dup)
+        return self._resume()
 
     def subscribe(
         self,

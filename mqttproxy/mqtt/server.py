@@ -10,10 +10,11 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
+from mqttproxy.mqtt.answers import merged, with_reason_string
 from mqttproxy.mqtt.decode import DecodeLimits, Decoder
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent
-from mqttproxy.mqtt.flow import V5, Flow, State, Steps, merged, with_reason_string
+from mqttproxy.mqtt.flow import Flow, Steps
 from mqttproxy.mqtt.grammar import REASONS, PacketType
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
@@ -35,6 +36,7 @@ from mqttproxy.mqtt.packets import (
     Unsubscribe,
 )
 from mqttproxy.mqtt.reasons import CONNACK_311, ReasonCode
+from mqttproxy.mqtt.sender import V5, State
 from mqttproxy.mqtt.session_state import PACKET_ID_MAX, SessionState
 
 __all__ = ["ServerConnection", "ServerLimits", "State"]
@@ -55,7 +57,7 @@ class ServerLimits(Struct, frozen=True, kw_only=True):
     payload_size: int = 256 * 1024
     topic_bytes: int = 1024
     topic_levels: int = 128
-    client_id_bytes: int = 65_535
+    client_id_bytes: int = 128
     user_properties: int = 64
     receive_maximum: int = 256
     qos2_awaiting_release: int = 100
@@ -236,11 +238,12 @@ class ServerConnection(Flow):
         self._enter(State.OPEN)
         self._write(ConnAck(ReasonCode.SUCCESS, session_present, properties))
         self._unsent = dict.fromkeys(session.outgoing)
-        return self._resume(dup=True)
+        self._dup = True
+        return self._resume()
 
     def _terms(self, connect: Connect, client_id: str) -> Properties:
         limits = self._limits
-        keep_alive = min(int(self.keep_alive), KEEP_ALIVE_MAX)
+        keep_alive = min(max(1, int(self.keep_alive)), KEEP_ALIVE_MAX)
         return Properties(
             assigned_client_identifier=None if connect.client_id else client_id,  # [MQTT-3.2.2-16]
             server_keep_alive=None if keep_alive == connect.keep_alive else keep_alive,
@@ -275,7 +278,7 @@ class ServerConnection(Flow):
     # Other words to the device.
 
     def send(self, packet: SubAck | UnsubAck | Auth) -> None:
-        """Send the answer to SUBSCRIBE, UNSUBSCRIBE or AUTH; dropped and counted if the device takes none that large."""
+        """Send an answer to SUBSCRIBE, UNSUBSCRIBE or AUTH; counted and dropped if the device takes none that large."""
         if self.state is State.CLOSED:
             return
         if self.state is not State.OPEN:

@@ -30,6 +30,7 @@ class SessionState:
         self._last_packet_id = 0
 
     def __repr__(self) -> str:
+        """Tell how much is unfinished."""
         return (
             f"<SessionState outgoing={len(self.outgoing)} released={len(self.released)}"
             f" incoming_qos2={len(self.incoming_qos2)}>"
