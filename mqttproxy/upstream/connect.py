@@ -1,0 +1,167 @@
+"""From a name to a CONNACK: dial a broker and agree on a session with it."""
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+from attrs import frozen
+
+from mqttproxy.config.model import UpstreamSettings
+from mqttproxy.mqtt.client import ClientConnection, ClientLimits
+from mqttproxy.mqtt.packets import ConnAck, Connect, Properties, ProtocolVersion
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.transport.stream import ByteStream
+from mqttproxy.upstream.errors import LinkError, Trouble, refusal
+
+CLOSE_GRACE: Final = 2.0  # seconds to say goodbye
+LONGEST_EXPIRY: Final = 0xFFFFFFFE  # seconds; one more means: never. [MQTT-3.1.2.11.2]
+LONGEST_KEEP_ALIVE: Final = 0xFFFF  # seconds
+
+
+class Dial(Protocol):
+    """`transport.dial`, or a fake."""
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        ca: Path | None,
+        certificate: Path | None,
+        private_key: Path | None,
+        insecure_skip_verify: bool,
+        write_timeout: float,
+    ) -> Awaitable[ByteStream]:
+        """Return a stream to the broker; the caller gives the deadline.
+
+        The stream's `run` fails when the broker takes no byte for `write_timeout` seconds.
+        """
+
+
+@frozen
+class Account:
+    """Who we are at the broker."""
+
+    client_id: str
+    password: bytes | None = None
+
+
+@frozen
+class Opened:
+    """A link that was just agreed on."""
+
+    stream: ByteStream
+    conn: ClientConnection
+    connack: ConnAck
+
+    async def close(self, reason: ReasonCode = ReasonCode.SUCCESS) -> None:
+        """Say goodbye if the broker still listens, and close. Never raises; takes at most CLOSE_GRACE."""
+        self.conn.disconnect(reason)
+        with trio.move_on_after(CLOSE_GRACE, shield=True):
+            self.stream.send_nowait(self.conn.data_to_send())
+            await self.stream.aclose()
+
+
+def account_of(settings: UpstreamSettings, proxy_id: str) -> Account:
+    """Return who we are at this broker; reads the password file.
+
+    Raises:
+        OSError: the password file cannot be read.
+
+    """
+    password = settings.password.encode() if settings.password is not None else None
+    if settings.password_file is not None:
+        password = settings.password_file.read_bytes().rstrip(b"\r\n")
+    return Account(settings.client_id or f"{proxy_id}-{settings.name}", password)
+
+
+async def connect(
+    settings: UpstreamSettings, account: Account, session: SessionState, dial: Dial, *, knows_session: bool
+) -> Opened:
+    """Dial and agree on a session.
+
+    Args:
+        settings: which broker, and how.
+        account: who we are there.
+        dial: `transport.dial`, or a fake.
+        session: what is in flight; it goes on where the last link ended, if the broker kept its side.
+        knows_session: False if the broker may keep a session under our name whose other half we do not have.
+
+    Raises:
+        LinkError: the broker refused, or hung up before it answered.
+        trio.TooSlowError: not done within `connect_timeout`, name look-up included.
+        OSError, RemoteProtocolError: see `LINK_FAILURES`.
+
+    """
+    with trio.fail_after(settings.connect_timeout):
+        opened = await _open(settings, account, session, dial, clean_start=settings.clean_start)
+        if knows_session or not opened.connack.session_present:
+            return opened
+        # We do not have the other half of that session (we were restarted, or the settings lead elsewhere now): its
+        # packet identifiers could swallow our QoS 2 messages, its subscriptions are nobody's. [MQTT-3.2.2-4]
+        await opened.close()
+        opened = await _open(settings, account, session, dial, clean_start=True)
+        if settings.version == "3.1.1" and not opened.connack.session_present:
+            # A clean session of MQTT 3.1.1 ends with the connection; ask for one that stays.
+            await opened.close()
+            opened = await _open(settings, account, session, dial, clean_start=False)
+        if opened.connack.session_present:
+            await opened.close()
+            raise LinkError(Trouble.LOST, "the broker does not forget a session that it was told to forget")
+        return opened
+
+
+async def _open(
+    settings: UpstreamSettings, account: Account, session: SessionState, dial: Dial, *, clean_start: bool
+) -> Opened:
+    stream = await dial(
+        settings.url,
+        ca=settings.ca,
+        certificate=settings.certificate,
+        private_key=settings.private_key,
+        insecure_skip_verify=settings.insecure_skip_verify,
+        write_timeout=settings.ack_timeout,
+    )
+    try:
+        packet = connect_packet(settings, account, clean_start=clean_start)
+        conn = ClientConnection(packet, session, ClientLimits(), trio.current_time())
+        stream.send_nowait(conn.data_to_send())
+        await stream.wait_drained(0)
+        connack = await _receive_connack(stream, conn)
+    except BaseException:
+        stream.abort()
+        raise
+    return Opened(stream, conn, connack)
+
+
+async def _receive_connack(stream: ByteStream, conn: ClientConnection) -> ConnAck:
+    while True:
+        data = await stream.receive()
+        if not data:
+            raise LinkError(Trouble.LOST, "the broker hung up instead of answering CONNECT")
+        now = trio.current_time()
+        conn.receive_data(data, now)
+        for event in conn.next_batch(now):
+            if not isinstance(event, ConnAck):
+                continue
+            if event.reason.is_failure:
+                raise refusal(event.reason, event.properties)
+            return event
+
+
+def connect_packet(settings: UpstreamSettings, account: Account, *, clean_start: bool) -> Connect:
+    """Return the CONNECT that these settings ask for."""
+    version = ProtocolVersion.V5 if settings.version == "5" else ProtocolVersion.V311
+    properties = Properties()
+    if version is ProtocolVersion.V5:
+        properties = Properties(session_expiry_interval=min(int(settings.session_expiry), LONGEST_EXPIRY))
+    return Connect(
+        client_id=account.client_id,
+        version=version,
+        clean_start=clean_start,
+        keep_alive=min(int(settings.keep_alive), LONGEST_KEEP_ALIVE),
+        username=settings.username,
+        password=account.password,
+        properties=properties,
+    )

@@ -1,0 +1,340 @@
+"""One live connection to an MQTT broker: from CONNACK until it fails.
+
+Three tasks end together: the reader, the writer, and the timer, which is the watchdog and sends PINGREQ. A fourth
+belongs to the stream. Everything in one read, and everything that waits in one turn, is one batch: one encoding, one
+write.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final, NoReturn, Protocol
+
+import trio
+
+from mqttproxy.config.model import UpstreamSettings
+from mqttproxy.mqtt.client import ServerTerms
+from mqttproxy.mqtt.encode import encode
+from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.mqtt.events import Event, Sent, Settled
+from mqttproxy.mqtt.packets import Disconnect, Message, ProtocolVersion, Publish, SubAck, Subscription, UnsubAck
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.topics import split_shared
+from mqttproxy.upstream.books import Books, size_of
+from mqttproxy.upstream.callbacks import Callbacks, Refusal
+from mqttproxy.upstream.connect import Opened
+from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
+from mqttproxy.upstream.interest import Interest
+from mqttproxy.upstream.outbox import Item, Outbox
+
+UNSENT_HIGH: Final = 256 * 1024  # bytes the kernel did not take; above it nothing new is published
+UNSENT_LOW: Final = 64 * 1024
+IN_FLIGHT_LIMIT: Final = 64_000  # of 65,535 packet identifiers; SUBSCRIBE needs some too
+UNSENT_LIMIT: Final = 1024 * 1024  # above it the broker is not read either: what it sends makes us answer
+TURN_BYTES: Final = 256 * 1024  # payload bytes encoded at once, so that no link holds the loop
+FIRST_FAILURE: Final = 0x80  # of the reason codes
+
+
+class Owner(Protocol):
+    """What a link tells its supervisor."""
+
+    def link_proved(self) -> None:
+        """The link carried a message to the end, or lasted. Called once."""
+
+    def nothing_left(self) -> None:
+        """Nothing waits and nothing is in flight."""
+
+
+class Link:
+    """See the module. `settings` may be replaced while it runs, as far as they do not need a new link."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        settings: UpstreamSettings,
+        *,
+        outbox: Outbox,
+        interest: Interest,
+        books: Books,
+        callbacks: Callbacks,
+        owner: Owner,
+        trial_ends: float,
+    ) -> None:
+        self.settings = settings
+        self._opened = opened
+        self._conn = opened.conn
+        self._session = opened.conn.session
+        self._stream = opened.stream
+        self._outbox = outbox
+        self._interest = interest
+        self._books = books
+        self._callbacks = callbacks
+        self._owner = owner
+        self._trial_ends = trial_ends
+        self._proved = False
+        now = trio.current_time()
+        self._began = now
+        self._progress = now  # when an acknowledgement last came, or the first message without one went
+        self._pinged: float | None = None  # when a PINGREQ went that nothing answered yet
+
+    async def run(self) -> NoReturn:
+        """Carry until the link fails or is cancelled; then say goodbye.
+
+        Raises:
+            BaseExceptionGroup: of what `LINK_FAILURES` names.
+
+        """
+        try:
+            self._begin()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stream.run)
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._write)
+                await self._read()
+        finally:
+            await self._opened.close()
+
+    def _begin(self) -> None:
+        # In this order: what is in flight may come back on a subscription, and is older than what waits.
+        self._interest.begin(session_present=self._opened.connack.session_present)
+        self._tell_interest()
+        self._resume()
+        self._flush()
+
+    async def _read(self) -> NoReturn:
+        stream, conn = self._stream, self._conn
+        while True:
+            data = await stream.receive()
+            if not data:
+                raise LinkError(Trouble.LOST, "the broker closed the connection")
+            now = trio.current_time()
+            conn.receive_data(data, now)
+            self._handle_all(now)
+            if self._fill():
+                self._outbox.bell.ring()
+            if stream.unsent > UNSENT_LIMIT:
+                await stream.wait_drained(UNSENT_HIGH)
+
+    async def _write(self) -> NoReturn:
+        while True:
+            if self._fill():
+                await self._stream.wait_drained(UNSENT_LOW)
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._outbox.bell.wait()
+
+    # What came
+
+    def _handle_all(self, now: float) -> None:
+        try:
+            while events := self._conn.next_batch(now):
+                self._handle(events, now)
+        except RemoteProtocolError as error:
+            self._conn.fail(error)  # tell the broker why, before the link goes
+            raise
+
+    def _handle(self, events: Sequence[Event], now: float) -> None:
+        settled: list[Settled] = []
+        arrived: list[Publish] = []
+        end: Disconnect | None = None
+        for event in events:
+            kind = type(event)
+            if kind is Settled:
+                settled.append(event)  # type: ignore[arg-type]  # `type() is` narrows nothing, and isinstance costs more
+            elif kind is Publish:
+                arrived.append(event)  # type: ignore[arg-type]  # as above
+            elif isinstance(event, SubAck):
+                self._interest.answered(event.packet_id, event.reasons[0])
+            elif isinstance(event, UnsubAck):
+                self._interest.answered(event.packet_id, ReasonCode.SUCCESS)
+            elif isinstance(event, Disconnect):
+                end = event
+        if settled:
+            self._settle(settled, now)
+        if arrived:
+            self._receive(arrived)
+        if end is not None:
+            raise dismissal(end.reason, end.properties)
+
+    def _settle(self, settled: list[Settled], now: float) -> None:
+        self._progress = now
+        refused = [(event.token, event.message, event.reason) for event in settled if event.reason >= FIRST_FAILURE]
+        if refused:
+            settled = [event for event in settled if event.reason < FIRST_FAILURE]
+        size = sum([len(event.message.payload) for event in settled])
+        books = self._books
+        books.delivered += len(settled)
+        books.delivered_bytes += size
+        books.in_flight_bytes -= size + sum([len(message.payload) for _, message, _ in refused])
+        self._tell([event.token for event in settled], refused)
+        if not self._proved:
+            self._prove()
+
+    def _receive(self, arrived: list[Publish]) -> None:
+        filters_of = self._interest.filters_of
+        self._books.received += len(arrived)
+        self._books.received_bytes += sum([len(publish.payload) for publish in arrived])
+        self._callbacks.received(self.settings.name, [(publish, filters_of(publish)) for publish in arrived])
+        self._conn.acknowledge_all([(publish.packet_id, publish.qos) for publish in arrived if publish.qos])
+
+    # What goes
+
+    def _fill(self) -> bool:
+        """Write what is new and may go now. Return whether more could go once the stream has taken this."""
+        if self._interest.has_news:
+            self._tell_interest()
+        is_blocked = self._stream.unsent > UNSENT_HIGH
+        if self._outbox and not is_blocked:
+            self._publish()
+        self._flush()
+        return bool(self._outbox) and (is_blocked or self._has_room())
+
+    def _flush(self) -> None:
+        if data := self._conn.data_to_send():
+            self._stream.send_nowait(data)
+
+    def _quota(self) -> int:
+        in_flight = min(self.settings.in_flight, IN_FLIGHT_LIMIT)
+        return min(self._conn.send_quota, in_flight - len(self._session.outgoing))
+
+    def _bytes_left(self) -> int:
+        return self.settings.in_flight_bytes - self._books.in_flight_bytes
+
+    def _has_room(self) -> bool:
+        return self._bytes_left() > 0 and (self._quota() > 0 or not self._outbox.needs_quota)
+
+    def _publish(self) -> None:
+        outbox, outgoing = self._outbox, self._session.outgoing
+        queued_bytes, in_flight = outbox.queued_bytes, len(outgoing)
+        items = outbox.take(quota=self._quota(), payload_bytes=min(TURN_BYTES, self._bytes_left()))
+        if not items:
+            return
+        size = queued_bytes - outbox.queued_bytes
+        sent = self._conn.publish(items)
+        added = len(outgoing) - in_flight
+        if added and not in_flight:
+            self._progress = trio.current_time()
+        if added == len(items):
+            self._books.in_flight_bytes += size
+        else:
+            self._end_at_once(items, sent, added, size)
+
+    def _end_at_once(self, items: list[Item], sent: Sent, added: int, size: int) -> None:
+        """Account for a batch of which some is not in flight: written at QoS 0, or too large for the broker."""
+        books = self._books
+        refused = self._too_large(items) if sent.too_large else []
+        refused_bytes = sum([len(message.payload) for _, message, _ in refused])
+        in_flight_bytes = 0
+        if added:
+            sent_away = {id(message) for _, message, _ in refused}
+            in_flight_bytes = size_of(item for item in items if item[0].qos and id(item[0]) not in sent_away)
+        books.in_flight_bytes += in_flight_bytes
+        books.delivered += len(items) - added - len(refused)
+        books.delivered_bytes += size - in_flight_bytes - refused_bytes
+        self._tell(sent.done, refused)
+
+    def _resume(self) -> None:
+        """Send what is in flight again; a broker that came back with lower limits may end some of it at once."""
+        outgoing = self._session.outgoing
+        before = dict(outgoing)
+        sent = self._conn.resume()
+        gone = [item for packet_id, item in before.items() if packet_id not in outgoing]
+        if gone:
+            size = size_of(gone)
+            self._books.in_flight_bytes -= size
+            self._end_at_once(gone, sent, 0, size)
+
+    def _too_large(self, items: list[Item]) -> list[Refusal]:
+        terms = self._conn.server
+        return [
+            (token, message, ReasonCode.PACKET_TOO_LARGE)
+            for message, token in items
+            if is_too_large(message, terms, self._conn.version)
+        ]
+
+    def _tell(self, tokens: list[object], refused: list[Refusal]) -> None:
+        name = self.settings.name
+        if told := [token for token in tokens if token is not None]:
+            self._callbacks.settled(name, told)
+        if refused:
+            self._books.refused += len(refused)
+            self._callbacks.refused(name, refused)
+        if not self._session.outgoing and not self._outbox:
+            self._owner.nothing_left()
+
+    def _tell_interest(self) -> None:
+        conn, interest = self._conn, self._interest
+        for asking in interest.askings():
+            want = asking.want
+            if want is None:
+                packet_id = conn.unsubscribe([asking.topic_filter])
+            elif (reason := _unavailable(asking.topic_filter, conn.server)) is not None:
+                want.answer(asking.number, reason)
+                continue
+            else:
+                subscription = Subscription(asking.topic_filter, want.qos, retain_handling=asking.retain)
+                packet_id = conn.subscribe([subscription], want.identifier)
+            if packet_id:
+                interest.sent(packet_id, asking)
+            elif want is not None:
+                want.answer(asking.number, ReasonCode.PACKET_TOO_LARGE)
+
+    # What does not come
+
+    async def _watch(self) -> NoReturn:
+        while True:
+            now = trio.current_time()
+            await trio.sleep_until(min(self._look_at_acks(now), self._look_at_pings(now), self._look_at_trial(now)))
+
+    def _look_at_acks(self, now: float) -> float:
+        patience = self.settings.ack_timeout
+        if not self._session.outgoing:
+            return now + patience  # early enough for whatever is sent from now on
+        if now >= self._progress + patience:
+            raise LinkError(Trouble.SILENT, f"the broker acknowledged nothing for {patience:g} s")
+        return self._progress + patience
+
+    def _look_at_pings(self, now: float) -> float:
+        conn = self._conn
+        if now >= conn.ping_due:
+            conn.ping(now)
+            self._pinged = self._pinged or now
+            self._flush()
+        if self._pinged is None or conn.last_received >= self._pinged:
+            self._pinged = None
+            return conn.ping_due
+        # [MQTT-3.1.2-24] leaves the time to us: with 0.75 of the keep alive until PINGREQ, 1.25 of it at most in all.
+        patience = min(self.settings.ack_timeout, conn.server.keep_alive / 2)
+        if now >= self._pinged + patience:
+            raise LinkError(Trouble.SILENT, f"the broker did not answer a ping within {patience:g} s")
+        return min(conn.ping_due, self._pinged + patience)
+
+    def _look_at_trial(self, now: float) -> float:
+        if self._proved:
+            return inf
+        lasts = self._began + self.settings.backoff_reset
+        if now >= lasts:
+            self._prove()
+            return inf
+        if now >= self._trial_ends:
+            raise LinkError(Trouble.SILENT, "the trial came to no end")
+        return min(lasts, self._trial_ends)
+
+    def _prove(self) -> None:
+        self._proved = True
+        self._owner.link_proved()
+
+
+def is_too_large(message: Message, terms: ServerTerms, version: ProtocolVersion) -> bool:
+    """Say whether the broker takes no packet as large as this message's."""
+    qos = min(message.qos, terms.maximum_qos)
+    packet = Publish(message.topic, message.payload, qos, False, message.properties, 1 if qos else 0)
+    return terms.maximum_packet_size is not None and len(encode(packet, version)) > terms.maximum_packet_size
+
+
+def _unavailable(topic_filter: str, terms: ServerTerms) -> ReasonCode | None:
+    """Return why this broker must not be asked for a filter: asking would cost every device the link."""
+    if not terms.shared_subscriptions and split_shared(topic_filter)[0] is not None:
+        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+    if not terms.wildcard_subscriptions and ("#" in topic_filter or "+" in topic_filter):
+        return ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+    return None

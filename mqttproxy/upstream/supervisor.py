@@ -1,0 +1,372 @@
+"""One upstream: keeps a link to its broker, and its messages through all links that fail.
+
+A link's failure keeps everything: what was in flight stays in the session and is sent again first, in order; what
+waits stays in the outbox. While the breaker is open, nothing is dialled and nothing more is taken.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, NoReturn
+
+import trio
+from attrs import evolve, frozen
+
+from mqttproxy.config.model import UpstreamSettings
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.telemetry.logs import Log, get_log
+from mqttproxy.telemetry.metrics import DestinationSnapshot
+from mqttproxy.transport.dial import dial as dial_broker
+from mqttproxy.upstream.bell import Bell
+from mqttproxy.upstream.books import Books
+from mqttproxy.upstream.breaker import BreakerState, BreakerStatus
+from mqttproxy.upstream.callbacks import Callbacks, Refusal
+from mqttproxy.upstream.connect import Account, Dial, account_of, connect
+from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, as_link_error
+from mqttproxy.upstream.interest import Interest
+from mqttproxy.upstream.link import Link
+from mqttproxy.upstream.outbox import Item, Outbox
+from mqttproxy.upstream.prospects import Prospects
+
+# Settings whose change leaves the link alone; any other one asks for a new link.
+_SOFT: Final = (
+    "queue_messages", "queue_bytes", "in_flight", "in_flight_bytes", "qos0_patience", "ack_timeout",
+    "backoff_first", "backoff_ceiling", "backoff_reset", "breaker_failures", "breaker_ratio", "breaker_open",
+)  # fmt: skip
+
+
+@frozen(kw_only=True)
+class UpstreamStatus:
+    """What an operator sees of one upstream. Times on trio's clock."""
+
+    name: str
+    url: str
+    connected: bool
+    since: float  # when it became connected, or ceased to be
+    last_error: str | None  # in words; stays until a link has proved itself
+    next_try: float | None  # when it is dialled again; None: connected, or being dialled
+    breaker: BreakerStatus
+    insecure: bool  # its certificate is not checked
+    queued: int
+    in_flight: int
+
+
+class Upstream:
+    """See the module.
+
+    Attributes:
+        is_live: a link is up.
+        books: counters.
+
+    Args:
+        dial, chance, log: for tests; `chance` as `random.random`.
+        session: what an earlier process left; without it the broker is told to forget what it may have kept.
+
+    Raises:
+        OSError: the password file cannot be read.
+
+    """
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        *,
+        proxy_id: str,
+        callbacks: Callbacks,
+        dial: Dial = dial_broker,
+        chance: Callable[[], float] = random.random,
+        log: Log | None = None,
+        session: SessionState | None = None,
+    ) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.books = Books()
+        self.is_live = False
+        self._callbacks = callbacks
+        self._dial = dial
+        self._prospects = Prospects(settings, chance)
+        self._log = (log or get_log()).bind(upstream=settings.name)
+        self._account = account_of(settings, proxy_id)
+        self._session = session or SessionState()
+        self._knows_session = session is not None
+        bell = Bell()
+        self._outbox = Outbox(messages=settings.queue_messages, payload_bytes=settings.queue_bytes, bell=bell)
+        self._interest = Interest(bell)
+        self._link: Link | None = None
+        self._round = trio.CancelScope()
+        self._accepts = True  # the breaker lets us take messages
+        self._accepting = trio.lowlevel.ParkingLot()
+        self._idle = trio.lowlevel.ParkingLot()
+        self._is_retired = False
+        self._since = -inf
+        self._linked_at: float | None = None
+        self._is_dialling = False
+        self._told: str | None = None  # the error that was logged last
+
+    def __repr__(self) -> str:
+        """Say what a person wants to know first."""
+        state = "live" if self.is_live else "down"
+        return f"<Upstream {self.name} {state} queued={self.queued} in_flight={self.in_flight}>"
+
+    # For the pipeline
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait for the link."""
+        return len(self._outbox)
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent at QoS 1 or 2, over this link or an earlier one, and not yet acknowledged."""
+        return len(self._session.outgoing)
+
+    def offer(self, items: Sequence[Item]) -> int:
+        """Take the longest prefix that fits, and return how many that is: 0 if full or if the breaker is open."""
+        if not self._accepts:
+            return self._drop_removed(items) if self._is_retired else 0
+        taken = self._outbox.offer(items)
+        self.books.offered += taken
+        return taken
+
+    def force_oldest(self, items: Sequence[Item]) -> list[object]:
+        """Take all and drop the oldest waiting ones for it, even while the breaker is open. Return their tokens."""
+        if self._is_retired:
+            self._drop_removed(items)
+            return []
+        gone = self._outbox.force(items)
+        self.books.offered += len(items)
+        self.books.drop(len(gone), "drop_oldest")
+        return [token for _, token in gone if token is not None]
+
+    def count_dropped(self, messages: int, reason: str) -> None:
+        """Count messages for this upstream that the caller gave up, such as the newest, or QoS 0 without patience."""
+        self.books.offered += messages
+        self.books.drop(messages, reason)
+
+    async def wait_room(self) -> None:
+        """Wait until an offer that was not taken whole is worth repeating."""
+        while True:
+            await self._outbox.wait_room()
+            if self._accepts or self._is_retired:
+                return
+            await self._accepting.park()
+
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        """Count one more device that wants this filter, and ask the broker for it; see `Interest`."""
+        self._interest.add(topic_filter, qos)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Count one device less; the last one ends the subscription."""
+        self._interest.remove(topic_filter)
+
+    async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
+        """Wait for the broker's answer to the askings so far, over as many links as it takes: give it a deadline."""
+        return await self._interest.wait(topic_filter)
+
+    async def drain(self, deadline: float) -> bool:
+        """Wait until nothing waits and nothing is in flight, or the deadline on trio's clock; say which it was."""
+        with trio.move_on_at(deadline):
+            while self._outbox or self._session.outgoing:
+                await self._idle.park()
+        return not self._outbox and not self._session.outgoing
+
+    # For people and metrics
+
+    def status(self) -> UpstreamStatus:
+        """Return a snapshot."""
+        is_waiting = not self.is_live and not self._is_dialling
+        return UpstreamStatus(
+            name=self.name,
+            url=self.settings.url,
+            connected=self.is_live,
+            since=self._since,
+            last_error=self._prospects.last_error,
+            next_try=self._prospects.due(trio.current_time()) if is_waiting else None,
+            breaker=self._prospects.breaker(),
+            insecure=self.settings.insecure_skip_verify,
+            queued=self.queued,
+            in_flight=self.in_flight,
+        )
+
+    def snapshot(self) -> DestinationSnapshot:
+        """Return the numbers that metrics tell."""
+        books = self.books
+        breaker = self._prospects.breaker()
+        return DestinationSnapshot(
+            name=self.name,
+            kind="mqtt",
+            connected=self.is_live,
+            breaker_state=breaker.state.value,
+            breaker_reason=breaker.reason or "",
+            queued=self.queued,
+            queued_bytes=self._outbox.queued_bytes,
+            in_flight=self.in_flight,
+            offered=books.offered,
+            delivered=books.delivered,
+            refused=books.refused,
+            dropped=dict(books.dropped),
+            reconnects=max(0, books.connects - 1),
+            insecure=self.settings.insecure_skip_verify,
+        )
+
+    def check_books(self) -> None:
+        """Raise AssertionError unless every message that was taken is accounted for. For tests."""
+        self.books.check(queued=self.queued, in_flight=self.in_flight)
+
+    # Supervision
+
+    async def run(self) -> NoReturn:
+        """Keep the broker linked until cancelled; then say goodbye to it."""
+        self._since = trio.current_time()
+        while True:
+            with trio.CancelScope() as self._round:  # a change of settings ends a round
+                while True:
+                    await self._wait_turn()
+                    await self._try_once()
+
+    async def _wait_turn(self) -> None:
+        while True:
+            now = trio.current_time()
+            if self._prospects.admit(now):
+                break
+            await trio.sleep_until(self._prospects.due(now))
+        self._update_accepts()
+
+    async def _try_once(self) -> None:
+        try:
+            await self._link_up()
+        except* LINK_FAILURES as group:
+            self._failed(as_link_error(group))
+        finally:
+            self._is_dialling = False
+
+    async def _link_up(self) -> NoReturn:
+        settings = self.settings
+        self._is_dialling = True
+        trial = self._prospects.trial_ends
+        with trio.fail_at(trial):
+            opened = await connect(
+                settings, self._account, self._session, self._dial, knows_session=self._knows_session
+            )
+        self._is_dialling = False
+        self._knows_session = True
+        self._link = Link(
+            opened,
+            settings,
+            outbox=self._outbox,
+            interest=self._interest,
+            books=self.books,
+            callbacks=self._callbacks,
+            owner=self,
+            trial_ends=trial,
+        )
+        self._came_up()
+        try:
+            await self._link.run()
+        finally:
+            self._went_down()
+
+    def _came_up(self) -> None:
+        self.is_live = True
+        self._since = self._linked_at = trio.current_time()
+        self.books.connects += 1
+        self._told = None
+        self._update_accepts()
+        self._log.info("upstream connected", url=self.settings.url)
+        if self.settings.insecure_skip_verify:
+            self._log.warning("upstream is insecure: its certificate is not checked", url=self.settings.url)
+
+    def _went_down(self) -> None:
+        self.is_live = False
+        self._link = None
+        self._since = trio.current_time()
+        self._update_accepts()
+
+    def _failed(self, error: LinkError) -> None:
+        now = trio.current_time()
+        lasted = 0.0 if self._linked_at is None else now - self._linked_at
+        self._linked_at = None
+        self.books.failures += 1
+        before, was_contested = self._prospects.state, self._prospects.is_contested
+        self._prospects.failed(error, lasted, now)
+        if self._told != str(error):  # once for each state, not once for each try
+            self._told = str(error)
+            self._log.warning("upstream lost", error=str(error), kind=error.trouble.value, lasted=lasted)
+        if self._prospects.is_contested and not was_contested:
+            self._log.error("somebody else uses our client identifier", client_id=self._account.client_id)
+        self._breaker_moved(before)
+
+    def link_proved(self) -> None:
+        """Take the link's word that it works."""
+        before = self._prospects.state
+        self._prospects.proved(trio.current_time())
+        self._breaker_moved(before)
+
+    def _breaker_moved(self, before: BreakerState) -> None:
+        after = self._prospects.breaker()
+        if after.state is not before:
+            self._log.warning(f"breaker {after.state.value}", reason=after.reason)
+        self._update_accepts()
+
+    def nothing_left(self) -> None:
+        """Wake whoever drains."""
+        self._idle.unpark_all()
+
+    def _update_accepts(self) -> None:
+        state = self._prospects.state
+        # A trial that has come as far as a link needs messages to prove itself with.
+        accepts = not self._is_retired and (
+            state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self.is_live)
+        )
+        if accepts and not self._accepts:
+            self._accepting.unpark_all()
+        self._accepts = accepts
+
+    # Reload
+
+    def change(self, settings: UpstreamSettings, account: Account) -> bool:
+        """Take new settings and say whether they differ. What waits and is in flight stays.
+
+        The link is renewed only if they ask for it.
+        """
+        before, known = self.settings, self._account
+        if settings == before and account == known:
+            return False
+        self.settings, self._account = settings, account
+        if (settings.url, settings.version, account.client_id) != (before.url, before.version, known.client_id):
+            self._knows_session = False  # whatever session is there, it is not the one we know
+        self._outbox.set_bounds(messages=settings.queue_messages, payload_bytes=settings.queue_bytes)
+        self._prospects.begin_anew(settings)
+        self._update_accepts()
+        soft = {name: getattr(before, name) for name in _SOFT}
+        if self._link is not None and evolve(settings, **soft) == before and account == known:
+            self._link.settings = settings
+        else:
+            self._round.cancel()
+        return True
+
+    def retire(self) -> None:
+        """Take nothing more, because the upstream was removed: what is offered from now on is dropped and refused."""
+        self._is_retired = True
+        self._update_accepts()
+        self._outbox.wake_all()
+        self._accepting.unpark_all()
+
+    def abandon(self) -> None:
+        """Drop what is still there, after `run` has ended."""
+        items = [*self._session.outgoing.values(), *self._outbox.take_all()]
+        self._session = SessionState()
+        self.books.in_flight_bytes = 0
+        self._refuse_removed(items)
+
+    def _drop_removed(self, items: Sequence[Item]) -> int:
+        self.books.offered += len(items)
+        self._refuse_removed(items)
+        return len(items)
+
+    def _refuse_removed(self, items: Sequence[Item]) -> None:
+        if items:
+            self.books.drop(len(items), "removed")
+            refused: list[Refusal] = [(token, message, ReasonCode.ADMINISTRATIVE_ACTION) for message, token in items]
+            self._callbacks.refused(self.name, refused)
