@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_origin
 
 import attrs
 
-from mqttproxy.config.model import Bytes, ProxyConfig, Seconds
+from mqttproxy.config.model import Bytes, Count, ProxyConfig, Seconds
 from mqttproxy.config.ranges import CENTURY, own_range
 from mqttproxy.config.structure import type_words
 from mqttproxy.config.units import write_duration, write_size
@@ -124,8 +124,8 @@ def _reference_row(table: str, attribute: Any) -> str:
 
 def _takes(table: str, attribute: Any) -> str:
     kind = next((part for part in get_args(attribute.type) if type(None) in get_args(attribute.type)), attribute.type)
-    words = {Seconds: "a duration", Bytes: "a size"}.get(kind) or type_words(kind)
     limits = own_range(table, attribute.name)
+    words = {Seconds: "a duration", Bytes: "a size", Count: limits and "a whole number"}.get(kind) or type_words(kind)
     if limits and kind is Seconds and limits.high == CENTURY:
         return f"{words}, or 0"
     return f"{words}, {limits.words(kind)}" if limits else words
@@ -163,7 +163,8 @@ def _example_setting(table: str, off: str, attribute: Any) -> str:
         line = f"#{attribute.name} = {_EXAMPLES[table, attribute.name]}  # no default"
     else:
         line = f"{off}{attribute.name} = {_value(attribute.default, attribute.type)}"
-    return f"\n{_comment(f'{text} ({_takes(table, attribute)})')}\n{line}\n"
+    takes = _takes(table, attribute)
+    return f"\n{_comment(text if takes == 'a text' else f'{text} ({takes})')}\n{line}\n"
 
 
 def _comment(text: str) -> str:
