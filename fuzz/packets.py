@@ -1,0 +1,59 @@
+"""Target `packets`: any bytes give packets or a RemoteProtocolError, and never another exception.
+
+Besides: a cut in the stream changes nothing; nothing is stored after an error; every packet that comes out can be
+encoded, and what was encoded decodes to the same packet.
+
+Input: one byte that chooses the version (odd: MQTT 5), then the stream.
+"""
+
+from collections.abc import Iterable
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from mqttproxy.mqtt.decode import DecodeLimits, Decoder
+from mqttproxy.mqtt.encode import encode
+from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.mqtt.packets import Connect, Packet, ProtocolVersion
+from tests.mqtt.strategies import conversations
+
+# Small, so that short inputs reach every bound.
+LIMITS = DecodeLimits(topic_bytes=64, topic_levels=8, user_properties=4, payload_size=256, client_id_bytes=23)
+Outcome = tuple[tuple[Packet, ...], str]
+
+
+def _bytes_of(conversation: tuple[ProtocolVersion, list[Packet]]) -> bytes:
+    version, packets = conversation
+    return bytes((version,)) + b"".join(encode(packet, version) for packet in packets)
+
+
+strategy: SearchStrategy[bytes] = st.one_of(st.binary(max_size=100), conversations().map(_bytes_of))
+
+
+def check(data: bytes) -> object:
+    """Hold the invariant on one input; return what marks it as new: the kinds of packets, and the error."""
+    version = ProtocolVersion.V5 if data[:1] and data[0] & 1 else ProtocolVersion.V311
+    stream = data[1:]
+    packets, error = whole = _decode(version, [stream])
+    assert _decode(version, (stream[i : i + 1] for i in range(len(stream)))) == whole
+    assert _decode(version, (stream[i : i + 7] for i in range(0, len(stream), 7))) == whole
+    for packet in packets:
+        if isinstance(packet, Connect):
+            version = packet.version
+        assert _decode(version, [encode(packet, version)]) == ((packet,), "")
+    return tuple(type(packet).__name__ for packet in packets[-2:]), error[:24]
+
+
+def _decode(version: ProtocolVersion, pieces: Iterable[bytes]) -> Outcome:
+    decoder = Decoder(version=version, max_packet_size=1024, limits=LIMITS, topic_alias_maximum=2)
+    found: list[Packet] = []
+    for piece in pieces:
+        decoder.feed(piece)
+        try:
+            while batch := decoder.packets():
+                found += batch
+        except RemoteProtocolError as error:
+            assert decoder.buffered == 0
+            return tuple(found), f"{error.reason.name}: {error}"
+        assert decoder.buffered < 1024
+    return tuple(found), ""
