@@ -302,7 +302,8 @@ class Writer:
         spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT
         if spare < _FREE_PAGES_KEPT:
             return False
-        self._execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})").fetchall()
+        # as a script: `execute` would take one step of it, which is one page
+        self._disk.connection.executescript(f"PRAGMA incremental_vacuum({_FREE_PAGES_KEPT})")
         self._since_checkpoint += 4096 * _FREE_PAGES_KEPT
         return True
 
