@@ -1,9 +1,14 @@
 # The front door. It needs python3 (3.11 or newer), make and a network; everything else it sets up in .venv.
+# Another Python: make PYTHON=python3.13 run. Some tests only: make test ARGS='tests/mqtt -k topics'.
 .POSIX:
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 SECONDS_EACH = 60
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
+COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build
+# Debian keeps mosquitto where not everybody looks.
+WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 
 .PHONY: help run test lint types map docs check fuzz bench lock servers clean
 
@@ -15,19 +20,23 @@ help:
 	@echo 'make bench   compare speed with a Mosquitto bridge'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 
-# pip of the machine's Python may be old; the locks pin what matters.
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mqttproxy needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.run: $(BIN)/python requirements.lock pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+# Debian's python3 comes without the module that venv needs. A venv that was not finished must not be taken for one.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("mqttproxy needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh scripts/debian.sh python3-venv
+	@echo 'Setting up $(VENV): this takes a minute or two, once.'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+# The pip of the machine's Python may be old; the locks pin what matters.
+$(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run
@@ -36,10 +45,10 @@ run: $(VENV)/.run
 
 # Real servers and clients for the tests, from Debian's packages and npm, if they are missing.
 servers:
-	@tests/servers.sh
+	@sh tests/servers.sh
 
 test: $(VENV)/.dev servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(WITH_SERVERS) $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -59,15 +68,15 @@ check: lint types map docs
 fuzz: $(VENV)/.dev
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
 
-bench: $(VENV)/.dev servers
-	$(BIN)/python bench/speed.py
+bench: $(VENV)/.dev
+	@sh tests/servers.sh cc taskset
+	$(WITH_SERVERS) $(BIN)/python bench/speed.py $(ARGS)
 
-lock: $(BIN)/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build \
-	  pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build --group dev \
-	  pyproject.toml -o requirements-dev.lock
+lock: $(VENV)/.made
+	$(PIP) uv
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	  tests/node/node_modules bench/load/build
