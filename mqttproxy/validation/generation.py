@@ -1,0 +1,150 @@
+"""One complete, checked set of rules for messages. A reload builds the next one whole, then swaps it in (P8)."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+
+from mqttproxy.config.errors import ConfigError
+from mqttproxy.config.model import DefaultSettings, PolicySettings, ProxyConfig, TopicSettings
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.topics import FilterTree
+from mqttproxy.validation.files import SchemaFiles, SchemaFolder
+from mqttproxy.validation.verdict import Action, Failure, Verdict
+
+if TYPE_CHECKING:  # see `_contracts` for the real import
+    from mqttproxy.validation.contract import Contract
+
+CACHED_TOPICS: Final = 10_000
+_FILE: Final = "proxy.toml"
+
+
+@frozen
+class Scope:
+    """What applies to a topic."""
+
+    passed: Verdict  # of good messages; where nothing is judged, of all
+    failed: Verdict  # of bad ones, without their failures
+    contract: "Contract | None" = None  # None: payloads are not judged
+
+
+@define(eq=False)
+class Generation:
+    """Rules in force. Immutable, but for the memory of which scope a topic has."""
+
+    number: int
+    scopes: dict[str, Scope] = field(init=False, factory=dict)  # by topic name, at most CACHED_TOPICS
+    _allowed: FilterTree[int]
+    _policies: FilterTree[int]  # positions in `_of_policies`
+    _of_policies: tuple[Scope, ...]
+    _default: Scope
+    _elsewhere: Scope
+
+    def scope_of(self, topic: str) -> Scope:
+        """Return what applies to a topic name, and remember it."""
+        if not self._allowed.match(topic):
+            scope = self._elsewhere
+        else:
+            found = self._policies.match(topic)
+            scope = self._of_policies[min(found)] if found else self._default
+        if len(self.scopes) >= CACHED_TOPICS:
+            self.scopes.clear()
+        self.scopes[topic] = scope
+        return scope
+
+
+def build_generation(number: int, config: ProxyConfig, files: SchemaFiles | None = None) -> Generation:
+    """Build the rules that a configuration describes.
+
+    Args:
+        number: of the generation, for people.
+        config: checked.
+        files: the schema folder; None: the one that the configuration names, on disk.
+
+    Raises:
+        ConfigError: schemas are missing, broken, or refer to what is not there; with all that is wrong.
+
+    """
+    contracts = _contracts(config, files or SchemaFolder(config.schemas.directory))
+    return Generation(
+        number,
+        allowed=_tree([config.topics.allowed]),
+        policies=_tree(policy.topics for policy in config.policies),
+        of_policies=tuple(_scope(policy, contracts) for policy in config.policies),
+        default=_default_scope(config.default),
+        elsewhere=_elsewhere(config.topics),
+    )
+
+
+def _contracts(config: ProxyConfig, files: SchemaFiles) -> Mapping[str, "Contract"]:
+    if not config.policies:
+        return {}
+    wanted: dict[str, str] = {}
+    for index, policy in enumerate(config.policies):
+        wanted.setdefault(policy.schema, f"policies[{index}].schema")  # those that are off too: they may come on
+    from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only policies need
+
+    contracts, faults = compile_contracts(wanted, files, config.schemas.directory, config.payload, _FILE)
+    if faults:
+        raise ConfigError(faults)
+    return contracts
+
+
+def _tree(filters: Iterable[Iterable[str]]) -> FilterTree[int]:
+    tree: FilterTree[int] = FilterTree()
+    for position, group in enumerate(filters):
+        for topic_filter in group:
+            tree.add(topic_filter, position)
+    return tree
+
+
+def _scope(policy: PolicySettings, contracts: Mapping[str, "Contract"]) -> Scope:
+    # Without a schema's say it is as if there were no policy; broken text is refused there too.
+    if policy.level == "off":
+        return Scope(Verdict(action=Action.FORWARD, policy=policy.name), _BROKEN_TEXT)
+    passed = Verdict(action=Action.FORWARD, policy=policy.name, schema=policy.schema)
+    observed = policy.level == "observe"
+    failed = Verdict(
+        action=Action.FORWARD if observed else _action(policy.on_failure),
+        policy=policy.name,
+        schema=policy.schema,
+        reason=ReasonCode.PAYLOAD_FORMAT_INVALID,
+        mark=not observed and _action(policy.on_failure) is Action.FORWARD,
+        alert="alert" in policy.on_failure,
+        disconnect=not observed and "disconnect" in policy.on_failure,
+        observed=observed,
+    )
+    return Scope(passed, failed, contracts[policy.schema])
+
+
+def _action(on_failure: Iterable[str]) -> Action:
+    """Return the strictest that keeps the message; one that failed is carried only where `mark` says so."""
+    for word, action in (("hold", Action.HOLD), ("refuse", Action.REFUSE), ("mark", Action.FORWARD)):
+        if word in on_failure:
+            return action
+    return Action.REFUSE
+
+
+def _default_scope(settings: DefaultSettings) -> Scope:
+    if settings.action == "forward":
+        return Scope(Verdict(action=Action.FORWARD), _BROKEN_TEXT)
+    verdict = Verdict(
+        action=Action.HOLD if settings.action == "hold" else Action.REFUSE,
+        failures=(Failure("", "policy", "no policy covers this topic"),),
+        reason=ReasonCode.TOPIC_NAME_INVALID,
+    )
+    return Scope(verdict, verdict)
+
+
+def _elsewhere(settings: TopicSettings) -> Scope:
+    verdict = Verdict(
+        action=_action(settings.on_failure),
+        failures=(Failure("", "topic", "devices may not publish to this topic"),),
+        reason=ReasonCode.TOPIC_NAME_INVALID,
+        alert="alert" in settings.on_failure,
+        disconnect="disconnect" in settings.on_failure,
+    )
+    return Scope(verdict, verdict)
+
+
+_BROKEN_TEXT: Final = Verdict(action=Action.REFUSE, reason=ReasonCode.PAYLOAD_FORMAT_INVALID)
