@@ -47,7 +47,7 @@ class Row:
 
     name: str
     load: tuple[str, ...]
-    figure: str = "rate"
+    figure: str = "acked_per_s"  # of mqttload's `measured`, or p99_ms
     target: float | None = None
     sinks: int = 1
     bridge: bool = True  # measured beside the bridge
@@ -61,7 +61,10 @@ ROWS: Final = {
         target=2.5,
     ),
     "qos0": Row(
-        name="10 publishers, QoS 0, full speed", load=("--connections", "10", "--window", "100", "--qos", "0"), target=1.5
+        name="10 publishers, QoS 0, full speed",
+        load=("--connections", "10", "--window", "100", "--qos", "0"),
+        figure="delivered_per_s",
+        target=1.5,
     ),
     "thousand": Row(
         name="1,000 publishers, window 1, QoS 1",
@@ -212,7 +215,7 @@ def figure(row: Row, result: dict[str, Any]) -> float:
     """Return the figure of a row: messages a second settled, or milliseconds."""
     if row.figure == "p99_ms":
         return float(result["ack_us"]["p99"]) / 1000
-    return float(result["measured"]["acked_per_s" if "1" in row.load[-1:] else "delivered_per_s"])
+    return float(result["measured"][row.figure])
 
 
 def main() -> int:

@@ -16,7 +16,6 @@ from mqttproxy.access import may_publish
 from mqttproxy.config.model import LOCAL, UpstreamSettings
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.telemetry.metrics import BoundedCounter
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation.identity import Identity
 
@@ -77,7 +76,6 @@ Item = tuple[Message, Ticket | None]
 class Destination(Protocol):
     """An upstream as the lane sees it (`upstream.Upstream`)."""
 
-    name: str
     settings: UpstreamSettings
 
     @property
@@ -90,23 +88,20 @@ class Destination(Protocol):
     def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
         """Take all by dropping the oldest that wait (and are counted there); return the tokens of those."""
 
+    def count_dropped(self, messages: int, reason: str) -> None:
+        """Count messages for it that were given up before it could take them."""
+
     async def wait_room(self) -> None:
         """Return when an offer may be taken again."""
 
 
 class Lane:
-    """The way to one destination, with the books of what did not even get into its outbox."""
+    """The way to one destination, and how many messages wait in the hands of devices for a place in its outbox."""
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        self.waiting = 0  # messages in the hands of devices that wait for a place
-        self.dropped = BoundedCounter()
-        self._congested = False
-
-    @property
-    def assigned(self) -> int:
-        """Messages that were meant for this destination and have not been taken by its outbox."""
-        return self.waiting + self.dropped.total()
+        self.waiting = 0
+        self._congested = False  # a link that is up has not made room for QoS 0 in time
 
     def place(self, items: Sequence[Item], when_full: str) -> tuple[Sequence[Item], Iterable[Ticket | None]]:
         """Offer items; return those that must wait, and the tickets of those dropped."""
@@ -118,7 +113,7 @@ class Lane:
         if when_full == "drop_oldest":
             return (), _tickets(self.destination.force_oldest(rest))
         if when_full == "drop_newest":
-            self.dropped.add("queue_full", len(rest))
+            self.destination.count_dropped(len(rest), "queue_full")
             return (), [ticket for _, ticket in rest]
         if self._congested or not self.destination.is_live:
             rest = self._shed(rest)
@@ -152,7 +147,7 @@ class Lane:
         """Drop messages that were waiting, because nobody waits for them any more."""
         if count:
             self.waiting -= count
-            self.dropped.add("connection_lost", count)
+            self.destination.count_dropped(count, "connection_lost")
 
     def _place_some(self, rest: Sequence[Item]) -> Sequence[Item]:
         taken = self.destination.offer(rest)
@@ -163,7 +158,7 @@ class Lane:
         """Drop what is QoS 0."""
         kept = [item for item in items if item[0].qos]
         if len(kept) < len(items):
-            self.dropped.add("queue_full", len(items) - len(kept))
+            self.destination.count_dropped(len(items) - len(kept), "queue_full")
         return kept
 
 

@@ -19,8 +19,9 @@ from mqttproxy.access import error_topic
 from mqttproxy.handover import Plan, Ticket, release
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.quarantine import Held
+from mqttproxy.quarantine.model import Held
 from mqttproxy.sessions import SubscriptionTable
+from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.validation import Action, Failure, Identity, Verdict
@@ -49,33 +50,6 @@ class Hold(Protocol):
         """Return when the queue may have room again."""
 
 
-class Audit(Protocol):
-    """The audit trail as the pipeline sees it."""
-
-    def decision(
-        self,
-        *,
-        action: str,
-        reason: str | int,
-        client_id: str,
-        username: str | None,
-        address: str,
-        listener: str,
-        topic: str,
-        qos: int,
-        retain: bool,
-        payload: bytes,
-        policy: str | None,
-        schema: str | None,
-        failures: Sequence[Failure],
-        destinations: Sequence[str],
-        generation: int,
-        dry_run: bool,
-        quarantine_id: str | None,
-    ) -> None:
-        """Write one line."""
-
-
 @frozen
 class HeldTicket:
     """What the quarantine gives back after its commit."""
@@ -97,7 +71,7 @@ class Refusal:
     table: SubscriptionTable
     quarantine: Hold
     metrics: Metrics
-    audit: Audit
+    audit: AuditTrail
     alerts: RateLimited
     new_id: Callable[[], str]
     wall: Callable[[], float] = time.time
@@ -262,7 +236,7 @@ class Refusal:
 
     def decided(
         self,
-        action: str,
+        action: AuditAction,
         identity: Identity,
         message: Message,
         *,

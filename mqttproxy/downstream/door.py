@@ -10,6 +10,7 @@ from mqttproxy.config.model import ListenerSettings
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import Premises
+from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.listen import Listener, listen
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
@@ -51,22 +52,26 @@ class Door:
             raise
 
     async def run(self) -> None:
-        """Serve devices until `drain` has let the last one go, or until cancelled."""
-        async with trio.open_nursery() as watch:
-            watch.start_soon(self.premises.keep_alive.run)
-            async with trio.open_nursery() as nursery:
-                self.premises.nursery = nursery
-                for listener in self.listeners:
-                    nursery.start_soon(self._accept, listener, nursery)
-            watch.cancel_scope.cancel()
+        """Serve devices until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self.premises.nursery = nursery
+            nursery.start_soon(self.premises.keep_alive.run)
+            for listener in self.listeners:
+                nursery.start_soon(self._accept, listener, nursery)
 
-    def stop(self) -> None:
-        """Accept no more, and let each device go once what was taken from it is acknowledged."""
+    async def drain(self, deadline: float) -> None:
+        """Accept no more, and let each device go once what it sent is acknowledged, at the deadline anyway."""
         self._closing = True
         self._accepting.cancel()
         self._close_listeners()
-        for device in list(self.premises.devices.values()):
+        devices = list(self.premises.devices.values())
+        for device in devices:
             device.stop_reading()
+        with trio.move_on_at(deadline):
+            for device in devices:
+                await device.gone.wait()
+        for device in list(self.premises.devices.values()):
+            device.disconnect(ReasonCode.SERVER_SHUTTING_DOWN)
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

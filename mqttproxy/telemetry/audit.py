@@ -114,6 +114,7 @@ class AuditTrail:
         destinations: Sequence[str] = (),
         generation: int = 0,
         dry_run: bool = False,
+        quarantine_id: str | None = None,
     ) -> None:
         """Take the line of one decision. Its fields are always all there, the payload only when asked for."""
         line: dict[str, object] = {
@@ -138,6 +139,7 @@ class AuditTrail:
             "destinations": destinations,
             "generation": generation,
             "dry_run": dry_run,
+            "quarantine_id": quarantine_id,
         }
         if len(failures) > MAX_FAILURES:
             line["failures_left_out"] = len(failures) - MAX_FAILURES

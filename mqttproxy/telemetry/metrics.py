@@ -95,17 +95,18 @@ class DestinationSnapshot:
     queued: int = 0  # messages that wait for the link
     queued_bytes: int = 0
     in_flight: int = 0  # sent, not yet acknowledged
-    offered: int = 0  # accepted from the pipeline
+    waiting: int = 0  # in the hands of devices, until there is a place in the outbox
+    offered: int = 0  # meant for it
     delivered: int = 0  # acknowledged by the destination; QoS 0: written
     refused: int = 0  # answered negatively, or too large for it
-    dropped: Mapping[str, int] = _NONE  # accepted, then given up, by reason
+    dropped: Mapping[str, int] = _NONE  # given up, by reason
     reconnects: int = 0
     insecure: bool = False  # its certificate is not checked
 
     def books(self) -> tuple[int, int]:
         """Return offered, and everything that became of it. They are equal or there is a bug."""
-        became = self.delivered + self.queued + self.in_flight + self.refused + sum(self.dropped.values())
-        return self.offered, became
+        held = self.waiting + self.queued + self.in_flight
+        return self.offered, self.delivered + held + self.refused + sum(self.dropped.values())
 
 
 @frozen
@@ -161,7 +162,7 @@ class Metrics:
         metadata=_counter("mqtt_messages_received", "messages taken from devices", "qos"),
     )
     routed: int = field(
-        default=0, metadata=_counter("mqtt_proxy_messages_routed", "messages accepted by all their destinations")
+        default=0, metadata=_counter("mqtt_proxy_messages_routed", "messages judged and given to their destinations")
     )
     held: int = field(default=0, metadata=_counter("mqtt_proxy_messages_held", "messages committed to the quarantine"))
     refused: BoundedCounter = field(
@@ -170,13 +171,13 @@ class Metrics:
     )
     dropped: BoundedCounter = field(
         factory=BoundedCounter,
-        metadata=_counter("mqtt_proxy_messages_dropped", "messages that no destination could take", "reason"),
+        metadata=_counter("mqtt_proxy_messages_dropped", "messages that had no route, or whose device was lost", "reason"),
     )
     waiting: int = field(
         default=0,
         metadata=_gauge(
             "mqtt_proxy_messages_waiting",
-            "messages taken that wait for a place in an outbox or for the quarantine commit",
+            "messages taken that wait for the quarantine commit",
         ),
     )
 

@@ -42,6 +42,11 @@ class Listener:
         self._max_frame_bytes = max_frame_bytes
         self._trouble = trouble
 
+    def __str__(self) -> str:
+        """Return where it listens, such as "tcp://127.0.0.1:1883"."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.settings.transport}://{host}:{self.port}"
+
     async def accept(self) -> TcpStream:
         """Wait for a connection, and go on waiting whatever goes wrong with one.
 

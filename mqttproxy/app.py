@@ -1,0 +1,247 @@
+"""Where the rooms meet: one process, from its configuration to its end.
+
+`run_proxy` builds the rooms, opens the doors, says `ready`, and waits for signals: SIGTERM or SIGINT drains and ends,
+a second one ends at once, SIGHUP reloads. An error in a room that is not a device's is a bug, and ends the process.
+"""
+
+import gc
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import trio
+from attrs import evolve
+
+from mqttproxy import __version__
+from mqttproxy.config.load import load_config
+from mqttproxy.config.model import LOCAL, ProxyConfig
+from mqttproxy.downstream.door import Door
+from mqttproxy.downstream.premises import Premises
+from mqttproxy.handover import Lane
+from mqttproxy.mqtt.packets import Publish
+from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.quarantine.database import quarantine_dir
+from mqttproxy.quarantine.lock import lock_data_dir
+from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.refusal import Refusal
+from mqttproxy.reload import make_ruleset, put_in_force
+from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.telemetry.audit import AuditTrail
+from mqttproxy.telemetry.health import Health
+from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
+from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.server import serve
+from mqttproxy.upstream.callbacks import Callbacks
+from mqttproxy.upstream.pool import Pool
+
+HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
+DEVICES_SHARE: Final = 0.7  # of the grace is for devices' acknowledgements, the rest for what upstreams still hold
+
+# A message makes about ten objects that live until it is acknowledged; looking for circles among them every 700
+# objects, as Python does by default, costs a tenth of the throughput.
+GC_THRESHOLD: Final = 50_000
+
+
+class Proxy:
+    """All rooms of one process, joined."""
+
+    def __init__(self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool) -> None:
+        self.path = path
+        self.config = config
+        self.log = get_log()
+        self.metrics = Metrics(node=config.proxy.id, version=__version__)
+        self.health = Health()
+        audit = config.audit
+        self.audit = AuditTrail(
+            config.proxy.data_dir / "audit",
+            rotate_bytes=audit.rotate_bytes,
+            keep_files=audit.keep_files,
+            with_payload=audit.payload,
+            health=self.health,
+        )
+        self.quarantine = Quarantine(quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed)
+        table = SubscriptionTable()
+        alerts = RateLimited(log=self.log)
+        self.refusal = Refusal(
+            table=table,
+            quarantine=self.quarantine,
+            metrics=self.metrics,
+            audit=self.audit,
+            alerts=alerts,
+            new_id=self.quarantine.new_id,
+            dry_run=dry_run,
+        )
+        self.pool = Pool(
+            proxy_id=config.proxy.id,
+            callbacks=Callbacks(settled=self._settled, refused=self.refusal.refused_by, received=self._received),
+            drain_grace=config.proxy.drain_grace,
+        )
+        self.pool.apply(config.upstreams)
+        limits = config.limits
+        self.pipeline = Pipeline(
+            ruleset=ruleset,
+            lanes={name: Lane(upstream) for name, upstream in self.pool.items()},
+            table=table,
+            retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
+            refusal=self.refusal,
+            metrics=self.metrics,
+        )
+        self.door = Door(
+            Premises(
+                limits=limits,
+                access=config.access,
+                pipeline=self.pipeline,
+                upstreams=self.pool,
+                metrics=self.metrics,
+                log=self.log,
+                alerts=alerts,
+                new_client_id=lambda: f"auto-{uuid4().hex}",
+            )
+        )
+        self.metrics.generation = ruleset.generation.number
+        self.metrics.destinations = self._destinations
+        self.metrics.refresh.append(self._refresh)
+
+    # The pipeline is made after the rooms that call it: these pass on.
+
+    def _committed(self, tokens: Sequence[object]) -> None:
+        self.refusal.committed(tokens)
+
+    def _settled(self, name: str, tokens: list[object]) -> None:
+        self.pipeline.settled(name, tokens)
+
+    def _received(self, name: str, received: list[tuple[Publish, tuple[str, ...] | None]]) -> None:
+        self.pipeline.carry_down(name, received)
+
+    def use_upstreams(self) -> None:
+        """Give each upstream of the pool its lane, keeping those that have one."""
+        kept = {id(lane.destination): lane for lane in self.pipeline.lanes.values()}
+        self.pipeline.lanes = {name: kept.get(id(upstream)) or Lane(upstream) for name, upstream in self.pool.items()}
+
+    # What operators see.
+
+    def _destinations(self) -> Iterable[DestinationSnapshot]:
+        for snapshot in self.pool.snapshots():
+            waiting = self.pipeline.lanes[snapshot.name].waiting
+            yield evolve(snapshot, waiting=waiting, offered=snapshot.offered + waiting)
+        handed = self.pipeline.local_messages
+        yield DestinationSnapshot(name=LOCAL, kind="local", connected=True, offered=handed, delivered=handed)
+
+    def _refresh(self) -> None:
+        metrics, retained = self.metrics, self.pipeline.retained
+        metrics.subscriptions = self.pipeline.table.count
+        metrics.retained_messages, metrics.retained_bytes = retained.count, retained.size
+        metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
+        metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
+        metrics.audit_lines, metrics.audit_dropped = self.audit.lines, self.audit.dropped
+        metrics.audit_trouble = int(self.audit.trouble is not None)
+
+    def look_at_health(self) -> None:
+        """Report for the rooms that do not report by themselves."""
+        trouble = self.quarantine.trouble
+        self.health.report("quarantine", trouble is None, trouble or "")
+        statuses = self.pool.statuses()
+        for status in statuses:
+            reason = "" if status.connected else status.last_error or "connecting"
+            if status.breaker.state.value != "closed":
+                reason += f"; breaker {status.breaker.state.value}"
+            self.health.report(f"upstream:{status.name}", status.connected, reason, gates="nothing")
+        if statuses:
+            live = any(status.connected for status in statuses)
+            self.health.report("upstreams", live, "" if live else "no upstream is connected")
+
+    async def _watch_health(self) -> None:
+        while True:
+            self.look_at_health()
+            await trio.sleep(HEALTH_EVERY)
+
+    # Life.
+
+    async def run(self) -> None:
+        """Open everything, serve until a signal says otherwise, close in order."""
+        self.health.report("listeners", False, "starting")
+        async with trio.open_nursery() as background:
+            await background.start(self.audit.run)
+            await background.start(_started, self.quarantine)
+            await background.start(self.pool.run)
+            background.start_soon(self._watch_health)
+            bind = self.config.telemetry.metrics_bind
+            metrics_at = await background.start(serve, bind, self.metrics, self.health) if bind else None
+            await self.door.open(self.config.listeners)
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self.door.run)
+                await serving.start(self._obey_signals, serving.cancel_scope)
+                self.health.report("listeners", True)
+                self._say_ready(metrics_at)
+            background.cancel_scope.cancel()
+        self.log.info("stopped")
+
+    def _say_ready(self, metrics_at: str | None) -> None:
+        gc.collect()
+        gc.freeze()  # what is here now stays: no need to look at it again
+        gc.set_threshold(GC_THRESHOLD)
+        self.log.info(
+            "ready",
+            version=__version__,
+            listeners={listener.settings.name: str(listener) for listener in self.door.listeners},
+            upstreams=list(self.pool) or "none: the proxy is a broker by itself",
+            metrics=metrics_at,
+            dry_run=self.refusal.dry_run,
+        )
+
+    async def _obey_signals(
+        self, serving: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                stopping = False
+                async for number in signals:
+                    if number == signal.SIGHUP:
+                        await put_in_force(self)
+                    elif stopping:
+                        self.log.warning("stopping at once")
+                        os._exit(1)  # what was acknowledged is where its route's `ack` says; the rest is the devices'
+                    else:
+                        stopping = True
+                        self.log.info("draining", signal=signal.Signals(number).name)
+                        nursery.start_soon(self._drain, serving)
+
+    async def _drain(self, serving: trio.CancelScope) -> None:
+        """Take nothing more, finish what was taken within the grace period, end."""
+        self.health.report("listeners", False, "draining")
+        now, grace = trio.current_time(), self.config.proxy.drain_grace
+        await self.door.drain(now + grace * DEVICES_SHARE)
+        if not await self.pool.drain(now + grace):
+            left = {snapshot.name: snapshot.queued + snapshot.in_flight for snapshot in self.pool.snapshots()}
+            self.log.warning("not everything was carried", left=left)
+        serving.cancel()
+
+
+async def _started(quarantine: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    await quarantine.run(task_status=task_status)
+
+
+async def run_proxy(path: Path, dry_run: bool) -> int:
+    """Run the proxy that a file describes; returns the exit code.
+
+    Raises:
+        ConfigError: the file, or a schema it names, is faulty.
+
+    """
+    config = load_config(path)
+    configure_logging(config.telemetry.log_level, config.telemetry.log_format)
+    log = get_log()
+    ruleset = make_ruleset(config, number=1)
+    faults: list[str] = []
+    try:
+        with lock_data_dir(config.proxy.data_dir):
+            await Proxy(path, config, ruleset, dry_run=dry_run).run()
+    except* OSError as group:  # an address in use, a folder that cannot be written
+        faults = [str(error) for error in group.exceptions]
+    for fault in faults:
+        log.error("cannot start", error=fault)
+    return 1 if faults else 0

@@ -1,0 +1,59 @@
+import trio
+from trio.testing import MockClock
+
+from mqttproxy.downstream.keepalive import KeepAliveWatch
+
+
+class FakeDevice:
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.expired_at: float | None = None
+
+    def expire(self) -> None:
+        self.expired_at = trio.current_time()
+
+
+async def test_each_device_expires_at_its_own_deadline(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    watch = KeepAliveWatch()
+    devices = [FakeDevice(90.0), FakeDevice(15.0), FakeDevice(60.0)]
+    for device in devices:
+        watch.watch(device)
+    nursery.start_soon(watch.run)
+    await trio.sleep(100)
+    assert [device.expired_at for device in devices] == [90.0, 15.0, 60.0]
+
+
+async def test_a_deadline_that_moved_is_looked_at_again_and_not_expired_early(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    watch, device = KeepAliveWatch(), FakeDevice(15.0)
+    watch.watch(device)
+    nursery.start_soon(watch.run)
+    await trio.sleep(14)
+    device.deadline = 29.0
+    await trio.sleep(10)
+    assert device.expired_at is None
+    await trio.sleep(10)
+    assert device.expired_at == 29.0
+
+
+async def test_a_sooner_device_that_comes_later_is_not_missed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    watch, late, soon = KeepAliveWatch(), FakeDevice(1000.0), FakeDevice(5.0)
+    watch.watch(late)
+    nursery.start_soon(watch.run)
+    await trio.sleep(1)
+    watch.watch(soon)
+    await trio.sleep(10)
+    assert soon.expired_at == 5.0
+
+
+async def test_a_device_whose_deadline_became_infinite_is_forgotten(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    watch, device = KeepAliveWatch(), FakeDevice(5.0)
+    watch.watch(device)
+    nursery.start_soon(watch.run)
+    device.deadline = float("inf")
+    await trio.sleep(10)
+    assert device.expired_at is None
+    assert not watch._due
