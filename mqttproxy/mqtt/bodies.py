@@ -45,7 +45,10 @@ Body = Callable[[Reader, ProtocolVersion, DecodeLimits], Packet]
 
 # MQTT 3.1 differs from 3.1.1 in its name and number only, as far as a server is concerned.
 _LEVELS: Final = {(b"MQTT", 5): V5, (b"MQTT", 4): V311, (b"MQIsdp", 3): V311}
-_REASON: Final = {int(reason): reason for reason in ReasonCode}
+# By number: an enumeration's hash is computed in Python, and too slow for what comes with acknowledgements.
+_REASON: Final = tuple({int(reason): reason for reason in REASONS.get(packet, ())} for packet in PacketType)
+_PINGREQ: Final = PingReq()
+_PINGRESP: Final = PingResp()
 
 
 def read_level(body: Reader) -> tuple[ProtocolVersion, bool]:
@@ -135,8 +138,8 @@ def _connack(body: Reader, version: ProtocolVersion, limits: DecodeLimits) -> Co
 
 
 def _reason(code: int, packet: PacketType) -> ReasonCode:
-    reason = _REASON.get(code)
-    if reason is None or reason not in REASONS[packet]:
+    reason = _REASON[packet].get(code)
+    if reason is None:
         raise RemoteProtocolError(f"{packet.name} with reason {code:#04x}")
     return reason
 
@@ -238,12 +241,12 @@ def _unsuback(body: Reader, version: ProtocolVersion, limits: DecodeLimits) -> U
 
 def _pingreq(body: Reader, _version: ProtocolVersion, _limits: DecodeLimits) -> PingReq:
     body.end()
-    return PingReq()
+    return _PINGREQ
 
 
 def _pingresp(body: Reader, _version: ProtocolVersion, _limits: DecodeLimits) -> PingResp:
     body.end()
-    return PingResp()
+    return _PINGRESP
 
 
 def _disconnect(body: Reader, version: ProtocolVersion, limits: DecodeLimits) -> Disconnect:

@@ -68,6 +68,19 @@ class Decoder:
 
     """
 
+    __slots__ = (
+        "_aliases",
+        "_fault",
+        "_limits",
+        "_needed",
+        "_stored",
+        "_topics",
+        "is_version_known",
+        "max_packet_size",
+        "topic_alias_maximum",
+        "version",
+    )
+
     def __init__(
         self,
         *,

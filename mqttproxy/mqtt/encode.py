@@ -33,7 +33,7 @@ from mqttproxy.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from mqttproxy.mqtt.properties import write_properties
+from mqttproxy.mqtt.properties import check_place, write_properties, write_publish_properties
 from mqttproxy.mqtt.reasons import CONNACK_311, ReasonCode
 from mqttproxy.mqtt.topics import SHARE, check_topic_name
 from mqttproxy.mqtt.wire import STRING_MAX, VARINT_MAX, write_binary, write_string, write_uint, write_varint
@@ -79,7 +79,7 @@ def encode_ack_into(out: bytearray, first_byte: int, packet_id: int) -> None:
 
 
 def encode_publish_into(out: bytearray, message: Message, version: ProtocolVersion, packet_id: int, dup: bool) -> None:
-    """Append a PUBLISH that carries `message`; its QoS is trusted.
+    """Append a PUBLISH that carries `message`; its QoS is trusted, and properties of another packet are left out.
 
     Args:
         out: what is to be sent.
@@ -118,7 +118,10 @@ def encode_publish_into(out: bytearray, message: Message, version: ProtocolVersi
 
 @lru_cache(maxsize=4096)
 def _topic_field(topic: str) -> bytes:
-    """Return a checked topic name with its length; topics recur, and fan-out says each one several times."""
+    """Return a checked topic name with its length; topics recur, and fan-out says each one several times.
+
+    What is remembered is bounded in bytes too, because messages come from a decoder with its limit for topics.
+    """
     _check_topic(topic)
     field = bytearray()
     write_string(field, topic)
@@ -141,7 +144,7 @@ def _no_topic(properties: Properties, version: ProtocolVersion) -> bytes:
 
 def _property_field(properties: Properties) -> bytes:
     field = bytearray()
-    write_properties(field, properties, PacketType.PUBLISH)
+    write_publish_properties(field, properties)
     return bytes(field)
 
 
@@ -151,6 +154,8 @@ def _publish(packet: Publish, version: ProtocolVersion) -> bytes:
         _check_packet_id(packet.packet_id)
     elif packet.packet_id or packet.dup:  # [MQTT-2.2.1-2], [MQTT-3.3.1-2]
         raise LocalProtocolError("a QoS 0 PUBLISH has neither packet identifier nor DUP")
+    if version is V5:
+        check_place(packet.properties, PacketType.PUBLISH)
     out = bytearray()
     encode_publish_into(out, packet, version, packet.packet_id, packet.dup)
     return bytes(out)

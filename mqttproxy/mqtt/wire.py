@@ -64,7 +64,11 @@ class Reader:
 
     def uint16(self) -> int:
         """Return a two byte integer."""
-        return int.from_bytes(self.take(2), "big")
+        end = self.position + 2
+        if end > self.stop:
+            raise malformed("the packet ends before its last field")
+        self.position = end
+        return self.data[end - 2] << 8 | self.data[end - 1]
 
     def uint32(self) -> int:
         """Return a four byte integer."""
@@ -87,7 +91,14 @@ class Reader:
 
     def binary(self) -> bytes:
         """Return binary data: two bytes of length, then the bytes."""
-        return self.take(self.uint16())
+        start = self.position + 2
+        if start > self.stop:
+            raise malformed("the packet ends before its last field")
+        end = start + (self.data[start - 2] << 8 | self.data[start - 1])
+        if end > self.stop:
+            raise malformed("a field runs over the end of its packet")
+        self.position = end
+        return self.data[start:end]
 
     def string(self) -> str:
         """Return a UTF-8 string without characters that MQTT forbids or advises against."""
@@ -109,7 +120,7 @@ def decode_string(raw: bytes) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         raise malformed("a string is not UTF-8") from None
-    if (character := unwanted_character(text)) is not None:
+    if not text.isprintable() and (character := unwanted_character(text)) is not None:
         raise malformed(f"a string holds {character!r}")
     return text
 
@@ -118,7 +129,7 @@ def write_varint(out: bytearray, value: int) -> None:
     """Append a variable byte integer."""
     if not 0 <= value <= VARINT_MAX:
         raise LocalProtocolError(f"{value} does not fit a variable byte integer")
-    while value > 0x7F:
+    while value > 127:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -134,7 +145,7 @@ def write_binary(out: bytearray, value: bytes) -> None:
 
 def write_string(out: bytearray, text: str) -> None:
     """Append a UTF-8 string with its length."""
-    if (character := unwanted_character(text)) is not None:
+    if not text.isprintable() and (character := unwanted_character(text)) is not None:
         raise LocalProtocolError(f"a string must not hold {character!r}")
     write_binary(out, text.encode())
 

@@ -197,6 +197,13 @@ def test_the_hot_helper_leaves_nothing_behind_when_it_refuses() -> None:
     assert out == b"before"
 
 
+def test_the_hot_helper_publishes_a_will_without_its_delay() -> None:
+    out = bytearray()
+    will = Will("a", b"x", properties=Properties(will_delay_interval=5, content_type="t"))
+    encode_publish_into(out, will, V5, 0, dup=False)
+    assert out == encode(Publish("a", b"x", properties=Properties(content_type="t")), V5)
+
+
 def test_an_equal_but_other_empty_properties_object_is_said_as_empty() -> None:
     assert encode(Publish("a", b"x", properties=Properties()), V5) == encode(Publish("a", b"x"), V5)
     assert encode(PubAck(1, properties=Properties()), V5) == encode(PubAck(1), V5)
