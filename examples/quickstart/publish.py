@@ -9,7 +9,6 @@ was accepted, 1: it was not.
 
 import argparse
 import json
-import os
 import socket
 import sys
 import time
@@ -112,7 +111,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=1883)
     parser.add_argument("--mqtt", choices=VERSIONS, default="5", help="version of MQTT")
-    parser.add_argument("--client-id", default=f"quickstart-{os.getpid()}", help="without / + # %%")
+    parser.add_argument("--client-id", default="quickstart", help="without / + # %%")
     given = parser.parse_args()
     try:
         device = Device((given.host, given.port), given.client_id, VERSIONS[given.mqtt])

@@ -38,7 +38,7 @@ class Exposition:
     def __init__(self, metrics: Metrics) -> None:
         """Make one with a registry of its own: nothing that a library registers globally is shown."""
         self._registry: Final = CollectorRegistry(auto_describe=False)
-        self._registry.register(_MetricsCollector(metrics))
+        self._registry.register(MetricsCollector(metrics))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -48,15 +48,18 @@ class Exposition:
         return generate_latest(self._registry)
 
 
-class _MetricsCollector(Collector):
+class MetricsCollector(Collector):
+    """Gives every family of one process, in the order of the page of metrics."""
+
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def describe(self) -> Iterable[Metric]:
-        # Without this, registering would collect once to learn the names.
+        """Return nothing: without this, registering would collect once to learn the names."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
+        """Return all families with their samples."""
         for refresh in self._metrics.refresh:
             refresh()
         yield from _general(self._metrics)
