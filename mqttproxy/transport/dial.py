@@ -1,5 +1,6 @@
 """Connecting to a broker: name look-up, TCP, TLS, WebSocket, as the URL says."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -115,9 +116,13 @@ async def _connect(target: Target, write_timeout: float) -> TcpStream:
 
 
 def _connect_words(error: OSError) -> str:
-    # With several addresses the cause is the group of what each of them said.
-    cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        said = {words(one): None for one in cause.exceptions if isinstance(one, OSError)}
-        return "; ".join(said) or words(error)
-    return words(cause if isinstance(cause, OSError) else error)
+    # With several addresses, the cause is the group of what each of them said.
+    group = error.__cause__
+    each = group.exceptions if isinstance(group, BaseExceptionGroup) else [error]
+    return "; ".join({_bare_words(one): None for one in each if isinstance(one, OSError)})
+
+
+def _bare_words(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return words(error)
+    return words(OSError(error.errno, os.strerror(error.errno)))  # trio writes the address, which we have said
