@@ -56,14 +56,16 @@ class Door:
         async with trio.open_nursery() as nursery:
             self.premises.nursery = nursery
             nursery.start_soon(self.premises.keep_alive.run)
-            for listener in self.listeners:
-                nursery.start_soon(self._accept, listener, nursery)
+            with self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for listener in self.listeners:
+                        accepting.start_soon(self._accept, listener, nursery)
+            self._close_listeners()  # not before: nobody accepts from a closed socket
 
     async def drain(self, deadline: float) -> None:
         """Accept no more, and let each device go once what it sent is acknowledged, at the deadline anyway."""
         self._closing = True
         self._accepting.cancel()
-        self._close_listeners()
         devices = list(self.premises.devices.values())
         for device in devices:
             device.stop_reading()
@@ -80,13 +82,12 @@ class Door:
 
     async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         self.premises.metrics.listening[listener.settings.name] = 1
-        with self._accepting:
-            while True:
-                raw = await listener.accept()
-                if self._may_enter(raw):
-                    nursery.start_soon(self._connection, listener, raw)
-                else:
-                    raw.abort()
+        while True:
+            raw = await listener.accept()
+            if self._may_enter(raw):
+                nursery.start_soon(self._connection, listener, raw)
+            else:
+                raw.abort()
 
     def _accept_failed(self, words: str) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")
