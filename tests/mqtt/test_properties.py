@@ -115,6 +115,7 @@ def test_a_bad_value_is_a_protocol_error(place: PacketType, text: str) -> None:
         "ff ff ff ff 00",  # or has five bytes
         "03 0b 80 00",
         "05 0b ff ff ff ff",
+        "06 0b 80 80 80 80 01",
         "04 03 0001 ff",  # not UTF-8
         "06 03 0003 eda080",
         "05 03 0002 c080",
