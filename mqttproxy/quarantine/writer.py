@@ -65,7 +65,7 @@ class Writer:
 
         Args:
             directory: of the quarantine.
-            settings: its bounds; may be exchanged between calls.
+            settings: its bounds; may be exchanged at any time.
             now: seconds since 1970.
             new_name: makes the name of a payload file.
             connect: opens the database file.

@@ -18,6 +18,7 @@ from mqttproxy.quarantine.archive import Archive, Filters
 from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.quarantine.writer import SLICE
 from tests.quarantine.examples import (
     NOW,
     SETTINGS,
@@ -127,6 +128,26 @@ async def test_everything_that_waits_goes_in_one_commit_and_in_order(tmp_path: P
         await committed.wait_tokens(100)
     assert committed.commits == [list(range(100))]
     assert quarantine.commits_total == 1
+
+
+async def test_what_comes_during_a_commit_goes_into_the_next_one(tmp_path: Path) -> None:
+    committed = Committed()
+
+    def fsync(_descriptor: int) -> None:  # in the writer's thread
+        if quarantine.pending < 4:
+            trio.from_thread.run_sync(hold_two_more)
+
+    def hold_two_more() -> None:
+        quarantine.hold_nowait(make_held(payload=b"1", failures=()), 1)
+        quarantine.hold_nowait(make_held(payload=b"2", failures=()), 2)
+
+    quarantine = make_quarantine(tmp_path, committed, settings=SMALL_INLINE, fsync=fsync)
+    async with running(quarantine):
+        quarantine.hold_nowait(make_held(payload=b"larger than ten bytes"), 0)
+        await committed.wait_tokens(3)
+    assert committed.commits[0] == [0]
+    assert committed.tokens[:3] == [0, 1, 2]
+    assert quarantine.pending == quarantine.pending_bytes == 0
 
 
 async def test_exactly_so_many_messages_wait(tmp_path: Path) -> None:
@@ -390,6 +411,25 @@ async def test_the_newest_are_kept_under_a_flood(tmp_path: Path) -> None:
     assert len(committed.tokens) == 1200
 
 
+async def test_what_expired_while_it_was_down_goes_at_once_slice_by_slice(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    writer.commit([make_held() for _ in range(2 * SLICE + 1)])
+    writer.close()
+    later = NOW + SETTINGS.max_age + 1
+    async with running(make_quarantine(tmp_path, Committed(), now=lambda: later, tidy_every=3600.0)) as quarantine:
+        await eventually(lambda: not quarantine.messages)
+
+
+async def test_bounds_hold_without_waiting_for_the_next_look(tmp_path: Path) -> None:
+    committed = Committed()
+    settings = evolve(SETTINGS, max_messages=Count(2))
+    async with running(make_quarantine(tmp_path, committed, settings=settings, tidy_every=3600.0)) as quarantine:
+        for number in range(5):
+            quarantine.hold_nowait(make_held(), number)
+            await committed.wait_tokens(number + 1)
+        await eventually(lambda: quarantine.messages == 2)
+
+
 async def test_a_purge_by_a_command_shows_in_the_counters(tmp_path: Path) -> None:
     committed = Committed()
     async with running(make_quarantine(tmp_path, committed, tidy_every=0.01)) as quarantine:
@@ -418,6 +458,7 @@ import sys, trio
 from pathlib import Path
 from mqttproxy.config.model import Bytes, QuarantineSettings
 from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.quarantine.writer import SLICE
 from tests.quarantine.examples import make_held
 
 def committed(tokens):

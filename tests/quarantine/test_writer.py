@@ -92,6 +92,7 @@ def test_X13_a_failed_commit_is_done_anew_on_a_new_connection_and_stores_nothing
     disk = Disk()
     writer = make_writer(tmp_path, SMALL_INLINE, connect=disk.connect)
     batch = [make_held(payload=LARGE), make_held()]
+    writer.open()
     getattr(disk, when)[statement] = io_error()
     with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
         writer.commit(batch)
@@ -101,6 +102,7 @@ def test_X13_a_failed_commit_is_done_anew_on_a_new_connection_and_stores_nothing
     writer.commit([*batch, newer])
     assert disk.opened == 2
     assert writer.messages == 3
+    assert not writer._written
     writer.close()
     assert kept(tmp_path) == {held.id: held.payload for held in (*batch, newer)}
     assert len(list(files_in(tmp_path / FOLDER))) == 1
@@ -252,6 +254,7 @@ def test_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
     assert writer.overdue()
     assert writer.tidy().expired == {"age": 0, "count": 2, "bytes": 0}
     assert not writer.overdue()
+    assert writer._number("SELECT count(*) FROM failures") == 3
     writer.close()
     assert set(kept(tmp_path)) == {held.id for held in batch[:3]}
 
@@ -353,6 +356,7 @@ class AnyFaults(RuleBasedStateMachine):
         self.waiting: list[Held] = []
         self.committed: dict[str, bytes] = {}
         self.writer = self.new_writer()
+        self.writer.open()
 
     def new_writer(self) -> Writer:
         return make_writer(Path(self.folder.name) / "q", SMALL_INLINE, connect=self.disk.connect, fsync=self.fsync)
@@ -370,21 +374,30 @@ class AnyFaults(RuleBasedStateMachine):
         when=st.sampled_from(["before", "after"]),
         statement=st.sampled_from(["COMMIT", "BEGIN IMMEDIATE", "PRAGMA wal_checkpoint(TRUNCATE)"]),
     )
-    def the_database_will_fail(self, when: str, statement: str) -> None:
+    def the_database_fails(self, when: str, statement: str) -> None:
         getattr(self.disk, when)[statement] = io_error()
+        self.commit()
+        self.heal()
 
     @rule(count=st.integers(1, 4))
-    def a_payload_file_will_fail(self, count: int) -> None:
+    def a_payload_file_fails(self, count: int) -> None:
         self.syncs_until_failure = count
+        self.commit()
+        self.heal()
 
     @rule()
-    def the_disk_heals(self) -> None:
+    def all_is_well(self) -> None:
+        self.commit()
+        assert not self.waiting
+
+    def heal(self) -> None:
         self.disk.before.clear()
         self.disk.after.clear()
         self.syncs_until_failure = -1
 
-    @rule()
-    def what_waits_is_committed_if_it_can_be(self) -> None:
+    def commit(self) -> None:
+        if not self.waiting:
+            self.messages_are_held([20])
         batch = self.waiting.copy()
         try:
             self.writer.commit(batch)
@@ -400,7 +413,6 @@ class AnyFaults(RuleBasedStateMachine):
         uncertain = {held.id for held in self.waiting}
         self.waiting.clear()  # never acknowledged: their devices send them again
         self.writer = self.new_writer()
-        self.the_disk_heals()
         self.writer.open()
         directory = Path(self.folder.name) / "q"
         found = kept(directory)
@@ -422,4 +434,4 @@ class AnyFaults(RuleBasedStateMachine):
 
 
 TestAnyFaults = AnyFaults.TestCase
-TestAnyFaults.settings = settings(max_examples=100, stateful_step_count=20)
+TestAnyFaults.settings = settings(max_examples=40, stateful_step_count=12)
