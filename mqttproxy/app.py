@@ -34,6 +34,7 @@ from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
 from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
 from mqttproxy.telemetry.server import serve
+from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks
 from mqttproxy.upstream.pool import Pool
 
@@ -164,6 +165,7 @@ class Proxy:
         """Open everything, serve until a signal says otherwise, close in order."""
         self.health.report("listeners", False, "starting")
         async with trio.open_nursery() as background:
+            await background.start(run_poller)
             await background.start(self.audit.run)
             await background.start(_started, self.quarantine)
             await background.start(self.pool.run)

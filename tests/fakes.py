@@ -1,11 +1,12 @@
 """Fakes shared by the rooms' tests: no sockets, no time of their own."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import trio
 
-from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError, receive_each
 
 KERNEL_BYTES: Final = 64 * 1024
 
@@ -59,6 +60,10 @@ class MemoryByteStream:
         if self._failure is not None:
             raise self._failure
         return b""
+
+    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+        """As a TLS or WebSocket stream does it: a loop over receive()."""
+        return await receive_each(self, take)
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all; what the kernel has no room for waits."""

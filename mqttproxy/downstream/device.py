@@ -1,7 +1,8 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -53,6 +54,8 @@ class Device:
         self._unacknowledged = 0  # payload bytes
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._paused_until = 0.0
+        self._left: list[Event] = []  # decoded, and not handled yet
+        self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
         self._draining_queue = False
         self._nursery: trio.Nursery | None = None
 
@@ -116,82 +119,101 @@ class Device:
     # up.
 
     async def _read(self) -> None:
-        connection, receive = self.connection, self.stream.receive
         try:
-            await self._handle_all(trio.current_time())  # what came right behind CONNECT
             while not self.ended:
-                data = await receive()
-                if not data:
+                while not self._proceed(trio.current_time()):  # the first time: what came right behind CONNECT
+                    await self._wait()
+                if not await self.stream.receive_each(self._take):
                     return
-                now = trio.current_time()
-                self._metrics.bytes_in += len(data)
-                connection.receive_data(data, now)
-                await self._handle_all(now)
         except RemoteProtocolError as error:
-            self._metrics.protocol_errors.add(error.reason.name.lower())
+            reason = error.reason.name.lower()
+            self._metrics.protocol_errors.add(reason)
             self._premises.alerts.info(
-                "protocol_error", "protocol_error", client_id=self.client_id, reason=error.reason.name.lower(),
-                error=str(error), peer=str(self.stream.peer),
+                "protocol_error", "protocol_error", client_id=self.client_id, reason=reason, error=str(error),
+                peer=str(self.stream.peer),
             )  # fmt: skip
-            self.ended = error.reason.name.lower()
-            connection.fail(error)
+            self.ended = reason
+            self.connection.fail(error)
             self._flush()
         except TransportError as error:
             self._premises.alerts.info("connection_lost", "connection_lost", client_id=self.client_id, error=str(error))
 
-    async def _handle_all(self, now: float) -> None:
-        while batch := self.connection.next_batch(now):
-            publishes: list[Publish] = []
-            for event in batch:
-                if type(event) is Publish:
-                    publishes.append(event)
-                    continue
-                if publishes:
-                    await self._carry(publishes, now)
-                    publishes = []
-                await self._handle(event)
-            if publishes:
-                await self._carry(publishes, now)
-        self._flush()
+    def _take(self, data: bytes | memoryview) -> bool:
+        """Handle one read of the socket; False: something must be waited for before the next."""
+        now = trio.current_time()
+        self._metrics.bytes_in += len(data)
+        self.connection.receive_data(data, now)
+        return self._proceed(now)
 
-    async def _carry(self, publishes: Sequence[Publish], now: float) -> None:
-        """Carry what was read, never more at once than the device may have unacknowledged."""
-        limits = self._premises.limits
-        pending = self.pending
-        while publishes:
-            room = limits.receive_maximum - len(pending)
-            if room <= 0 or self._unacknowledged >= limits.unacknowledged_bytes:
-                self._flush()
-                await self._wait_for_room()
+    def _proceed(self, now: float) -> bool:
+        """Handle all complete packets; False: something must be waited for before the rest."""
+        if self._wait_for is not None:
+            return False
+        next_batch = self.connection.next_batch
+        while events := self._left or next_batch(now):
+            publishes: list[Publish] = [event for event in events if type(event) is Publish]
+            other = None
+            if len(publishes) == len(events):
+                self._left = []
+            elif len(rest := [event for event in events if type(event) is not Settled]) < len(events):
+                self._left = rest
+                self.pump()
                 continue
-            part, publishes = publishes[:room], publishes[room:]
+            else:  # carry those before the first other packet, then look at that one
+                first = next(index for index, event in enumerate(events) if type(event) is not Publish)
+                publishes, other, self._left = publishes[:first], events[first], events[first + 1 :]
+            if publishes and not self._carry(publishes, other, now):
+                return False
+            if other is not None and not self._handle(other):
+                return False
+        self._flush()
+        return True
+
+    def _carry(self, publishes: list[Publish], following: Event | None, now: float) -> bool:
+        """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
+        limits = self._premises.limits
+        room = limits.receive_maximum - len(self.pending)
+        if self._unacknowledged >= limits.unacknowledged_bytes:
+            room = 0
+        part = publishes[:room] if room > 0 else []
+        backlog = None
+        if part:
             self._unacknowledged += sum([len(publish.payload) for publish in part if publish.qos])
             backlog = self._pipeline.carry_up(self, part, now)
-            if backlog is not None:
-                self._flush()
-                try:
-                    await self._pipeline.clear(backlog)
-                finally:
-                    self._paused_until = trio.current_time()
+        if backlog is None and len(part) == len(publishes):
+            return True
+        self._left = [*publishes[len(part) :], *([following] if following is not None else []), *self._left]
+        self._wait_for = self._wait_for_room if backlog is None else partial(self._pipeline.clear, backlog)
+        return False
+
+    async def _wait(self) -> None:
+        """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""
+        wait_for, self._wait_for = self._wait_for, None
+        self._flush()
+        try:
+            if wait_for is not None:
+                await wait_for()
+        finally:
+            self._paused_until = trio.current_time()
 
     async def _wait_for_room(self) -> None:
-        self._room = trio.Event()
-        try:
-            await self._room.wait()
-        finally:
-            self._room = None
-            self._paused_until = trio.current_time()
+        limits = self._premises.limits
+        while len(self.pending) >= limits.receive_maximum or self._unacknowledged >= limits.unacknowledged_bytes:
+            await self._wait_for_acknowledgement()
 
     async def _finish_acknowledging(self) -> None:
         while self.pending:
-            await self._wait_for_room()
+            await self._wait_for_acknowledgement()
 
-    async def _handle(self, event: Event) -> None:
-        kind = type(event)
-        if kind is Settled:
-            self.pump()
-        elif isinstance(event, Subscribe):
-            await self._subscribing.subscribe(event)
+    async def _wait_for_acknowledgement(self) -> None:
+        self._room = trio.Event()
+        await self._room.wait()
+
+    def _handle(self, event: Event) -> bool:
+        """Handle a packet that is no PUBLISH; False: something must be waited for before the next."""
+        if isinstance(event, Subscribe):
+            self._wait_for = partial(self._subscribing.subscribe, event)
+            return False
         elif isinstance(event, Unsubscribe):
             self._subscribing.unsubscribe(event)
         elif isinstance(event, Disconnect):
@@ -199,9 +221,10 @@ class Device:
                 self._will = None
             self.ended = "disconnect"
             self._scope.cancel()
-            await trio.lowlevel.checkpoint()
+            return False
         elif isinstance(event, Auth):
             raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
+        return True
 
     def acknowledge(self) -> None:
         """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""

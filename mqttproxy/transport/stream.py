@@ -67,6 +67,23 @@ class ByteStream(Protocol):
 
         """
 
+    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+        """Hand all that arrives to `take`, as `receive` would return it, until it returns False or the peer is gone.
+
+        Quicker than a loop over `receive` where a connection can be handed over without waking its task.
+
+        Args:
+            take: must not wait. Returning False ends this call, so that the caller can wait for what it must.
+
+        Returns:
+            True: `take` has returned False. False: the peer is gone.
+
+        Raises:
+            TransportError: as for receive().
+            Exception: whatever `take` raised.
+
+        """
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all of data, and give the kernel at once what it has room for. The caller watches `unsent`.
 
@@ -103,6 +120,14 @@ class ByteStream(Protocol):
 
     def abort(self) -> None:
         """Close at once; the peer sees a reset. Never raises; harmless after aclose()."""
+
+
+async def receive_each(stream: ByteStream, take: Callable[[bytes | memoryview], bool]) -> bool:
+    """Do what `ByteStream.receive_each` says by a loop over `receive`."""
+    while data := await stream.receive():
+        if not take(data):
+            return True
+    return False
 
 
 def words(error: OSError) -> str:

@@ -17,7 +17,8 @@ from typing import Final
 
 import trio
 
-from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError, words
+from mqttproxy.transport.poller import Poller, Take, current_poller
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError, receive_each, words
 
 CLOSE_TIMEOUT: Final = 2.0  # seconds that aclose() may take
 WRITE_TIMEOUT: Final = 30.0  # seconds without the peer taking a byte, unless the caller says otherwise
@@ -30,8 +31,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 class TcpStream:
     """A connected TCP socket as a `ByteStream`. An idle one has no task, event or buffer of its own."""
 
-    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_parked", "_socket", "_spawn", "peer",
-                 "write_timeout")  # fmt: skip
+    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_parked", "_poller", "_socket", "_spawn",
+                 "peer", "write_timeout")  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, *, write_timeout: float = WRITE_TIMEOUT) -> None:
         sock.setblocking(False)
@@ -50,6 +51,7 @@ class TcpStream:
         self._flushing = False
         self._parked: trio.Event | None = None  # set at each step that a parked writer or waiter may want to know
         self._spawn: Spawn | None = None
+        self._poller: Poller | None = None  # it watches the socket now
 
     @property
     def unsent(self) -> int:
@@ -76,6 +78,26 @@ class TcpStream:
         if self._failure is not None:
             raise self._failure
         return b""
+
+    async def receive_each(self, take: Take) -> bool:
+        """Hand all that arrives to `take`, without waking this task for it if the process runs a poller."""
+        poller = current_poller()
+        if poller is None:
+            return await receive_each(self, take)
+        self._poller = poller
+        try:
+            has_more = await poller.watch(self._socket, take)
+        except OSError as error:
+            if isinstance(error, TransportError):
+                raise  # of `take`
+            raise self._fail(words(error)) from error
+        finally:
+            self._poller = None
+        if not has_more:
+            self._ended = True
+            if self._failure is not None:
+                raise self._failure
+        return has_more
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all of data, and give the kernel at once what it has room for."""
@@ -223,6 +245,8 @@ class TcpStream:
         if not self._closed:
             self._closed = True
             trio.lowlevel.notify_closing(self._socket)
+            if self._poller is not None:
+                self._poller.closing(self._socket.fileno())
             self._socket.close()
             self._backlog.clear()
             self._unpark()

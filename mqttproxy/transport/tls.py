@@ -6,13 +6,14 @@ beside it: see docs/decisions/0003-websockets-sans-io.md.
 """
 
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, cast
 
 from attrs import evolve
 
-from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError, words
+from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError, receive_each, words
 
 RECORD_BYTES: Final = 16 * 1024  # largest TLS record
 _BUFFER: Final = memoryview(
@@ -139,6 +140,10 @@ class TlsStream:
             if count := self._decrypt():
                 return _BUFFER[:count]
         return b""
+
+    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+        """Hand all that arrives to `take`, until it returns False or the peer is gone."""
+        return await receive_each(self, take)
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Encrypt all of data into as few records as it takes and hand them on."""

@@ -7,6 +7,7 @@ Why not trio-websocket: docs/decisions/0003-websockets-sans-io.md.
 
 import http
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from attrs import evolve
@@ -18,7 +19,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError
+from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError, receive_each
 
 MQTT: Final = Subprotocol("mqtt")  # [MQTT-6.0.0-3]
 MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger frame is refused from its declared length
@@ -115,6 +116,10 @@ class WebSocketStream:
         if self._failure is not None:
             raise self._failure
         return b""
+
+    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+        """Hand all that arrives to `take`, until it returns False or the peer is gone."""
+        return await receive_each(self, take)
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Send all of data, as one binary frame unless it is large."""

@@ -101,18 +101,18 @@ class Link:
         self._flush()
 
     async def _read(self) -> NoReturn:
-        stream, conn = self._stream, self._conn
-        while True:
-            data = await stream.receive()
-            if not data:
-                raise LinkError(Trouble.LOST, "the broker closed the connection")
-            now = trio.current_time()
-            conn.receive_data(data, now)
-            self._handle_all(now)
-            if self._fill():
-                self._outbox.bell.ring()
-            if stream.unsent > UNSENT_LIMIT:
-                await stream.wait_drained(UNSENT_HIGH)
+        while await self._stream.receive_each(self._take):
+            await self._stream.wait_drained(UNSENT_HIGH)
+        raise LinkError(Trouble.LOST, "the broker closed the connection")
+
+    def _take(self, data: bytes | memoryview) -> bool:
+        """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
+        now = trio.current_time()
+        self._conn.receive_data(data, now)
+        self._handle_all(now)
+        if self._fill():
+            self._outbox.bell.ring()
+        return self._stream.unsent <= UNSENT_LIMIT
 
     async def _write(self) -> NoReturn:
         while True:

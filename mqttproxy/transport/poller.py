@@ -1,0 +1,124 @@
+"""One task that waits for the bytes of all plain TCP connections, and hands them over without waking their tasks.
+
+Waking a task for each message costs more than all that is done with the message: with 1,000 devices that have one
+message in flight each, it is the difference between half of a Mosquitto bridge's throughput and all of it
+(`docs/decisions/0006-one-poller.md`). So a task that only wants to look at what arrives gives a function here, and
+sleeps until there is something to wait for.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import trio
+from attrs import define
+from outcome import Error, Outcome, Value
+
+from mqttproxy.transport.stream import RECEIVE_BYTES
+
+Take = Callable[[bytes | memoryview], bool]
+
+EVENTS_AT_ONCE: Final = 256  # then other tasks have their turn
+
+_BUFFER: Final = bytearray(RECEIVE_BYTES)  # shared: nothing is kept in it once `take` has returned
+_VIEW: Final = memoryview(_BUFFER)
+
+
+@define(eq=False)
+class _Watched:
+    socket: socket.socket
+    take: Take
+    task: trio.lowlevel.Task
+
+
+class Poller:
+    """The sockets whose tasks sleep. All of it runs in the Trio thread."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, _Watched] = {}
+
+    async def watch(self, sock: socket.socket, take: Take) -> bool:
+        """Give everything that arrives to `take`, until it returns False (True) or the peer has hung up (False).
+
+        Raises:
+            OSError: the connection broke.
+            BaseException: whatever `take` raised.
+
+        """
+        descriptor = sock.fileno()
+        if descriptor < 0:
+            await trio.lowlevel.checkpoint()
+            return False
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._watched[descriptor] = _Watched(sock, take, trio.lowlevel.current_task())
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._forget(descriptor)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        result: bool = await trio.lowlevel.wait_task_rescheduled(abort)
+        return result
+
+    def closing(self, descriptor: int) -> None:
+        """Hear that a socket is about to be closed: whoever watches it is told that the peer is gone."""
+        if descriptor in self._watched:
+            self._end(descriptor, Value(False))
+
+    async def run(self) -> NoReturn:
+        """Hand over what arrives, for ever."""
+        watched, poll = self._watched, self._epoll.poll
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                while events := poll(0, EVENTS_AT_ONCE):
+                    for descriptor, _ in events:
+                        one = watched.get(descriptor)
+                        if one is not None:
+                            self._receive(descriptor, one)
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._epoll.close()
+
+    def _receive(self, descriptor: int, one: _Watched) -> None:
+        result: Outcome[bool]
+        try:
+            count = one.socket.recv_into(_BUFFER)
+            if count and one.take(_VIEW[:count]):
+                return
+            result = Value(count > 0)
+        except BlockingIOError:
+            return
+        except BaseException as error:  # noqa: BLE001 # it is the watching task's, which is told
+            result = Error(error)
+        if self._watched.get(descriptor) is one:  # `take` may have closed the socket, or cancelled its task
+            self._end(descriptor, result)
+
+    def _end(self, descriptor: int, result: Outcome[bool]) -> None:
+        task = self._watched[descriptor].task
+        self._forget(descriptor)
+        trio.lowlevel.reschedule(task, result)
+
+    def _forget(self, descriptor: int) -> None:
+        del self._watched[descriptor]
+        self._epoll.unregister(descriptor)
+
+
+_of_this_run: Final = trio.lowlevel.RunVar[Poller | None]("poller", None)
+
+
+def current_poller() -> Poller | None:
+    """Return the poller of this Trio run, None: nobody runs one, and tasks wait for themselves."""
+    return _of_this_run.get()
+
+
+async def run_poller(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+    """Run one poller for all connections of this Trio run."""
+    poller = Poller()
+    _of_this_run.set(poller)
+    task_status.started()
+    try:
+        await poller.run()
+    finally:
+        _of_this_run.set(None)
