@@ -171,8 +171,11 @@ class TcpStream:
                     return
 
     async def _flush(self) -> None:
+        # Cancelled, it is not started anew: the nursery is ending, and would cancel each new one, for ever.
+        spawn, self._spawn = self._spawn, None
         with suppress(TransportError):  # receive() tells it
             await self.wait_drained()
+        self._spawn = spawn
 
     async def _write(self, below: int) -> None:
         # Every byte of the backlog goes out here, by one task at a time.
