@@ -200,8 +200,7 @@ class ClientConnection(Flow):
             As `publish`, for what the session held.
 
         """
-        self._check_open("resume")
-        return self._resume()
+        return self._resume() if self._is_open("resume") else Sent([], [])
 
     def subscribe(
         self,
@@ -218,7 +217,7 @@ class ClientConnection(Flow):
 
         Returns:
             The packet identifier that SUBACK will have. 0: nothing was sent, because the server takes no packet that
-            large, or because no identifier is free.
+            large, no identifier is free, or the connection has ended.
 
         """
         if self.version is V5:
@@ -235,8 +234,7 @@ class ClientConnection(Flow):
         return self._request(Unsubscribe(self._free_packet_id(), tuple(topic_filters)), UnsubAck)
 
     def _free_packet_id(self) -> int:
-        self._check_open("a request")
-        if len(self.session.outgoing) + len(self._requests) >= PACKET_ID_MAX:
+        if not self._is_open("a request") or len(self.session.outgoing) + len(self._requests) >= PACKET_ID_MAX:
             return 0
         return self.session.allocate(self._requests)
 
@@ -252,9 +250,11 @@ class ClientConnection(Flow):
         self._out += data
         return packet.packet_id
 
-    def _check_open(self, what: str) -> None:
-        if self.state is not State.OPEN:
+    def _is_open(self, what: str) -> bool:
+        """Tell whether something can be sent: not so after a DISCONNECT that came in the same read."""
+        if self.state is State.AWAITING_CONNACK:
             raise LocalProtocolError(f"{what} while {self.state.value}")
+        return self.state is State.OPEN
 
     def send(self, packet: Auth) -> None:
         """Send the next step of an enhanced authentication."""

@@ -85,6 +85,11 @@ class Flow(Sender):
         if self.state is not State.CLOSED and self._error is None:
             self._decoder.feed(data)
 
+    @property
+    def has_unread(self) -> bool:
+        """False: `next_batch` would return nothing and raise nothing. True: it may."""
+        return self._error is not None or self._decoder.has_unread
+
     def next_batch(self, now: float) -> list[Event]:
         """Return what all complete packets mean; an empty list: more bytes are needed.
 

@@ -5,6 +5,7 @@ import pytest
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits, ServerTerms, State
 from mqttproxy.mqtt.encode import encode
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from mqttproxy.mqtt.events import Sent
 from mqttproxy.mqtt.packets import (
     Auth,
     ConnAck,
@@ -328,3 +329,15 @@ def test_bytes_of_a_server_that_never_end_a_packet_are_bounded() -> None:
     conn = open_client(limits=ClientLimits(packet_size=1000))
     conn.receive_data(b"\x30\xff\x7f", 1.0)
     assert failed(conn).reason is ReasonCode.PACKET_TOO_LARGE
+
+
+def test_a_goodbye_in_the_same_read_as_connack_is_no_error_of_ours() -> None:
+    session = SessionState()
+    session.outgoing[1] = message(1), 1
+    conn = new_client(session=session)
+    hear(conn, ConnAck(session_present=True), Disconnect(ReasonCode.SERVER_BUSY))
+    assert len(conn.next_batch(1.0)) == 2
+    assert conn.resume() == Sent([], [])
+    assert conn.subscribe([Subscription("a")]) == conn.unsubscribe(["a"]) == 0
+    assert conn.data_to_send() == b""
+    assert list(session.outgoing) == [1]

@@ -229,6 +229,11 @@ def test_an_acknowledgement_for_what_is_not_sent_again_yet_is_ignored() -> None:
     assert conn.next_batch(1.0) == []
     assert conn.strays == 4
     assert list(session.outgoing) == [1, 2]
+    conn = open_client(session=a_session(1, 2, qos=2), session_present=True, terms=Properties(receive_maximum=1))
+    conn.resume()
+    hear(conn, PubRec(2))
+    assert conn.next_batch(1.0) == []
+    assert not conn.session.released
 
 
 def test_h3_a_session_meets_a_server_that_came_back_with_lower_limits() -> None:
