@@ -59,8 +59,14 @@ class Ticket(Struct):
             return True
         return False
 
+    def refuse(self) -> bool:
+        """Count one destination that refused it; returns whether the device must be told, now or with the others."""
+        needed = self.needed
+        self.give_up()
+        return self.needed < needed
+
     def give_up(self) -> bool:
-        """Count one destination that will not get it (it was dropped, as the route says, or refused)."""
+        """Count one destination that will not get it: it was dropped, as the route says."""
         self.open -= 1
         if self.needed > self.open:
             self.needed = self.open

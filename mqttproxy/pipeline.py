@@ -6,6 +6,7 @@ the device waits for it before it reads on. What fails its contract goes through
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -149,9 +150,13 @@ class Pipeline:
 
     async def clear(self, backlog: Backlog) -> None:
         """Wait until a backlog has its places: each destination by itself, so that none waits for another."""
+        # A message that no destination need acknowledge is acknowledged once all of them have taken it.
+        missing = Counter(
+            id(ticket) for _, items in backlog.lanes for _, ticket in items if ticket is not None and not ticket.needed
+        )
         async with trio.open_nursery() as nursery:
             for lane, items in backlog.lanes:
-                nursery.start_soon(self._wait_for_lane, lane, items)
+                nursery.start_soon(self._wait_for_lane, lane, items, missing)
             if backlog.holds:
                 nursery.start_soon(self.refusal.wait_and_hold, backlog.holds)
 
@@ -161,9 +166,11 @@ class Pipeline:
             lane.give_up(len(items))
         self.refusal.give_up(len(backlog.holds))
 
-    async def _wait_for_lane(self, lane: Lane, items: Sequence[Item]) -> None:
+    async def _wait_for_lane(self, lane: Lane, items: Sequence[Item], missing: Counter[int]) -> None:
         await lane.wait_and_place(items)
-        release([ticket for _, ticket in items if ticket is not None and not ticket.needed])
+        taken = [ticket for _, ticket in items if ticket is not None and id(ticket) in missing]
+        missing.subtract(map(id, taken))
+        release([ticket for ticket in taken if not missing[id(ticket)]])
 
     def _plan(self, topic: str) -> Plan:
         if len(self._plans) >= CACHED_TOPICS:

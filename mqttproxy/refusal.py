@@ -115,6 +115,7 @@ class Refusal:
             self._tell_device(origin.identity, publish, verdict, action="refused", quarantine_id=None)
             ticket.reason, ticket.properties, ticket.done = verdict.reason, answer_properties(verdict), True
         if verdict.disconnect:
+            origin.acknowledge()  # first, or the device would send the message again over each new connection
             origin.disconnect(verdict.reason, reason_string(verdict))
         return carried
 
@@ -172,8 +173,8 @@ class Refusal:
                 self.metrics.waiting -= 1
                 self.metrics.held += 1
                 ticket.done = True
-            elif ticket.done or not ticket.give_up():
-                continue  # the device was acknowledged before, or other destinations have not answered yet
+            elif ticket.done or not ticket.refuse():
+                continue  # the device was acknowledged before, or another destination may still do
             ticket.reason, ticket.properties = verdict.reason, answer_properties(verdict)
         release([token.ticket for token in kept if token.ticket.done])
         for token in kept:

@@ -22,6 +22,8 @@ from mqttproxy.validation import Identity
 # Bytes that may wait for the kernel to take them before no more is taken from the device's queue.
 UNSENT_HIGH: Final = 256 * 1024
 UNSENT_LOW: Final = 64 * 1024
+# Answers are sent whatever waits. A device that takes none of them is not read until it does.
+UNSENT_MOST: Final = 1024 * 1024
 
 
 class Device:
@@ -53,6 +55,7 @@ class Device:
         self._scope = trio.CancelScope()
         self._unacknowledged = 0  # payload bytes
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
+        self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
@@ -67,7 +70,8 @@ class Device:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    self.stream.flush_with(nursery.start_soon)
+                    # It goes on while the connection is being closed, so it must outlive this nursery.
+                    self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     self._premises.keep_alive.watch(self)
                     with self._reading:
                         await self._read()
@@ -75,8 +79,14 @@ class Device:
                         await self._finish_acknowledging()
                         self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
                     nursery.cancel_scope.cancel()
+        except Exception:
+            self.ended = self.ended or "internal_error"
+            raise
         finally:
-            self._leave()
+            try:
+                self._leave()
+            finally:  # whatever happened: somebody may wait to take over
+                self.gone.set()
 
     def stop_reading(self) -> None:
         """Take no more from this device; it is told goodbye once everything taken is acknowledged."""
@@ -103,18 +113,19 @@ class Device:
         """When the device must have sent a packet; time in which we did not read is not held against it."""
         if self.ended:
             return float("inf")
-        return max(self.connection.deadline, self._paused_until + 1.5 * self.connection.keep_alive)
+        since = trio.current_time() if self._is_paused else self._paused_until
+        return max(self.connection.deadline, since + 1.5 * self.connection.keep_alive)
 
     def _leave(self) -> None:
         if not self.ended:
             self.ended = "connection_lost"
+        self._premises.keep_alive.forget()
         self._subscribing.forget_all()
         self.pending.clear()  # the tickets refer to this device: the circle is opened here
         if self._will is not None and self.ended != "disconnect":
             will, self._will = self._will, None
             publish = Publish(will.topic, will.payload, will.qos, will.retain, will.properties)
             self._premises.publish_late(self, publish)
-        self.gone.set()
 
     # up.
 
@@ -166,7 +177,12 @@ class Device:
                 return False
             if other is not None and not self._handle(other):
                 return False
+            if not self._left and not self.connection.has_unread:
+                break
         self._flush()
+        if self.stream.unsent > UNSENT_MOST:
+            self._wait_for = partial(self.stream.wait_drained, UNSENT_LOW)
+            return False
         return True
 
     def _carry(self, publishes: list[Publish], following: Event | None, now: float) -> bool:
@@ -190,10 +206,12 @@ class Device:
         """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""
         wait_for, self._wait_for = self._wait_for, None
         self._flush()
+        self._is_paused = True
         try:
             if wait_for is not None:
                 await wait_for()
         finally:
+            self._is_paused = False
             self._paused_until = trio.current_time()
 
     async def _wait_for_room(self) -> None:

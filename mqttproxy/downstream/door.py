@@ -122,7 +122,8 @@ class Door:
             if device is not None:
                 await self._live(device, name)
         except Exception:  # our bug, in one device's tree: told loudly, counted, and kept to it
-            metrics.connections_closed.add("internal_error")
+            if device is None:
+                metrics.connections_closed.add("internal_error")
             self.premises.log.exception("internal_error", peer=str(raw.peer))
             raw.abort()
         finally:

@@ -22,11 +22,13 @@ class KeepAliveWatch:
     """Devices by the earliest time at which they can have fallen silent.
 
     Deadlines move with every packet, but here they are looked at only when an old one passes: most of the time that
-    is once in 1.5 keep alives for each device.
+    is once in 1.5 keep alives for each device. Devices that are gone may stay until then, but never more of them than
+    of the others.
     """
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Watched]] = []
+        self._gone = 0  # of them, told by `forget`
         self._numbers = count()  # decides between equal times
         self._sooner = trio.Event()
 
@@ -36,6 +38,14 @@ class KeepAliveWatch:
         if not self._due or at < self._due[0][0]:
             self._sooner.set()
         heapq.heappush(self._due, (at, next(self._numbers), device))
+
+    def forget(self) -> None:
+        """Hear that a device which was watched has no deadline any more."""
+        self._gone += 1
+        if self._gone > 100 + len(self._due) // 2:
+            self._due = [entry for entry in self._due if entry[2].deadline < float("inf")]
+            heapq.heapify(self._due)
+            self._gone = 0
 
     async def run(self) -> NoReturn:
         """Expire devices, for ever."""
@@ -52,3 +62,5 @@ class KeepAliveWatch:
                 device.expire()
             elif device.deadline < float("inf"):
                 heapq.heappush(self._due, (device.deadline, number, device))
+            else:
+                self._gone -= 1
