@@ -116,6 +116,15 @@ async def test_a_writer_is_spawned_only_when_something_is_unsent(device: socket.
     assert ours.unsent == 0
 
 
+async def test_a_spawned_writer_that_is_cancelled_is_not_started_anew(device: socket.socket, ours: ByteStream) -> None:
+    async with trio.open_nursery() as nursery:
+        ours.flush_with(nursery.start_soon)
+        ours.send_nowait(MORE_THAN_THE_KERNEL_TAKES)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    ours.send_nowait(b"the nursery is closed, and nobody minds")
+
+
 async def test_wait_drained_writes_by_itself_and_stops_at_the_bound(device: socket.socket, ours: ByteStream) -> None:
     ours.send_nowait(MORE_THAN_THE_KERNEL_TAKES)
     with trio.move_on_after(0.01) as scope:
