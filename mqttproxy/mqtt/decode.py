@@ -105,6 +105,11 @@ class Decoder:
         """Bytes stored and not yet decoded."""
         return len(self._stored)
 
+    @property
+    def has_unread(self) -> bool:
+        """False: everything that was fed has been returned; `packets` would return nothing and raise nothing."""
+        return bool(self._stored) or self._fault is not None
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Store a copy of what the peer sent; after an error it is dropped."""
         if self._fault is None:

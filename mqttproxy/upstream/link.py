@@ -19,6 +19,7 @@ from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Disconnect, Message, ProtocolVersion, Publish, SubAck, Subscription, UnsubAck
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import split_shared
+from mqttproxy.transport.poller import current_poller
 from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Opened
@@ -85,12 +86,15 @@ class Link:
         """
         try:
             self._begin()
+            poller = current_poller()
+            self._outbox.bell.answer_with(self._fill, poller.at_end_of_turn if poller else None)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stream.run)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._write)
                 await self._read()
         finally:
+            self._outbox.bell.answer_with(None, None)
             await self._opened.close()
 
     def _begin(self) -> None:
@@ -126,7 +130,7 @@ class Link:
 
     def _handle_all(self, now: float) -> None:
         try:
-            while events := self._conn.next_batch(now):
+            while self._conn.has_unread and (events := self._conn.next_batch(now)):
                 self._handle(events, now)
         except RemoteProtocolError as error:
             self._conn.fail(error)  # tell the broker why, before the link goes
