@@ -120,3 +120,9 @@ def test_the_readme_shows_a_configuration_that_is_right_but_for_its_files(tmp_pa
 def test_every_decision_is_in_the_index() -> None:
     records = {file.name for file in (DOCS / "decisions").glob("0*.md")}
     assert set(re.findall(r"\((\d{4}-[\w-]+\.md)\)", (DOCS / "decisions/index.md").read_text())) == records
+
+
+def test_code_names_pages_that_are_there() -> None:
+    for file in (TOP / "mqttproxy").rglob("*.py"):
+        for page in re.findall(r"docs/[\w/-]+\.md", file.read_text()):
+            assert (TOP / page).exists(), f"{file.name}: {page}"

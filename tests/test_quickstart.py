@@ -1,6 +1,7 @@
 """The quick start as a user goes through it: the example's files, its commands, what they show."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -39,8 +40,17 @@ def publish(proxy: RunningProxy, payload: str, *options: str) -> "subprocess.Com
 
 
 def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    # The package is found whether it is installed or not, as it is when tests run.
+    env = {**os.environ, "PYTHONPATH": str(TOP)}
     return subprocess.run(
-        command, cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        cwd=TOP,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 
