@@ -122,7 +122,7 @@ class Device:
         self._premises.keep_alive.forget()
         self._subscribing.forget_all()
         self.pending.clear()  # the tickets refer to this device: the circle is opened here
-        if self._will is not None and self.ended != "disconnect":
+        if self._will is not None:
             will, self._will = self._will, None
             publish = Publish(will.topic, will.payload, will.qos, will.retain, will.properties)
             self._premises.publish_late(self, publish)
@@ -232,7 +232,7 @@ class Device:
         if isinstance(event, Subscribe):
             self._wait_for = partial(self._subscribing.subscribe, event)
             return False
-        elif isinstance(event, Unsubscribe):
+        if isinstance(event, Unsubscribe):
             self._subscribing.unsubscribe(event)
         elif isinstance(event, Disconnect):
             if event.reason is not ReasonCode.DISCONNECT_WITH_WILL:
