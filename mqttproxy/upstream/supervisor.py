@@ -306,7 +306,8 @@ class Upstream:
     def _breaker_moved(self, before: BreakerState) -> None:
         after = self._prospects.breaker()
         if after.state is not before:
-            self._log.warning(f"breaker {after.state.value}", reason=after.reason)
+            tell = self._log.info if after.state is BreakerState.CLOSED else self._log.warning
+            tell(f"breaker {after.state.value}", reason=after.reason)
         self._update_accepts()
 
     def nothing_left(self) -> None:
