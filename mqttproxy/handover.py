@@ -25,9 +25,10 @@ class Origin(Protocol):
 
     identity: Identity
     pending: "deque[Ticket]"
+    unacknowledged: int  # payload bytes of `pending`
 
-    def acknowledge(self) -> None:
-        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done."""
+    def acknowledge(self, now: float) -> None:
+        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. `now`: monotonic."""
 
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """End the connection, telling an MQTT 5 device why."""
@@ -172,8 +173,9 @@ def release(tickets: Sequence[Ticket]) -> None:
     """Mark tickets done and let their devices be acknowledged."""
     for ticket in tickets:
         ticket.done = True
+    now = trio.current_time()
     for origin in {ticket.origin for ticket in tickets}:
-        origin.acknowledge()
+        origin.acknowledge(now)
 
 
 def _tickets(tokens: Iterable[object]) -> list[Ticket]:

@@ -68,7 +68,8 @@ class Pipeline:
         self.ruleset = ruleset
         self.lanes = lanes
         self.refusal.generation = ruleset.generation.number
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, Plan] = {}  # by topic
+        self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
         self._audit_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
@@ -92,17 +93,19 @@ class Pipeline:
 
         holds: list[Waiting] = []
         plans, pending, received = self._plans, origin.pending, metrics.received_by_qos
-        groups: dict[int, tuple[Plan, list[Item]]] = {}
+        backlog: Backlog | None = None
         current: Plan | None = None
         items: list[Item] = []
-        failed = 0
+        failed = unacknowledged = 0
         for publish, verdict in zip(publishes, verdicts, strict=True):
             plan = plans.get(publish.topic) or self._plan(publish.topic)
             qos = publish.qos
             received[qos] += 1
             ticket = None
             if qos:
-                ticket = Ticket(origin, publish.packet_id, qos, len(publish.payload), now, plan.needed, plan.width)
+                size = len(publish.payload)
+                unacknowledged += size
+                ticket = Ticket(origin, publish.packet_id, qos, size, now, plan.needed, plan.width)
                 pending.append(ticket)
             message: Message | None = publish
             if verdict.failures or plan.special or (publish.retain and plan.local):
@@ -112,16 +115,20 @@ class Pipeline:
             if message is None:
                 continue
             if plan is not current:
-                current = plan
-                items = groups.setdefault(id(plan), (plan, []))[1]
+                if current is not None:
+                    backlog = self._dispatch(origin, current, items, backlog)
+                current, items = plan, []
             items.append((message, ticket))
         metrics.invalid += failed
         metrics.valid += len(publishes) - failed
-        backlog = Backlog(holds=holds) if holds else None
-        for plan, group in groups.values():
-            backlog = self._dispatch(origin, plan, group, backlog)
+        origin.unacknowledged += unacknowledged
+        if current is not None:
+            backlog = self._dispatch(origin, current, items, backlog)
+        if holds:
+            backlog = backlog or Backlog()
+            backlog.holds = holds
         if pending and pending[0].done:
-            origin.acknowledge()
+            origin.acknowledge(now)
         return backlog
 
     def _dispatch(self, origin: Origin, plan: Plan, items: list[Item], backlog: Backlog | None) -> Backlog | None:
@@ -130,18 +137,18 @@ class Pipeline:
         if plan.local:
             self.local_messages += len(items)
             self.table.deliver([message for message, _ in items], sender=origin.identity.client_id)
-        waits: set[int] = set()
+        waits: set[int] | None = None
         for lane in plan.lanes:
             rest, dropped = lane.place(items, plan.when_full)
             if rest:
                 backlog = backlog or Backlog()
                 backlog.lanes.append((lane, rest))
-                waits.update(id(ticket) for _, ticket in rest)
+                waits = (waits or set()) | {id(ticket) for _, ticket in rest}
             if dropped:
                 self.dropped(dropped)
         if not plan.needed:
             for _, ticket in items:
-                if ticket is not None and id(ticket) not in waits:
+                if ticket is not None and (waits is None or id(ticket) not in waits):
                     ticket.done = True
         if self._audit_all:
             for message, _ in items:
@@ -177,6 +184,7 @@ class Pipeline:
             self._plans.clear()
         drop_unrouted = self.ruleset.config.default.unrouted == "drop"
         plan = make_plan(topic, self.ruleset.routes, self.lanes, drop_unrouted=drop_unrouted)
+        plan = self._distinct.setdefault(plan, plan)
         self._plans[topic] = plan
         return plan
 
@@ -213,8 +221,9 @@ class Pipeline:
             if ticket.settle() and ticket.origin is not last:  # type: ignore[attr-defined] # the link gives back what it was given: tickets
                 last = ticket.origin  # type: ignore[attr-defined] # as above
                 origins.add(last)
+        now = trio.current_time()
         for origin in origins:
-            origin.acknowledge()
+            origin.acknowledge(now)
 
     def dropped(self, tokens: Iterable[object]) -> None:
         """Hear that an outbox has given up messages, as its route says; that is not held against the device."""

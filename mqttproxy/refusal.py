@@ -115,7 +115,9 @@ class Refusal:
             self._tell_device(origin.identity, publish, verdict, action="refused", quarantine_id=None)
             ticket.reason, ticket.properties, ticket.done = verdict.reason, answer_properties(verdict), True
         if verdict.disconnect:
-            origin.acknowledge()  # first, or the device would send the message again over each new connection
+            origin.acknowledge(
+                trio.current_time()
+            )  # first, or the device would send the message again over each new connection
             origin.disconnect(verdict.reason, reason_string(verdict))
         return carried
 

@@ -468,7 +468,7 @@ class House:
         assert self.metrics.waiting >= len(of_judge)
         for device in self.premises.devices.values():
             assert isinstance(device, Device)
-            assert device._unacknowledged == sum(ticket.size for ticket in device.pending)
+            assert device.unacknowledged == sum(ticket.size for ticket in device.pending)
             assert len(device.pending) <= self.premises.limits.receive_maximum
 
 

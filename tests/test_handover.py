@@ -25,9 +25,10 @@ class FakeOrigin:
     def __init__(self) -> None:
         self.identity = Identity("d", None, "127.0.0.1", "plain")
         self.pending: deque[Ticket] = deque()
+        self.unacknowledged = 0
         self.acknowledged = 0
 
-    def acknowledge(self) -> None:
+    def acknowledge(self, now: float) -> None:
         self.acknowledged += 1
 
     def disconnect(self, reason: ReasonCode, words: str) -> None: ...
@@ -98,7 +99,7 @@ class TestTicket:
             assert one.done is is_over
             assert told == is_over
 
-    def test_released_tickets_acknowledge_each_device_once(self) -> None:
+    async def test_released_tickets_acknowledge_each_device_once(self) -> None:
         origin = FakeOrigin()
         release([ticket(origin, 1, 1), ticket(origin, 1, 1)])
         assert origin.acknowledged == 1

@@ -53,7 +53,7 @@ class Device:
         self._subscribing = Subscribing(premises, self, connection)
         self._reading = trio.CancelScope()
         self._scope = trio.CancelScope()
-        self._unacknowledged = 0  # payload bytes
+        self.unacknowledged = 0  # payload bytes
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
@@ -132,8 +132,7 @@ class Device:
     async def _read(self) -> None:
         try:
             while not self.ended:
-                while not self._proceed(trio.current_time()):  # the first time: what came right behind CONNECT
-                    await self._wait()
+                await self._go_on()
                 if not await self.stream.receive_each(self._take):
                     return
         except RemoteProtocolError as error:
@@ -149,35 +148,38 @@ class Device:
         except TransportError as error:
             self._premises.alerts.info("connection_lost", "connection_lost", client_id=self.client_id, error=str(error))
 
+    async def _go_on(self) -> None:
+        """Wait for what must be waited for, then handle what is left, until the socket can be read again."""
+        while True:
+            if self._wait_for is not None:
+                await self._wait()
+            left, self._left = self._left, []
+            now = trio.current_time()
+            if self._proceed(left or self.connection.next_batch(now), now):  # at first: what came right behind CONNECT
+                return
+
     def _take(self, data: bytes | memoryview) -> bool:
         """Handle one read of the socket; False: something must be waited for before the next."""
         now = trio.current_time()
         self._metrics.bytes_in += len(data)
-        self.connection.receive_data(data, now)
-        return self._proceed(now)
+        return self._proceed(self.connection.receive(data, now), now)
 
-    def _proceed(self, now: float) -> bool:
-        """Handle all complete packets; False: something must be waited for before the rest."""
-        if self._wait_for is not None:
-            return False
-        next_batch = self.connection.next_batch
-        while events := self._left or next_batch(now):
-            publishes: list[Publish] = [event for event in events if type(event) is Publish]
-            other = None
-            if len(publishes) == len(events):
-                self._left = []
-            elif len(rest := [event for event in events if type(event) is not Settled]) < len(events):
-                self._left = rest
-                self.pump()
-                continue
-            else:  # carry those before the first other packet, then look at that one
-                first = next(index for index, event in enumerate(events) if type(event) is not Publish)
-                publishes, other, self._left = publishes[:first], events[first], events[first + 1 :]
-            if publishes and not self._carry(publishes, other, now):
-                return False
-            if other is not None and not self._handle(other):
-                return False
-            if not self._left and not self.connection.has_unread:
+    def _proceed(self, events: list[Event], now: float) -> bool:
+        """Handle these events and all that is complete behind them; False: something must be waited for first.
+
+        What is left then is in `_left`, and what must be waited for in `_wait_for`.
+        """
+        connection = self.connection
+        while True:
+            for event in events:
+                if type(event) is not Publish:
+                    if not self._handle_mixed(events, now):
+                        return False
+                    break
+            else:
+                if events and not self._carry(events, now):  # type: ignore[arg-type] # all are Publish
+                    return False
+            if not connection.has_unread or not (events := connection.next_batch(now)):
                 break
         self._flush()
         if self.stream.unsent > UNSENT_MOST:
@@ -185,20 +187,36 @@ class Device:
             return False
         return True
 
-    def _carry(self, publishes: list[Publish], following: Event | None, now: float) -> bool:
+    def _handle_mixed(self, events: list[Event], now: float) -> bool:
+        """Handle events in order, where not all of them are messages."""
+        rest = [event for event in events if type(event) is not Settled]
+        if len(rest) < len(events):
+            self.pump()
+        while rest:
+            first = next((index for index, event in enumerate(rest) if type(event) is not Publish), len(rest))
+            publishes, rest = rest[:first], rest[first:]
+            if publishes and not self._carry(publishes, now):  # type: ignore[arg-type] # all are Publish
+                self._left += rest
+                return False
+            if rest and not self._handle(rest.pop(0)):
+                self._left = rest
+                return False
+        return True
+
+    def _carry(self, publishes: list[Publish], now: float) -> bool:
         """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
         limits = self._premises.limits
         room = limits.receive_maximum - len(self.pending)
-        if self._unacknowledged >= limits.unacknowledged_bytes:
+        if self.unacknowledged >= limits.unacknowledged_bytes:
             room = 0
-        part = publishes[:room] if room > 0 else []
-        backlog = None
-        if part:
-            self._unacknowledged += sum([len(publish.payload) for publish in part if publish.qos])
-            backlog = self._pipeline.carry_up(self, part, now)
-        if backlog is None and len(part) == len(publishes):
-            return True
-        self._left = [*publishes[len(part) :], *([following] if following is not None else []), *self._left]
+        if len(publishes) <= room:
+            backlog = self._pipeline.carry_up(self, publishes, now)
+            if backlog is None:
+                return True
+            self._left = []
+        else:
+            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room > 0 else None
+            self._left = [*publishes[max(room, 0) :]]
         self._wait_for = self._wait_for_room if backlog is None else partial(self._pipeline.clear, backlog)
         return False
 
@@ -216,7 +234,7 @@ class Device:
 
     async def _wait_for_room(self) -> None:
         limits = self._premises.limits
-        while len(self.pending) >= limits.receive_maximum or self._unacknowledged >= limits.unacknowledged_bytes:
+        while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
             await self._wait_for_acknowledgement()
 
     async def _finish_acknowledging(self) -> None:
@@ -244,21 +262,20 @@ class Device:
             raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
         return True
 
-    def acknowledge(self) -> None:
+    def acknowledge(self, now: float) -> None:
         """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
-        if self.ended:
+        pending = self.pending
+        if self.ended or not pending:
             return
-        pending, connection, latency = self.pending, self.connection, self._metrics.latency_seconds
-        now = trio.current_time()
+        connection, latency = self.connection, self._metrics.latency_seconds
         successes: list[tuple[int, int]] = []
-        read_at = 0.0
-        of_one_read = 0
+        read_at = pending[0].received_at
+        of_one_read = size = 0
         while pending and pending[0].done:
             ticket = pending.popleft()
-            self._unacknowledged -= ticket.size
+            size += ticket.size
             if ticket.received_at != read_at:
-                if of_one_read:
-                    latency.observe(now - read_at, of_one_read)
+                latency.observe(now - read_at, of_one_read)
                 read_at, of_one_read = ticket.received_at, 0
             of_one_read += 1
             if ticket.reason:
@@ -268,6 +285,7 @@ class Device:
             else:
                 successes.append((ticket.packet_id, ticket.qos))
         if of_one_read:
+            self.unacknowledged -= size
             latency.observe(now - read_at, of_one_read)
             connection.acknowledge_all(successes)
             self._flush()

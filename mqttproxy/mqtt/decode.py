@@ -127,19 +127,27 @@ class Decoder:
         """
         if self._fault is not None:
             raise RemoteProtocolError(*self._fault)
-        found: list[Packet] = []
         if len(self._stored) < self._needed:
-            return found
+            return []
         data = bytes(self._stored)  # slices of bytes are bytes; at least one packet is complete, so this stays linear
+        self._stored.clear()
+        return self._packets_of(data)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> list[Packet]:
+        """Do what `feed` and then `packets` do, without storing what is complete. Only when nothing is unread."""
+        return self._packets_of(bytes(data))
+
+    def _packets_of(self, data: bytes) -> list[Packet]:
+        found: list[Packet] = []
         try:
             position = self._decode(data, found)
         except RemoteProtocolError as error:
             self._fault = str(error), error.reason
-            self._stored = bytearray()
             if not found:
                 raise
         else:
-            del self._stored[:position]
+            if position < len(data):
+                self._stored += data[position:]
         return found
 
     def _decode(self, data: bytes, found: list[Packet]) -> int:  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what makes it fast

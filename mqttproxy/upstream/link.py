@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from mqttproxy.config.model import UpstreamSettings
-from mqttproxy.mqtt.client import ServerTerms
+from mqttproxy.mqtt.client import ServerTerms, State
 from mqttproxy.mqtt.encode import encode
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
@@ -85,10 +85,10 @@ class Link:
 
         """
         try:
-            self._begin()
-            poller = current_poller()
-            self._outbox.bell.answer_with(self._fill, poller.at_end_of_turn if poller else None)
             async with trio.open_nursery() as nursery:
+                self._begin()
+                poller = current_poller()
+                self._outbox.bell.answer_with(self._fill, poller.at_end_of_turn if poller else None)
                 nursery.start_soon(self._stream.run)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._write)
@@ -102,6 +102,9 @@ class Link:
         self._interest.begin(session_present=self._opened.connack.session_present)
         self._tell_interest()
         self._resume()
+        now = trio.current_time()
+        self._handle(self._opened.early, now)
+        self._handle_all(b"", now)
         self._flush()
 
     async def _read(self) -> NoReturn:
@@ -112,8 +115,7 @@ class Link:
     def _take(self, data: bytes | memoryview) -> bool:
         """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
         now = trio.current_time()
-        self._conn.receive_data(data, now)
-        self._handle_all(now)
+        self._handle_all(data, now)
         if self._fill():
             self._outbox.bell.ring()
         return self._stream.unsent <= UNSENT_LIMIT
@@ -128,10 +130,15 @@ class Link:
 
     # What came
 
-    def _handle_all(self, now: float) -> None:
+    def _handle_all(self, data: bytes | memoryview, now: float) -> None:
+        conn = self._conn
         try:
-            while self._conn.has_unread and (events := self._conn.next_batch(now)):
-                self._handle(events, now)
+            events = conn.receive(data, now)
+            while True:
+                if events:
+                    self._handle(events, now)
+                if not conn.has_unread or not (events := conn.next_batch(now)):
+                    return
         except RemoteProtocolError as error:
             self._conn.fail(error)  # tell the broker why, before the link goes
             raise
@@ -184,6 +191,8 @@ class Link:
 
     def _fill(self) -> bool:
         """Write what is new and may go now. Return whether more could go once the stream has taken this."""
+        if self._conn.state is not State.OPEN:
+            return False  # the reader has seen the end, and its siblings run once more before they are cancelled
         if self._interest.has_news:
             self._tell_interest()
         is_blocked = self._stream.unsent > UNSENT_HIGH

@@ -116,7 +116,7 @@ class TestBackPressure:
                 device.publish(*messages(1, payload=bytes(100)))
                 await house.settle()
             assert len(house.a.taken) == 10
-            assert house.inside()._unacknowledged == 1000
+            assert house.inside().unacknowledged == 1000
             house.a.settle(0)
             await house.settle()
             assert len(house.a.taken) == 10
@@ -317,7 +317,7 @@ class TestDelivering:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("place", ["next_batch", "acknowledge_all", "data_to_send"])
+    @pytest.mark.parametrize("place", ["receive", "acknowledge_all", "data_to_send"])
     async def test_an_error_of_ours_in_one_devices_tree_ends_that_connection_only(
         self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
