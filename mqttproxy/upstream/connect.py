@@ -9,6 +9,7 @@ from attrs import frozen
 
 from mqttproxy.config.model import UpstreamSettings
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
+from mqttproxy.mqtt.events import Event
 from mqttproxy.mqtt.packets import ConnAck, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.session_state import SessionState
@@ -54,6 +55,7 @@ class Opened:
     stream: ByteStream
     conn: ClientConnection
     connack: ConnAck
+    early: list[Event]  # what came in the same read after CONNACK: a broker that kept our session sends at once
 
     async def close(self, reason: ReasonCode = ReasonCode.SUCCESS) -> None:
         """Say goodbye if the broker still listens, and close. Never raises; takes at most CLOSE_GRACE."""
@@ -128,26 +130,26 @@ async def _open(
         conn = ClientConnection(packet, session, ClientLimits(), trio.current_time())
         stream.send_nowait(conn.data_to_send())
         await stream.wait_drained(0)
-        connack = await _receive_connack(stream, conn)
+        connack, early = await _receive_connack(stream, conn)
     except BaseException:
         stream.abort()
         raise
-    return Opened(stream, conn, connack)
+    return Opened(stream, conn, connack, early)
 
 
-async def _receive_connack(stream: ByteStream, conn: ClientConnection) -> ConnAck:
+async def _receive_connack(stream: ByteStream, conn: ClientConnection) -> tuple[ConnAck, list[Event]]:
     while True:
         data = await stream.receive()
         if not data:
             raise LinkError(Trouble.LOST, "the broker hung up instead of answering CONNECT")
         now = trio.current_time()
         conn.receive_data(data, now)
-        for event in conn.next_batch(now):
-            if not isinstance(event, ConnAck):
-                continue
-            if event.reason.is_failure:
-                raise refusal(event.reason, event.properties)
-            return event
+        events = conn.next_batch(now)
+        for number, event in enumerate(events):
+            if isinstance(event, ConnAck):
+                if event.reason.is_failure:
+                    raise refusal(event.reason, event.properties)
+                return event, events[number + 1 :]
 
 
 def connect_packet(settings: UpstreamSettings, account: Account, *, clean_start: bool) -> Connect:

@@ -52,6 +52,8 @@ class FakeBroker:
         is_deaf: nothing is read after CONNACK.
         rejects: topic to the reason of the negative acknowledgement.
         grant: the reason of SUBACK, from filter and QoS.
+        messages, accepted: every PUBLISH that came; the topics of those acknowledged.
+        sends_at_once: messages in the same write as CONNACK.
         keeps_sessions: False: a session ends with its connection.
 
     """
@@ -69,11 +71,13 @@ class FakeBroker:
         self.grant: Callable[[str, int], ReasonCode] = lambda _, qos: ReasonCode(qos)
         self.rejects: dict[str, ReasonCode] = {}
         self.keeps_sessions = True
+        self.sends_at_once: list[Message] = []
         self.kernel_bytes = 64 * 1024
         self.dials: list[tuple[float, dict[str, Any]]] = []
         self.connects: list[Connect] = []
         self.packets: list[Packet] = []
         self.messages: list[Publish] = []
+        self.accepted: list[str] = []
         self.ends: list[Disconnect] = []
         self.lines: list[Line] = []
         self.sessions: dict[str, SessionState] = {}
@@ -124,6 +128,7 @@ class FakeBroker:
         """Acknowledge what was withheld on the newest connection."""
         line = self.line
         now, line.withheld = line.withheld[:count], line.withheld[len(line.withheld[:count]) :]
+        self.accepted += [publish.topic for publish in now]
         line.conn.acknowledge_all([(publish.packet_id, publish.qos) for publish in now])
         self._flush(line)
 
@@ -184,6 +189,8 @@ class FakeBroker:
         present = connect.client_id in self.sessions
         session = self.sessions.setdefault(connect.client_id, SessionState())
         conn.accept(session, session_present=present, client_id=connect.client_id, extra=self.extra)
+        if self.sends_at_once:
+            conn.publish([(message, None) for message in self.sends_at_once])
 
     def _answer(self, line: Line, publish: Publish) -> None:
         if not publish.qos:
@@ -192,6 +199,7 @@ class FakeBroker:
             line.withheld.append(publish)
         else:
             reason = self.rejects.get(publish.topic, ReasonCode.SUCCESS)
+            self.accepted += [] if reason.is_failure else [publish.topic]
             line.conn.acknowledge(publish.packet_id, publish.qos, reason)
 
     def _forget_ephemeral(self, conn: ServerConnection) -> None:
