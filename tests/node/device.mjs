@@ -1,0 +1,80 @@
+// MQTT.js as devices. Commands come in as JSON lines, what happens goes out as JSON lines; tests/scenarios/javascript.py
+// writes and reads them. One process may be many devices.
+//
+//   {"do": "connect", "device": "d", "url": "wss://127.0.0.1:8085/mqtt", "ca": "ca.pem", "version": 5}
+//   {"do": "publish", "device": "d", "token": 1, "topic": "t", "payload": "<base64>", "qos": 1, "retain": false,
+//    "properties": {...}}
+//   {"do": "subscribe", "device": "d", "token": 2, "filter": "t/#", "qos": 1}
+//   {"do": "end", "device": "d"}
+//
+// "properties" are those of MQTT.js, but correlationData is base64.
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import mqtt from "mqtt";
+
+const devices = new Map();
+
+const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
+
+const base64 = (bytes) => Buffer.from(bytes).toString("base64");
+
+function told(properties = {}) {
+  const { correlationData, ...rest } = properties;
+  return correlationData === undefined ? rest : { ...rest, correlationData: base64(correlationData) };
+}
+
+function given({ correlationData, ...rest } = {}) {
+  return correlationData === undefined ? rest : { ...rest, correlationData: Buffer.from(correlationData, "base64") };
+}
+
+function answer(device, token, packet) {
+  const { reasonCode = 0, granted, properties } = packet ?? {};
+  say({ event: "answered", device, token, reason: reasonCode, granted, properties: told(properties) });
+}
+
+const doing = {
+  connect({ device, url, ca, version }) {
+    const client = mqtt.connect(url, {
+      clientId: device,
+      protocolVersion: version,
+      ca: ca ? readFileSync(ca) : undefined,
+      reconnectPeriod: 0,
+      connectTimeout: 10_000,
+    });
+    devices.set(device, client);
+    client.on("connect", () => say({ event: "connected", device }));
+    client.on("error", (error) => say({ event: "error", device, words: String(error) }));
+    client.on("close", () => say({ event: "closed", device }));
+    client.on("disconnect", (packet) => say({ event: "dismissed", device, reason: packet.reasonCode }));
+    client.on("message", (topic, payload, { qos, retain, properties }) =>
+      say({ event: "message", device, topic, payload: base64(payload), qos, retain, properties: told(properties) }),
+    );
+  },
+
+  publish({ device, token, topic, payload, qos, retain, properties }) {
+    const options = { qos, retain, properties: properties ? given(properties) : undefined };
+    // A negative acknowledgement comes as an error beside the packet that said so; a positive one beside our own.
+    devices.get(device).publish(topic, Buffer.from(payload, "base64"), options, (error, packet) => {
+      if (error && error.code === undefined) say({ event: "error", device, token, words: String(error) });
+      else answer(device, token, error ? packet : undefined);
+    });
+  },
+
+  subscribe({ device, token, filter, qos }) {
+    devices.get(device).subscribe(filter, { qos }, (error, _granted, packet) => {
+      if (packet) answer(device, token, packet);
+      else say({ event: "error", device, token, words: String(error) });
+    });
+  },
+
+  end({ device }) {
+    devices.get(device).end();
+  },
+};
+
+say({ event: "started" });
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  doing[command.do](command);
+}
+process.exit(0);
