@@ -1,0 +1,135 @@
+"""An upstream and the probe against a real Mosquitto: what no broker of our own can show."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from mqttproxy.mqtt.packets import Message, Properties
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.upstream.probe import probe
+from mqttproxy.upstream.supervisor import Upstream
+from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.upstream.broker import Heard, messages, settings
+
+PATIENCE = 20.0  # seconds
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with running_brokers(tmp_path, "broker") as (one,):
+        yield one
+
+
+@asynccontextmanager
+async def linked_to(broker: Mosquitto, **changes: Any) -> AsyncIterator[tuple[Upstream, Heard]]:
+    heard = Heard()
+    upstream = Upstream(
+        settings(url=broker.url, backoff_first=0.1, backoff_ceiling=0.2, breaker_failures=1000, **changes),
+        proxy_id="gw",
+        callbacks=heard.callbacks(),
+    )
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upstream.run)
+            yield upstream, heard
+            upstream.check_books()
+            nursery.cancel_scope.cancel()
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Wait for another process: nothing tells us."""
+    while not look():  # noqa: ASYNC110  # as it says
+        await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+async def test_messages_go_there_and_come_back_as_they_were(broker: Mosquitto, version: str, qos: int) -> None:
+    async with linked_to(broker, version=version) as (upstream, heard):
+        upstream.subscribe("t/#", 2)
+        assert await upstream.wait_subscribed("t/#") is ReasonCode.GRANTED_QOS_2
+        properties = Properties(content_type="text/plain", user_properties=(("a", "1"), ("a", "2")))
+        said = [
+            (Message(f"t/{number}", f"payload {number}".encode(), qos, False, properties), number if qos else None)
+            for number in range(500)
+        ]
+        assert upstream.offer(said) == 500
+        await until(lambda: len(heard.arrived) == 500 and upstream.books.delivered == 500)
+        assert heard.tokens == ([] if qos == 0 else list(range(500)))
+        for (message, _), (publish, filters) in zip(said, heard.arrived, strict=True):
+            assert (publish.topic, publish.payload, publish.qos) == (message.topic, message.payload, qos)
+            assert filters == (("t/#",) if version == "5" else None)
+            if version == "5":
+                assert publish.properties.user_properties == properties.user_properties
+                assert publish.properties.content_type == "text/plain"
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_x1_a_broker_killed_under_load_loses_nothing_that_was_offered(broker: Mosquitto, version: str) -> None:
+    async with linked_to(broker, version=version, in_flight=50, ack_timeout=2.0) as (upstream, heard):
+        offered = 0
+        for restarts in range(3):
+            await until(lambda: upstream.is_live)
+            for _ in range(50):
+                offered += upstream.offer(messages(20, start=offered))
+                await trio.lowlevel.checkpoint()
+                if len(heard.tokens) > 300 * (restarts + 1):
+                    break
+            broker.kill()
+            await until(lambda: not upstream.is_live)
+            await trio.to_thread.run_sync(broker.start)
+        assert await upstream.drain(trio.current_time() + PATIENCE)
+        assert heard.tokens == list(range(offered))
+        assert upstream.books.connects >= 3
+        assert upstream.is_live
+
+
+async def test_a_stalled_broker_is_noticed_and_all_is_well_when_it_goes_on(broker: Mosquitto) -> None:
+    async with linked_to(broker, ack_timeout=0.5, connect_timeout=0.5) as (upstream, heard):
+        await until(lambda: upstream.is_live)
+        broker.stall()
+        upstream.offer(messages(10))
+        await until(lambda: upstream.books.failures >= 2)
+        broker.resume()
+        await until(lambda: len(heard.tokens) == 10)
+        assert heard.tokens == list(range(10))
+
+
+async def test_a_restarted_proxy_leaves_no_subscription_of_its_former_life(broker: Mosquitto) -> None:
+    for version in ("5", "3.1.1"):
+        async with linked_to(broker, version=version) as (upstream, _):
+            upstream.subscribe("t/#", 1)
+            await upstream.wait_subscribed("t/#")
+        async with linked_to(broker, version=version) as (upstream, heard):
+            upstream.offer(messages(3))
+            assert await upstream.drain(trio.current_time() + PATIENCE)
+            assert heard.tokens == [0, 1, 2]
+            upstream.subscribe("end", 0)
+            await upstream.wait_subscribed("end")
+            assert heard.arrived == []
+
+
+async def test_a_second_device_gets_the_retained_messages_of_a_filter_too(broker: Mosquitto) -> None:
+    async with linked_to(broker) as (upstream, heard):
+        upstream.offer([(Message("t", b"kept", 1, True), 1)])
+        await until(lambda: heard.tokens)
+        upstream.subscribe("t", 0)
+        await until(lambda: len(heard.arrived) == 1)
+        upstream.subscribe("t", 0)
+        await until(lambda: len(heard.arrived) == 2)
+        assert [publish.retain for publish, _ in heard.arrived] == [True, True]
+
+
+async def test_the_probe_tells_what_a_real_broker_says(tmp_path: Path) -> None:
+    more = "max_inflight_messages 20\nmax_packet_size 5000\n"
+    with running_brokers(tmp_path, "open", more=more) as (broker,):
+        result = await probe(settings(url=broker.url), "gw")
+        assert result.ok
+        assert "packets up to 5000 bytes" in result.words
+        broker.kill()
+        result = await probe(settings(url=broker.url), "gw")
+        assert result.words == f"mqtt://127.0.0.1:{broker.port}: connection refused"
