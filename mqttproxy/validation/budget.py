@@ -9,7 +9,7 @@ from typing import Final
 from attrs import frozen
 
 from mqttproxy.validation.gate import Measure
-from mqttproxy.validation.nodes import Node, Table, reachable, text_rate
+from mqttproxy.validation.nodes import Cost, Node, Table, reachable
 
 JUDGING: Final = 20_000_000.0  # nanoseconds for one payload; the loop may be held 50 ms in all
 EXPLAINING: Final = 20_000_000.0
@@ -17,59 +17,57 @@ EXPLAINING: Final = 20_000_000.0
 _HUGE_MULTIPLE: Final = 16_500.0  # `multipleOf` of a number like 1e308
 _HUGE_BYTES: Final = 6  # its shortest text with a comma
 _VALUE_BYTES: Final = 2  # the same of any value
-_COPY_VALUE: Final = 100.0  # one value copied into the description of a failure
-_COPY_BYTE: Final = 5.0
+_NAMES: Final = 100.0  # one value copied because a member's name is wrong
+_UNEVALUATED: Final = 10.0  # times as much, when a schema asks what was evaluated
 
 
 @frozen
 class Plan:
-    """What one schema costs. Lists hold a figure for each depth below it."""
+    """What judging by one schema costs. All of it is an upper bound."""
 
-    own: list[float]  # judging: for each value
-    deep: list[float]  # judging: for each value below such a value
-    text: float  # judging: for each byte
+    table: Table
+    text: float  # nanoseconds for each byte
     multiples: int  # how many `multipleOf` may judge the same number
     free_bytes: int  # no payload of this size or less can exceed the budget
 
     def judging(self, measure: Measure, size: int) -> float:
         """Return the most that judging a payload of so many bytes can cost."""
-        cost = self.text * size + self.multiples * _HUGE_MULTIPLE * measure.large
-        for depth, count in enumerate(measure.levels):
-            cost += _at(self.own, depth) * count + _at(self.deep, depth) * sum(measure.levels[depth:])
-        return cost
+        return _cost(self.table, measure) + self.text * size + self.multiples * _HUGE_MULTIPLE * measure.large
 
 
 def make_plan(node: Node, table: Table) -> Plan:
-    """Compute the plan of a schema whose tables are known."""
+    """Compute the plan of a schema from its table of `Node.judging`."""
     nodes = reachable(node)
+    costs = [inner.judging() for inner in nodes]
+    asks = any("unevaluatedProperties" in inner.schema or "unevaluatedItems" in inner.schema for inner in nodes)
+    factor = _UNEVALUATED if asks else 1.0
     # jsonschema-rs remembers what it has found out about a value, so no node judges one twice.
-    most_own = sum(inner.judging()[0] for inner in nodes)
-    most_deep = sum(inner.judging()[1] for inner in nodes)
-    own = [min(most_own, figure) for figure in table.own]
-    deep = [min(most_deep, figure) for figure in table.deep]
-    text = sum(map(text_rate, nodes))
+    own, deep, text = (sum(figures) for figures in zip(*costs, strict=True))
+    table = [Cost(min(level.own, own) * factor, min(level.deep, deep), 0.0) for level in table]
     multiples = sum("multipleOf" in inner.schema for inner in nodes)
-    per_byte = text + multiples * _HUGE_MULTIPLE / _HUGE_BYTES + (max(own) + sum(deep)) / _VALUE_BYTES
-    return Plan(own, deep, text, multiples, int(JUDGING / (per_byte + 1.0)))
+    per_value = max(level.own for level in table) + sum(level.deep for level in table)
+    per_byte = text + multiples * _HUGE_MULTIPLE / _HUGE_BYTES + per_value / _VALUE_BYTES
+    return Plan(table, text, multiples, int(JUDGING / (per_byte + 1.0)))
 
 
-def explaining(table: Table, measure: Measure, size: int, *, squared: bool) -> float:
+def explaining(table: Table, measure: Measure, size: int, *, names_matter: bool) -> float:
     """Return the most that telling all failures can cost.
 
     Args:
         table: of the schema, from `Node.explaining`.
         measure: of the value.
         size: of the value in bytes.
-        squared: the schema looks at names of members; each wrong one copies the whole object.
+        names_matter: the schema looks at names of members; each wrong one copies the whole object.
 
     """
     values = sum(measure.levels)
-    cost = _COPY_VALUE * values * values if squared else 0.0
-    for depth, count in enumerate(measure.levels):
-        copied = _COPY_VALUE * sum(measure.levels[depth:]) + _COPY_BYTE * size
-        cost += _at(table.own, depth) * count + _at(table.deep, depth) * copied
-    return cost
+    cost = _NAMES * values * values if names_matter else 0.0
+    return cost + _cost(table, measure) + size * sum(level.text for level in table[: len(measure.levels)])
 
 
-def _at(figures: list[float], depth: int) -> float:
-    return figures[depth] if depth < len(figures) else 0.0
+def _cost(table: Table, measure: Measure) -> float:
+    levels = measure.levels
+    return sum(
+        cost.own * count + cost.deep * sum(levels[depth:])
+        for depth, (cost, count) in enumerate(zip(table, levels, strict=False))
+    )

@@ -10,11 +10,12 @@ from typing import Final
 import jsonschema_rs
 
 LARGEST: Final = 64 * 1024  # bytes of a compiled expression, about a thousand states
-OPTIONS: Final = jsonschema_rs.RegexOptions(size_limit=LARGEST, dfa_size_limit=1024 * 1024)
+_CACHE: Final = 256 * 1024  # bytes; a larger one is given up later when it does not help
+OPTIONS: Final = jsonschema_rs.RegexOptions(size_limit=LARGEST, dfa_size_limit=_CACHE)
 
 _SMALLEST: Final = 1024
-_BASE: Final = 150.0  # nanoseconds for a byte, when the engine's cache of states does not help
-_FOR_KIBIBYTE: Final = 36.0  # and for each KiB of compiled expression
+_BASE: Final = 200.0  # nanoseconds for a byte, when the engine's cache of states does not help
+_FOR_KIBIBYTE: Final = 60.0  # and for each KiB of compiled expression
 
 
 def rate(expression: str) -> float | None:
@@ -22,7 +23,7 @@ def rate(expression: str) -> float | None:
     size = _SMALLEST
     while size <= LARGEST:
         try:
-            options = jsonschema_rs.RegexOptions(size_limit=size, dfa_size_limit=1024 * 1024)
+            options = jsonschema_rs.RegexOptions(size_limit=size, dfa_size_limit=_CACHE)
             jsonschema_rs.Draft202012Validator({"pattern": expression}, pattern_options=options, offline=True)
         except (ValueError, jsonschema_rs.ReferencingError):
             size *= 2

@@ -12,12 +12,13 @@ from typing import Final
 import orjson
 from attrs import frozen
 
-from mqttproxy.validation.scan import INTEGERS_FROM, INTEGERS_TO, scan
+from mqttproxy.validation.scan import INTEGERS_FROM, INTEGERS_TO, containers, scan
 from mqttproxy.validation.verdict import Failure
 from mqttproxy.validation.words import Json, printable
 
 # Floats of this size may have been integers in the source, and are looked up there.
 _LARGE: Final = 9.2e18
+LONG: Final = 16 * 1024  # bytes of a payload that is looked at before it is decoded
 _PLAIN: Final = frozenset({str, bool, type(None)})
 
 
@@ -75,6 +76,20 @@ def read(payload: bytes, max_depth: int, max_items: int) -> Json:
     return document
 
 
+def check_long(payload: bytes, max_items: int) -> None:
+    """Look at a payload of more than `LONG` bytes before it is decoded.
+
+    A hundred thousand small arrays would keep the garbage collector busy for 40 ms.
+
+    Raises:
+        PayloadError: it has more arrays and objects than values are allowed.
+
+    """
+    # One of them is the document itself, which does not count as a value in it.
+    if payload.count(b"[") + payload.count(b"{") > max_items + 1 and containers(payload) > max_items + 1:
+        raise PayloadError(_too_many(max_items))
+
+
 def measure(document: Json, max_depth: int, max_items: int) -> Measure:
     """Count what a document holds, level by level.
 
@@ -94,7 +109,7 @@ def measure(document: Json, max_depth: int, max_items: int) -> Measure:
         levels.append(sum(counts))
         items += levels[-1]
         if items > max_items:
-            raise PayloadError(Failure("", "items", f"more than {max_items} values"))
+            raise PayloadError(_too_many(max_items))
         below: list[dict[str, Json] | list[Json]] = []
         for container, count in zip(level, counts, strict=True):
             if isinstance(container, dict):
@@ -115,6 +130,10 @@ def too_deep(max_depth: int) -> Failure:
     return Failure("", "depth", f"nested deeper than {max_depth} levels")
 
 
+def _too_many(max_items: int) -> Failure:
+    return Failure("", "items", f"more than {max_items} values")
+
+
 def _is_large(value: Json) -> bool:
     if type(value) is float:
         return not -_LARGE < value < _LARGE
@@ -127,8 +146,8 @@ def _prove(payload: bytes, document: Json, max_depth: int, max_items: int) -> No
     if not found.large:
         if payload.count(b":") == found.members:
             return
-        # Without escapes every string has two quotes, so a member that was lost would leave some over.
-        if b"\\" not in payload and payload.count(b'"') == 2 * (found.members + found.texts):
+        # Without escaped quotes every string has two, so a member that was lost would leave some over.
+        if b'\\"' not in payload and payload.count(b'"') == 2 * (found.members + found.texts):
             return
     if failures := scan(payload, max_depth, max_items):
         raise PayloadError(*failures)

@@ -9,7 +9,7 @@ from referencing.exceptions import Unresolvable
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.validation.drafts import Draft
 from mqttproxy.validation.expressions import rate
-from mqttproxy.validation.library import REFERENCES, Document, Library
+from mqttproxy.validation.library import HERE, REFERENCES, Document, Library
 from mqttproxy.validation.nodes import Node, Schema, Step, inner_schemas, settled
 from mqttproxy.validation.words import pointer
 
@@ -98,10 +98,10 @@ class Graph:
         try:
             resolved = resolver.lookup(reference)
         except (Unresolvable, ValueError):
-            key, expected = pointer((*node.place, keyword)), "a place in this file, or a file in the schema folder"
-            fault = Fault(self.library.name(document.path), key, quoted(reference), expected, "nothing is there")
-            if not any((fault.file, fault.key) == (other.file, other.key) for other in self.library.faults):
-                self.library.faults.append(fault)
+            key = pointer((*node.place, keyword))
+            if (document.path, key) not in self.library.told:
+                name = self.library.name(document.path)
+                self.library.faults.append(Fault(name, key, quoted(reference), HERE, "nothing is there"))
             return
         if isinstance(resolved.contents, dict):
             # A place that is no place for schemas has no address of its own.

@@ -26,7 +26,7 @@ MOST_DOCUMENTS: Final = 1000
 _FOLDER: Final = "https://mqttproxy.invalid/"
 _DEEPEST: Final = 128
 _MOST_VALUES: Final = 100_000
-_HERE: Final = "a place in this file, or a file in the schema folder"
+HERE: Final = "a place in this file, or a file in the schema folder"
 
 
 @frozen
@@ -47,8 +47,10 @@ class Library:
     directory: Path  # only for words
     documents: dict[str, Document] = field(init=False, factory=dict)  # by address
     faults: list[Fault] = field(init=False, factory=list)
+    told: set[tuple[str, str]] = field(init=False, factory=set)  # path and place of references that lead nowhere
     _ids: set[str] = field(init=False, factory=set)
     _broken: set[str] = field(init=False, factory=set)  # paths whose faults were told
+    _unfollowed: list[Document] = field(init=False, factory=list)
 
     def add(self, schema: str, key: str, file: str) -> Document | None:
         """Read a schema and everything that it refers to.
@@ -74,12 +76,15 @@ class Library:
         try:
             data = self.files.read(path)
         except OSError as error:
-            hint = self._suggestion(schema)
+            hint = self._suggestion(schema) if isinstance(error, FileNotFoundError) else ""
             self.faults.append(
                 Fault(file, key, quoted(schema), f"a readable file {self.name(path)}", hint or _words(error))
             )
             return None
-        return self._read(path, data, _FOLDER + path)
+        document = self._read(path, data, _FOLDER + path)
+        while self._unfollowed:
+            self._follow_all(self._unfollowed.pop())
+        return document
 
     def name(self, path: str) -> str:
         """Return the path of a schema file as a person knows it."""
@@ -96,15 +101,25 @@ class Library:
             self._broken.add(path)
             return None
         self.documents[uri] = document
+        self._unfollowed.append(document)
+        return document
+
+    def _follow_all(self, document: Document) -> None:
+        """Read the files that a document refers to."""
         places = list(_places(document))
         for base, _, schema in places:
             if document.draft.id_keyword in schema:
                 self._ids.add(base)
         for base, place, schema in places:
             for keyword in REFERENCES:
-                if isinstance(reference := schema.get(keyword), str):
-                    self._follow(document, base, reference, (*place, keyword))
-        return document
+                if not isinstance(reference := schema.get(keyword), str):
+                    continue
+                key = pointer((*place, keyword))
+                if (hint := self._follow(document, base, reference)) is None:
+                    continue
+                self.told.add((document.path, key))
+                if hint:
+                    self.faults.append(Fault(self.name(document.path), key, quoted(reference), HERE, hint))
 
     def _checked(self, path: str, data: bytes, uri: str) -> Document | None:
         name = self.name(path)
@@ -139,32 +154,34 @@ class Library:
         self.faults.extend(faults)
         return None if faults else document
 
-    def _follow(self, document: Document, base: str, reference: str, place: tuple[str | int, ...]) -> None:
-        """Read the file that a reference leads to, if it leads out of its document."""
-        name, key, found = self.name(document.path), pointer(place), quoted(reference)
+    def _follow(self, document: Document, base: str, reference: str) -> str | None:
+        """Read the file that a reference leads to, if it leads out of its document.
+
+        Returns:
+            None, or in words why it leads nowhere; no words: it leads to a file whose faults are told.
+
+        """
         try:
             target = urldefrag(urljoin(base, reference)).url
             file = urldefrag(reference).url
         except ValueError as error:
-            self.faults.append(Fault(name, key, found, _HERE, str(error)))
-            return
+            return str(error)
         if not file or target in self.documents or target in self._ids:
-            return
+            return None
         path = joined(document.path, file)
-        if path is None:
-            self.faults.append(Fault(name, key, found, _HERE, "nothing is fetched from elsewhere"))
-            return
+        return "nothing is fetched from elsewhere" if path is None else self._fetch(path, target)
+
+    def _fetch(self, path: str, uri: str) -> str | None:
+        """Read a file of the folder; return as `_follow` does."""
         if path in self._broken:
-            return
+            return ""
         if len(self.documents) >= MOST_DOCUMENTS:
-            self.faults.append(Fault(name, key, found, f"at most {MOST_DOCUMENTS} schema files"))
-            return
+            return f"there are more than {MOST_DOCUMENTS} schema files"
         try:
             data = self.files.read(path)
         except OSError as error:
-            self.faults.append(Fault(name, key, found, _HERE, f"{self.name(path)}: {_words(error)}"))
-            return
-        self._read(path, data, target)
+            return f"{self.name(path)}: {_words(error)}"
+        return None if self._read(path, data, uri) else ""
 
 
 def _places(document: Document) -> Iterator[tuple[str, tuple[str | int, ...], Schema]]:

@@ -9,7 +9,7 @@ it starts whether a payload can be judged, and explained, within the time that t
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from attrs import define, field
 
@@ -17,7 +17,6 @@ DEEPEST: Final = 64  # levels that tables cover; deeper ones count as the last
 
 # Nanoseconds on a machine of 2024, rounded up; what is counted as one evaluation was measured in its worst form.
 _KEYWORD: Final = 20.0
-_UNEVALUATED: Final = 5.0  # times as much, when a schema asks what was evaluated
 _OPTION: Final = 100.0  # one option of an `enum` that holds arrays or objects, or of mixed types
 _MULTIPLE: Final = 1_600.0  # one `multipleOf`
 _IDN: Final = 1_700.0  # one international host name
@@ -25,6 +24,7 @@ _UNIQUE: Final = 120.0  # one value below `uniqueItems`
 _FORMAT_BYTE: Final = 25.0
 _FAILURE: Final = 5_000.0  # one failure found, described and copied to Python
 _COPY: Final = 100.0  # one value copied into a failure
+_COPY_BYTE: Final = 5.0
 
 Schema = dict[str, Any]
 
@@ -83,6 +83,14 @@ def _step(keyword: str, value: object) -> Step | None:
     return None
 
 
+class Cost(NamedTuple):
+    """Nanoseconds at most."""
+
+    own: float  # for one value
+    deep: float  # and for each value below it
+    text: float  # and for each of its bytes, those of the values below it included
+
+
 @define(eq=False)
 class Node:
     """One schema, somewhere in a document. `uri` is empty where it has no address of its own."""
@@ -98,56 +106,55 @@ class Node:
     items: "Node | None" = None
     expressions: float = 0.0  # nanoseconds for a byte of text
 
-    def judging(self) -> tuple[float, float]:
-        """Return what judging one value costs at most: for itself, and for each value below it."""
+    def judging(self) -> Cost:
+        """Return what judging one value costs at most."""
         schema = self.schema
         own = _KEYWORD * len(schema) + (_MULTIPLE if "multipleOf" in schema else 0.0)
         own += _IDN if schema.get("format") == "idn-hostname" else 0.0
         options = schema.get("enum", [schema["const"]] if "const" in schema else [])
         if len({type(option) for option in options}) > 1 or any(isinstance(option, list | dict) for option in options):
             own += _OPTION * sum(map(_size, options))
-        if "unevaluatedProperties" in schema or "unevaluatedItems" in schema:
-            own *= _UNEVALUATED
-        return own, _UNIQUE if schema.get("uniqueItems") is True else 0.0
+        return Cost(own, _UNIQUE if schema.get("uniqueItems") is True else 0.0, self.text())
 
-    def explaining(self) -> tuple[float, float]:
-        """Return the same for explaining a failure: every keyword may fail, and each failure copies the value."""
+    def explaining(self) -> Cost:
+        """Return the same for telling what is wrong: every keyword may fail, and each failure copies the value."""
         failures = float(len(self.schema))
         for keyword in ("required", "enum", "dependentRequired", "dependencies"):
             value = self.schema.get(keyword, ())
             failures += sum(map(_size, value.values() if isinstance(value, dict) else value))
-        return _FAILURE * failures, failures
+        return Cost(_FAILURE * failures, _COPY * failures, self.text() + _COPY_BYTE * failures)
+
+    def text(self) -> float:
+        """Return the nanoseconds that looking at one byte of text costs."""
+        return self.expressions + (_FORMAT_BYTE if "format" in self.schema else 0.0)
 
 
-@define
-class Table:
-    """For each depth below a node: how much is done for one value there, at most."""
-
-    own: list[float]
-    deep: list[float]
+Table = list[Cost]  # for each depth below a node: what is done there, at most
 
 
-def tables(nodes: Iterable[Node], rate: Callable[[Node], tuple[float, float]]) -> dict[Node, Table]:
+def tables(nodes: Iterable[Node], cost: Callable[[Node], Cost]) -> dict[Node, Table]:
     """Return a table for each node; `nodes` in the order of `settled`. Where branches double, numbers become huge."""
     order = list(nodes)
-    result = {node: Table([], []) for node in order}
+    result: dict[Node, Table] = {node: [] for node in order}
     for depth in range(DEEPEST + 1):
-        alive = False
         for node in order:
-            own, deep = rate(node) if depth == 0 else (0.0, 0.0)
-            for other in node.same:
-                own += result[other].own[depth]
-                deep += result[other].deep[depth]
-            if depth:
-                for group in (*node.named.values(), *([inner] for inner in node.below)):
-                    own += max(result[inner].own[depth - 1] for inner in group)
-                    deep += max(result[inner].deep[depth - 1] for inner in group)
-            result[node].own.append(own)
-            result[node].deep.append(deep)
-            alive = alive or own > 0
-        if not alive:
+            parts = [result[other][depth] for other in node.same]
+            if depth == 0:
+                parts.append(cost(node))
+            else:
+                parts += [result[inner][depth - 1] for inner in node.below]
+                parts += [_highest(result[inner][depth - 1] for inner in group) for group in node.named.values()]
+            result[node].append(Cost(*map(sum, zip(*parts, strict=True))) if parts else _NOTHING)
+        if not any(result[node][depth].own for node in order):
             break
     return result
+
+
+def _highest(costs: Iterable[Cost]) -> Cost:
+    return Cost(*map(max, zip(*costs, strict=True)))
+
+
+_NOTHING: Final = Cost(0.0, 0.0, 0.0)
 
 
 def settled(nodes: Iterable[Node]) -> tuple[list[Node], list[Node]]:
@@ -187,11 +194,6 @@ def reachable(node: Node) -> list[Node]:
                 seen[inner] = None
                 waiting.append(inner)
     return list(seen)
-
-
-def text_rate(node: Node) -> float:
-    """Return the nanoseconds that a byte of text costs at this node."""
-    return node.expressions + (_FORMAT_BYTE if "format" in node.schema else 0.0)
 
 
 def _size(value: Any) -> int:

@@ -70,7 +70,13 @@ def scan(payload: bytes, max_depth: int, max_items: int) -> tuple[Failure, ...]:
         document = json.loads(payload.decode(), object_pairs_hook=reader.members, parse_int=reader.integer)
     except _TooManyError:
         return (Failure("", "items", f"more than {max_items} values"),)
-    return tuple(_findings(document))
+    return tuple(_findings(document, max_items))
+
+
+def containers(payload: bytes) -> int:
+    """Return how many arrays and objects the source has, without making one."""
+    bare = _STRING.sub(b"", payload)
+    return bare.count(b"[") + bare.count(b"{")
 
 
 def _depth(payload: bytes) -> int:
@@ -79,8 +85,9 @@ def _depth(payload: bytes) -> int:
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
-def _findings(document: object) -> list[Failure]:
+def _findings(document: object, max_items: int) -> list[Failure]:
     found: list[Failure] = []
+    left = max_items
     waiting: list[tuple[tuple[str | int, ...], object]] = [((), document)]
     while waiting and len(found) < FAILURES_KEPT:
         place, value = waiting.pop()
@@ -88,9 +95,13 @@ def _findings(document: object) -> list[Failure]:
             words = f"the integer {cut(value, NAME_LENGTH)} does not fit in 64 bits"
             found.append(Failure(pointer(place), "integer", words))
         elif isinstance(value, _Object):
+            left -= len(value)
             found.extend(_repeated(place, value))
             waiting.extend(((*place, name), member) for name, member in reversed(value) if _matters(member))
         elif isinstance(value, list):
+            left -= len(value)
+            if left < 0:
+                return [Failure("", "items", f"more than {max_items} values")]
             inside = [((*place, index), member) for index, member in enumerate(value) if _matters(member)]
             waiting.extend(reversed(inside))
     return found[:FAILURES_KEPT]

@@ -1,0 +1,63 @@
+"""A schema folder in memory, and generations made of it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from mqttproxy.config.model import DefaultSettings, PayloadSettings, PolicySettings, ProxyConfig, TopicSettings
+from mqttproxy.mqtt.packets import Message, Properties
+from mqttproxy.validation import Generation, Identity, Verdict, build_generation, judge
+from mqttproxy.validation.contract import Contract
+
+SENDER = Identity("dev-1", None, "192.0.2.1", "plain")
+
+
+class Shelf:
+    """Files by path: bytes as they are, everything else as JSON."""
+
+    def __init__(self, files: Mapping[str, Any]) -> None:
+        self.files = {path: value if isinstance(value, bytes) else orjson.dumps(value) for path, value in files.items()}
+        self.asked: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        self.asked.append(path)
+        try:
+            return self.files[path]
+        except KeyError:
+            raise FileNotFoundError(2, "No such file or directory", path) from None
+
+    def names(self) -> Iterable[str]:
+        return self.files
+
+
+def policy(schema: str = "t@1", **settings: Any) -> PolicySettings:
+    return PolicySettings(**{"name": "p", "topics": ("t",), "schema": schema, **settings})
+
+
+def generation(
+    files: Mapping[str, Any] | Shelf,
+    *policies: PolicySettings,
+    default: DefaultSettings | None = None,
+    topics: TopicSettings | None = None,
+    payload: PayloadSettings | None = None,
+) -> Generation:
+    config = ProxyConfig(
+        policies=policies,
+        default=default or DefaultSettings(),
+        topics=topics or TopicSettings(),
+        payload=payload or PayloadSettings(),
+    )
+    return build_generation(1, config, files if isinstance(files, Shelf) else Shelf(files))
+
+
+def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: Any) -> Contract:
+    """Return the contract of one schema, on the topic `t`."""
+    rules = generation({"t/1.json": schema, **(others or {})}, policy(), payload=PayloadSettings(**payload))
+    found = rules.scope_of("t").contract
+    assert found is not None
+    return found
+
+
+def verdict_on(rules: Generation, payload: bytes, topic: str = "t", **properties: Any) -> Verdict:
+    return judge(Message(topic, payload, properties=Properties(**properties)), SENDER, rules)
