@@ -38,6 +38,12 @@ _PASSED_ON: Final = frozenset(
         ReasonCode.PAYLOAD_FORMAT_INVALID,
     }
 )
+# Why a message is not carried although nobody has judged it badly.
+_WHY: Final = {
+    ReasonCode.NOT_AUTHORIZED: "topics that begin with $ are the server's",
+    ReasonCode.TOPIC_NAME_INVALID: "no route leads anywhere from this topic",
+    ReasonCode.QUOTA_EXCEEDED: "there is no room for another retained message",
+}
 
 
 class Hold(Protocol):
@@ -130,8 +136,9 @@ class Refusal:
         ticket.reason, ticket.done = reason, True
         if not drop:
             verdict = Verdict(
-                action=Action.REFUSE, failures=(Failure("", "topic", word.replace("_", " ")),), reason=reason
+                action=Action.REFUSE, failures=(Failure("", "topic", _WHY.get(reason, word)),), reason=reason
             )
+            ticket.properties = answer_properties(verdict)
             self._tell_device(identity, message, verdict, action="refused", quarantine_id=None)
 
     def _hold(self, message: Message, ticket: Ticket, verdict: Verdict) -> Waiting | None:

@@ -89,7 +89,7 @@ def suback(version: int, packet_id: int, *reasons: int) -> bytes:
 
 def frames(data: bytes) -> list[bytes]:
     """Cut what the proxy sent into packets; an incomplete one at the end is left out."""
-    found = []
+    found: list[bytes] = []
     start = 0
     while True:
         size, shift, position = 0, 0, start + 1
