@@ -9,7 +9,7 @@ it starts whether a payload can be judged, and explained, within the time that t
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from attrs import define, field
 
@@ -27,6 +27,7 @@ _COPY: Final = 100.0  # one value copied into a failure
 _COPY_BYTE: Final = 5.0
 
 Schema = dict[str, Any]
+K = TypeVar("K")
 
 
 class Step(Enum):
@@ -54,8 +55,11 @@ _MAPS: Final = {"properties", "patternProperties", "dependentSchemas", "dependen
 _LISTS: Final = {"allOf", "anyOf", "oneOf", "prefixItems"}
 
 
+NEVER: Final[Schema] = {"not": {}}  # what `false` means; true never fails and costs nothing
+
+
 def inner_schemas(schema: Schema, *, reference_alone: bool) -> Iterable[tuple[Step, tuple[str | int, ...], Any]]:
-    """Yield the schemas right inside of a schema, with the place of each.
+    """Yield the schemas right inside of a schema, with the place of each: those that can fail.
 
     Args:
         schema: an object, not true or false.
@@ -67,11 +71,19 @@ def inner_schemas(schema: Schema, *, reference_alone: bool) -> Iterable[tuple[St
         if step is None or (reference_alone and "$ref" in schema and step is not Step.APART):
             continue
         if keyword in _MAPS and isinstance(value, dict):
-            yield from ((step, (keyword, name), inner) for name, inner in value.items() if isinstance(inner, dict))
+            yield from ((step, (keyword, name), inner) for name, inner in _failing(value.items()))
         elif isinstance(value, list) and (keyword in _LISTS or keyword == "items"):
-            yield from ((step, (keyword, i), inner) for i, inner in enumerate(value) if isinstance(inner, dict))
-        elif isinstance(value, dict) and keyword not in _LISTS:
-            yield step, (keyword,), value
+            yield from ((step, (keyword, index), inner) for index, inner in _failing(enumerate(value)))
+        elif keyword not in _LISTS:
+            yield from ((step, (keyword,), inner) for _, inner in _failing([(keyword, value)]))
+
+
+def _failing(schemas: Iterable[tuple[K, Any]]) -> Iterable[tuple[K, Schema]]:
+    for key, schema in schemas:
+        if isinstance(schema, dict):
+            yield key, schema
+        elif schema is False:
+            yield key, NEVER
 
 
 def _step(keyword: str, value: object) -> Step | None:

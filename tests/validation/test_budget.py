@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from mqttproxy.validation.budget import JUDGING, explaining
 from mqttproxy.validation.gate import measure
-from mqttproxy.validation.nodes import Node, Step, inner_schemas, settled, tables
+from mqttproxy.validation.nodes import NEVER, Node, Step, inner_schemas, settled, tables
 from tests.validation.schema_shelf import contract
 from tests.validation.test_schema_oracle import SCHEMAS, VALUES
 
@@ -77,6 +77,7 @@ def test_places_of_inner_schemas_are_told_with_what_they_judge() -> None:
         (Step.BELOW, ("items",), {"a": 1}),
         (Step.NAMED, ("properties", "x"), {"b": 1}),
         (Step.SAME, ("anyOf", 0), {"c": 1}),
+        (Step.SAME, ("anyOf", 1), NEVER),
         (Step.APART, ("$defs", "z"), {"d": 1}),
     ]
     alone = list(inner_schemas({"$ref": "#", **schema}, reference_alone=True))

@@ -95,6 +95,13 @@ def test_what_cannot_be_found_in_the_parts_is_told_of_the_whole() -> None:
     assert failures(schema, [1] * 5_000) == [("", "schema", words)]
 
 
+def test_what_nothing_may_be_is_found_in_the_parts_too() -> None:
+    schema = {"prefixItems": [{}], "items": False}
+    found = failures(schema, [1] * 9_000)
+    assert len(found) == FAILURES_KEPT
+    assert {words for _, _, words in found} == {"nothing is allowed here"}
+
+
 def test_parts_of_another_file_are_found_too() -> None:
     files = {"c/1.json": {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a b%": RECORD}}}
     rules = contract({"items": {"$ref": "../c/1.json#/definitions/a%20b%25"}}, files)
