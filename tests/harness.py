@@ -168,6 +168,13 @@ class RunningProxy:
         """Return one sample of /metrics; 0 if there is none yet."""
         return self.metrics().get((name, frozenset(labels.items())), 0.0)
 
+    def wait_linked(self, *upstreams: str) -> None:
+        """Wait until the proxy is connected to these upstreams."""
+        wait_until(
+            lambda: all(self.metric("mqtt_broker_connection_status", broker=name) for name in upstreams),
+            f"links to {upstreams}",
+        )
+
     def rss(self) -> int:
         """Resident memory in bytes."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])

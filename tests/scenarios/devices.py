@@ -5,6 +5,7 @@ with what another received.
 """
 
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -106,6 +107,7 @@ class PahoDevice:
 
     Attributes:
         received: every message, in order.
+        times: when each came, monotonic.
         answers: by packet identifier, of everything published.
         dismissed: reason of the server's DISCONNECT, None: none came.
 
@@ -116,10 +118,12 @@ class PahoDevice:
     clean: bool = True  # False: the server keeps its session
     window: int = 100
     received: list[Message] = field(factory=list)
+    times: list[float] = field(factory=list)
     answers: dict[int, Answer] = field(factory=dict)
     dismissed: int | None = None
     connections: int = 0
     sessions_found: int = 0
+    heard: Callable[[int], None] | None = None  # told of each acknowledgement, on paho's thread
     suback: dict[int, int] = field(factory=dict)
     _client: "_Client" = field(init=False)
 
@@ -171,6 +175,7 @@ class PahoDevice:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()  # of paho's own: or it is left to the garbage collector, in any order
 
     @property
     def is_connected(self) -> bool:
@@ -193,8 +198,11 @@ class PahoDevice:
         self, _client: Client, _data: object, mid: int, reason: PahoReason, properties: PahoProperties
     ) -> None:
         self.answers[mid] = _answer(reason.value, properties)
+        if self.heard is not None:
+            self.heard(mid)
 
     def _arrived(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self.times.append(time.monotonic())
         properties = from_paho(message.properties)
         self.received.append(Message(message.topic, bytes(message.payload), message.qos, message.retain, properties))
 

@@ -22,6 +22,7 @@ max_queued_messages 0
 queue_qos0_messages true
 log_dest stderr
 user root
+persistence true
 persistence_location {folder}/
 listener {port} 127.0.0.1
 """

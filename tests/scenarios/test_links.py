@@ -12,7 +12,7 @@ import pytest
 from attrs import asdict, frozen
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import PATIENCE, RunningProxy, running_proxy, wait_until, write_certificates, write_settings
+from tests.harness import PATIENCE, RunningProxy, running_proxy, write_certificates, write_settings
 from tests.scenarios.devices import Answer, PahoDevice, Place, on
 from tests.scenarios.mosquitto import Mosquitto, free_port, running_brokers
 
@@ -69,7 +69,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_a_message_goes_over_every_kind_of_link_and_comes_back(linked: Linked, link: str, qos: int) -> None:
-    wait_until(lambda: linked.proxy.metric("mqtt_broker_connection_status", broker=link), f"the link {link}")
+    linked.proxy.wait_linked(link)
     message = Message(f"{link}/up/{qos}", bytes(range(256)) * 300, qos)
     answer = Message(f"{link}/down/{qos}", b"back", qos)
     with (

@@ -105,7 +105,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             (folder / "schemas" / "temperature").mkdir()
             (folder / "schemas" / "temperature" / "1.json").write_text(json.dumps(SCHEMA))
             with running_node() as node, running_proxy(file) as proxy:
-                wait_until(lambda: all(proxy.metric("mqtt_broker_connection_status", broker=name) for name in "ab"))
+                proxy.wait_linked("a", "b")
                 yield Scene(proxy, [a, b], ears, node)
         finally:
             for ear in ears:

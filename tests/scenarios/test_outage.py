@@ -1,0 +1,143 @@
+"""A broker is killed with -9 while devices publish at QoS 1 to both, and comes back: what was acknowledged is there."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import pytest
+from attrs import frozen
+
+from tests.harness import RunningProxy, running_proxy, wait_until, write_settings
+from tests.scenarios.devices import PahoDevice, Place, Transport
+from tests.scenarios.ledger import Killable, LedgerBroker, MosquittoWithEar, Publisher, Stored, parse
+from tests.scenarios.mosquitto import Mosquitto, running_brokers
+
+SETTINGS: Final = """
+[[upstreams]]
+name = "a"
+url = "{a}"
+
+[[upstreams]]
+name = "b"
+url = "{b}"
+version = "{version}"
+backoff_first = "100ms"
+backoff_ceiling = "200ms"
+breaker_open = "300ms"
+
+[[routes]]
+topics = ["only-a/#"]
+to = ["a"]
+
+[[routes]]
+topics = ["#"]
+to = ["a", "b"]
+ack = "all"
+"""
+TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "tls", "ws")
+WINDOW: Final = 20
+LONGEST_PAUSE: Final = 0.5  # seconds without a message at the broker that is well; it gets hundreds in that time
+
+
+@frozen
+class Outage:
+    """The other broker and its ear, the one to kill, and the proxy before both."""
+
+    ear: PahoDevice
+    killed: Killable
+    proxy: RunningProxy
+
+
+@pytest.fixture(params=["mosquitto-5", "ours-forgetting-5", "ours-keeping-3.1.1"])
+def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
+    kind, _, version = str(request.param).rpartition("-")
+    with ExitStack() as stack:
+        (a,) = stack.enter_context(running_brokers(tmp_path, "a"))
+        ear = stack.enter_context(closing(PahoDevice("ear", Place(a.port))))
+        ear.subscribe("#", 0)
+        killed: Killable = LedgerBroker(keeps_sessions=kind == "ours-keeping")
+        if kind == "mosquitto":
+            killed = MosquittoWithEar(Mosquitto(tmp_path / "b"))
+        stack.enter_context(closing(killed)).start()
+        text = SETTINGS.format(a=a.url, b=killed.url, version=version)
+        proxy = stack.enter_context(running_proxy(write_settings(tmp_path, text, transports=TRANSPORTS)))
+        proxy.wait_linked("a", "b")
+        yield Outage(ear, killed, proxy)
+
+
+def test_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: Outage) -> None:
+    proxy, killed, ear = outage.proxy, outage.killed, outage.ear
+    ca = proxy.file.parent / "tls" / "ca.pem"
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(closing(Publisher(f"both-{i}", f"both/{i}", Place(proxy.port(road), road, ca), WINDOW)))
+            for i, road in enumerate(TRANSPORTS)
+        ]
+        alone = stack.enter_context(closing(Publisher("alone", "only-a/1", Place(proxy.port()), WINDOW)))
+        everybody = [*both, alone]
+        for publisher in everybody:
+            publisher.wait_more(200)
+        before = {publisher.name: len(publisher.acknowledged) for publisher in everybody}
+        killed.kill()
+        killed_at = time.monotonic()
+        wait_until(lambda: proxy.metric("mqtt_proxy_breaker_state", destination="b", state="open"), "an open breaker")
+        alone.wait_more(200)
+        stuck = {publisher.name: publisher.sent - len(publisher.acknowledged) for publisher in both}
+        back_at = time.monotonic()
+        killed.start()
+        for publisher in everybody:
+            publisher.wait_more(200)
+        for publisher in everybody:
+            publisher.stop()
+        for publisher in everybody:
+            publisher.wait_all()
+        sent = {publisher.name: publisher.sent for publisher in everybody}
+
+    # During the outage: full windows wait for it, everything else goes on.
+    assert stuck == dict.fromkeys(stuck, WINDOW)
+    pause = longest_pause(ear, "only-a/1", killed_at, back_at)
+    assert pause < LONGEST_PAUSE, f"{pause:.3f} s of {back_at - killed_at:.3f} s"
+
+    # Afterwards: the ledger.
+    for publisher in everybody:
+        assert publisher.acknowledged == list(range(1, publisher.sent + 1))
+    wait_until(lambda: set(parse(ear.received)) >= everything(sent), "everything at a")
+    check_ledger(parse(ear.received), sent, {})
+    del sent["alone"]
+    wait_until(lambda: set(killed.stored()) >= everything(sent), "everything at b")
+    check_ledger(killed.stored(), sent, {name: range(before[name] + 1, sent[name] + 1) for name in sent})
+
+    # And the books.
+    proxy.check_unharmed()
+    total = sum(sent.values())
+    assert proxy.metric("mqtt_messages_forwarded_total", destination="b") == total
+    assert proxy.metric("mqtt_messages_forwarded_total", destination="a") == total + alone.sent
+    assert proxy.metric("mqtt_proxy_messages_routed_total") == total + alone.sent
+    assert proxy.metric("mqtt_proxy_destination_reconnects_total", destination="b") == 1
+
+
+def everything(sent: dict[str, int]) -> set[tuple[str, int]]:
+    return {(name, number) for name, count in sent.items() for number in range(1, count + 1)}
+
+
+def check_ledger(stored: Stored, sent: dict[str, int], may_repeat: dict[str, range]) -> None:
+    """Check one broker's side: nothing missing, in order, and repeated only what was in flight at the kill."""
+    assert set(stored) == everything(sent)
+    for name, count in sent.items():
+        numbers = [number for publisher, number in stored if publisher == name]
+        assert list(dict.fromkeys(numbers)) == list(range(1, count + 1)), name
+        repeated = sorted(number for number, times in Counter(numbers).items() if times > 1)
+        assert len(repeated) <= WINDOW
+        assert set(repeated) <= set(may_repeat.get(name, ()))
+        assert max(Counter(numbers).values()) <= 2
+
+
+def longest_pause(ear: PahoDevice, topic: str, since: float, until: float) -> float:
+    """Return the longest time without a message on a topic, in seconds."""
+    arrivals = [at for at, message in zip(ear.times, ear.received, strict=False) if message.topic == topic]
+    marks = [since, *(at for at in arrivals if since < at < until), until]
+    return max(later - earlier for earlier, later in pairwise(marks))
