@@ -66,13 +66,13 @@ class Device:
 
     async def run(self) -> None:
         """Serve the device until its connection ends; never raises what a device can cause."""
+        watch = self._premises.keep_alive.watch(self)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
-                    self._premises.keep_alive.watch(self)
                     with self._reading:
                         await self._read()
                     if self._reading.cancelled_caught:
@@ -83,6 +83,7 @@ class Device:
             self.ended = self.ended or "internal_error"
             raise
         finally:
+            self._premises.keep_alive.end(watch)
             try:
                 self._leave()
             finally:  # whatever happened: somebody may wait to take over
@@ -119,13 +120,14 @@ class Device:
     def _leave(self) -> None:
         if not self.ended:
             self.ended = "connection_lost"
-        self._premises.keep_alive.forget()
+        # Circles are opened here: a device that is gone must not wait for the garbage collector.
         self._subscribing.forget_all()
-        self.pending.clear()  # the tickets refer to this device: the circle is opened here
+        self._wait_for = self._nursery = None
         if self._will is not None:
             will, self._will = self._will, None
             publish = Publish(will.topic, will.payload, will.qos, will.retain, will.properties)
             self._premises.publish_late(self, publish)
+        self.pending.clear()
 
     # up.
 
@@ -145,6 +147,7 @@ class Device:
             self.ended = reason
             self.connection.fail(error)
             self._flush()
+            error.__traceback__ = None  # the connection keeps the error, and the traceback would keep all that was read
         except TransportError as error:
             self._premises.alerts.info("connection_lost", "connection_lost", client_id=self.client_id, error=str(error))
 

@@ -79,7 +79,8 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             stream.send_nowait(connection.data_to_send())
             premises.metrics.protocol_errors.add(error.reason.name.lower())
             premises.alerts.info("bad_connect", "bad_connect", peer=str(stream.peer), error=str(error))
-            raise NotWelcome(error.reason.name.lower()) from error
+            error.__traceback__ = None  # the connection keeps the error, and the traceback would keep all that was read
+            raise NotWelcome(error.reason.name.lower()) from None
         if batch:
             connect = batch[0]
             assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first

@@ -18,49 +18,72 @@ class Watched(Protocol):
         """Hear that the deadline has passed."""
 
 
+class Watch:
+    """What stands for a watched device; it is let go of by `end`, though this may stay in the heap for hours."""
+
+    __slots__ = ("at", "device", "number")
+
+    def __init__(self, at: float, number: int, device: Watched) -> None:
+        self.at = at
+        self.number = number  # decides between equal times
+        self.device: Watched | None = device
+
+    def __lt__(self, other: "Watch") -> bool:
+        """Put the sooner one first."""
+        return (self.at, self.number) < (other.at, other.number)
+
+
 class KeepAliveWatch:
     """Devices by the earliest time at which they can have fallen silent.
 
     Deadlines move with every packet, but here they are looked at only when an old one passes: most of the time that
-    is once in 1.5 keep alives for each device. Devices that are gone may stay until then, but never more of them than
-    of the others.
+    is once in 1.5 keep alives for each device.
     """
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, Watched]] = []
-        self._gone = 0  # of them, told by `forget`
-        self._numbers = count()  # decides between equal times
+        self._due: list[Watch] = []
+        self._ended = 0  # of them
+        self._numbers = count()
         self._sooner = trio.Event()
 
-    def watch(self, device: Watched) -> None:
-        """Watch a device until its deadline passes or becomes infinite."""
-        at = device.deadline
-        if not self._due or at < self._due[0][0]:
+    def watch(self, device: Watched) -> Watch:
+        """Watch a device until its deadline passes or becomes infinite, or `end` is called."""
+        watch = Watch(device.deadline, next(self._numbers), device)
+        if not self._due or watch.at < self._due[0].at:
             self._sooner.set()
-        heapq.heappush(self._due, (at, next(self._numbers), device))
+        heapq.heappush(self._due, watch)
+        return watch
 
-    def forget(self) -> None:
-        """Hear that a device which was watched has no deadline any more."""
-        self._gone += 1
-        if self._gone > 100 + len(self._due) // 2:
-            self._due = [entry for entry in self._due if entry[2].deadline < float("inf")]
+    def end(self, watch: Watch) -> None:
+        """Watch a device no more. Those that ended are taken out once they are more than the others."""
+        if watch.device is None:
+            return
+        watch.device = None
+        self._ended += 1
+        if self._ended > 100 + len(self._due) // 2:
+            self._due = [watch for watch in self._due if watch.device is not None]
             heapq.heapify(self._due)
-            self._gone = 0
+            self._ended = 0
 
     async def run(self) -> NoReturn:
         """Expire devices, for ever."""
         while True:
             self._sooner = trio.Event()
-            with trio.CancelScope(deadline=self._due[0][0] if self._due else float("inf")):
+            with trio.CancelScope(deadline=self._due[0].at if self._due else float("inf")):
                 await self._sooner.wait()
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:
-        while self._due and self._due[0][0] <= now:
-            _, number, device = heapq.heappop(self._due)
-            if device.deadline <= now:
+        while self._due and self._due[0].at <= now:
+            watch = heapq.heappop(self._due)
+            device = watch.device
+            if device is None:
+                self._ended -= 1
+                continue
+            watch.at = device.deadline
+            if watch.at > now and watch.at < float("inf"):
+                heapq.heappush(self._due, watch)
+                continue
+            watch.device = None
+            if watch.at <= now:
                 device.expire()
-            elif device.deadline < float("inf"):
-                heapq.heappush(self._due, (device.deadline, number, device))
-            else:
-                self._gone -= 1

@@ -69,6 +69,7 @@ class Subscribing:
         for topic_filter in table.filters_of(self._device.client_id):
             table.unsubscribe(self._device.client_id, topic_filter)
             self._leave_homes(topic_filter)
+        del self._device  # it refers to this: a circle
 
     def rehome(self) -> None:
         """Ask other upstreams after a reload has changed which of them is home to which topics."""

@@ -1,11 +1,14 @@
+import gc
+import weakref
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from mqttproxy.downstream.device import UNSENT_HIGH, UNSENT_MOST
-from mqttproxy.mqtt.packets import Message, ProtocolVersion, Publish, Will
+from mqttproxy.mqtt.packets import Connect, Message, ProtocolVersion, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
-from tests.house import V5, V311, open_house, route, upstream
+from tests.house import V5, V311, Client, open_house, route, upstream
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
@@ -207,6 +210,7 @@ class TestKeepAlive:
                 device.disconnect()
                 await house.settle()
             assert len(house.premises.keep_alive._due) < 250
+            assert sum(watch.device is not None for watch in house.premises.keep_alive._due) == 1
             await trio.sleep(5400 + 1)
             assert stays.ended_at == 5400.0
 
@@ -314,6 +318,39 @@ class TestDelivering:
             await house.settle()
             assert device.received == [("t", b"small")]
             assert house.metrics.dropped_down == {"too_large": 1}
+
+
+class TestLeavingNothing:
+    @pytest.mark.parametrize("how", ["disconnect", "cut", "error", "will", "takeover"])
+    async def test_a_device_that_is_gone_does_not_wait_for_the_garbage_collector(
+        self, how: str, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            connect = Connect(client_id="d", keep_alive=60, will=Will("w", b"", 1) if how == "will" else None)
+            client = Client(house.arrive(), connect, house.nursery)
+            await house.settle()
+            client.publish(*messages(3))
+            client.subscribe("t")
+            await house.settle()
+            gone = weakref.ref(house.inside())
+            gc.collect()
+            gc.disable()
+            try:
+                match how:
+                    case "disconnect":
+                        client.disconnect()
+                    case "error":
+                        client.send(b"\x00\x00" + bytes(100_000))
+                    case "takeover":
+                        house.device("d")
+                    case _:
+                        client.cut()
+                await house.settle()
+                house.a.settle()
+                await house.settle()
+                assert gone() is None
+            finally:
+                gc.enable()
 
 
 class TestTrouble:
