@@ -147,9 +147,10 @@ class Device:
             self.ended = reason
             self.connection.fail(error)
             self._flush()
-            error.__traceback__ = None  # the connection keeps the error, and the traceback would keep all that was read
+            forget_frames(error)
         except TransportError as error:
             self._premises.alerts.info("connection_lost", "connection_lost", client_id=self.client_id, error=str(error))
+            forget_frames(error)
 
     async def _go_on(self) -> None:
         """Wait for what must be waited for, then handle what is left, until the socket can be read again."""
@@ -339,3 +340,8 @@ class Device:
         if data:
             self._metrics.bytes_out += len(data)
             self.stream.send_nowait(data)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of all that an error refers to: its connection keeps it, and so it would keep all that was read."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None

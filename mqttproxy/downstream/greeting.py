@@ -4,7 +4,7 @@ import trio
 
 from mqttproxy.access import may_connect
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.device import Device
+from mqttproxy.downstream.device import Device, forget_frames
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import Connect, ProtocolVersion
@@ -79,7 +79,7 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             stream.send_nowait(connection.data_to_send())
             premises.metrics.protocol_errors.add(error.reason.name.lower())
             premises.alerts.info("bad_connect", "bad_connect", peer=str(stream.peer), error=str(error))
-            error.__traceback__ = None  # the connection keeps the error, and the traceback would keep all that was read
+            forget_frames(error)
             raise NotWelcome(error.reason.name.lower()) from None
         if batch:
             connect = batch[0]
