@@ -21,7 +21,6 @@ from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
-from mqttproxy.mqtt.packets import Publish
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
@@ -75,21 +74,24 @@ class Proxy:
             new_id=self.quarantine.new_id,
             dry_run=dry_run,
         )
-        self.pool = Pool(
-            proxy_id=config.proxy.id,
-            callbacks=Callbacks(settled=self._settled, refused=self.refusal.refused_by, received=self._received),
-            drain_grace=config.proxy.drain_grace,
-        )
-        self.pool.apply(config.upstreams)
         limits = config.limits
         self.pipeline = Pipeline(
             ruleset=ruleset,
-            lanes={name: Lane(upstream) for name, upstream in self.pool.items()},
+            lanes={},
             table=table,
             retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
             refusal=self.refusal,
             metrics=self.metrics,
         )
+        self.pool = Pool(
+            proxy_id=config.proxy.id,
+            callbacks=Callbacks(
+                settled=self.pipeline.settled, refused=self.refusal.refused_by, received=self.pipeline.carry_down
+            ),
+            drain_grace=config.proxy.drain_grace,
+        )
+        self.pool.apply(config.upstreams)
+        self.use_upstreams()
         self.door = Door(
             Premises(
                 limits=limits,
@@ -106,16 +108,8 @@ class Proxy:
         self.metrics.destinations = self._destinations
         self.metrics.refresh.append(self._refresh)
 
-    # The pipeline is made after the rooms that call it: these pass on.
-
     def _committed(self, tokens: Sequence[object]) -> None:
-        self.refusal.committed(tokens)
-
-    def _settled(self, name: str, tokens: list[object]) -> None:
-        self.pipeline.settled(name, tokens)
-
-    def _received(self, name: str, received: list[tuple[Publish, tuple[str, ...] | None]]) -> None:
-        self.pipeline.carry_down(name, received)
+        self.refusal.committed(tokens)  # which is made after the quarantine
 
     def use_upstreams(self) -> None:
         """Give each upstream of the pool its lane, keeping those that have one."""

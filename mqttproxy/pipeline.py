@@ -87,9 +87,10 @@ class Pipeline:
         metrics = self._metrics
         generation = self.ruleset.generation
         identity = origin.identity
+        count = len(publishes)
         began = time.perf_counter()
         verdicts = [judge(publish, identity, generation) for publish in publishes]
-        metrics.validation_seconds.observe((time.perf_counter() - began) / len(publishes), len(publishes))
+        metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
 
         holds: list[Waiting] = []
         plans, pending, received = self._plans, origin.pending, metrics.received_by_qos
@@ -120,7 +121,7 @@ class Pipeline:
                 current, items = plan, []
             items.append((message, ticket))
         metrics.invalid += failed
-        metrics.valid += len(publishes) - failed
+        metrics.valid += count - failed
         origin.unacknowledged += unacknowledged
         if current is not None:
             backlog = self._dispatch(origin, current, items, backlog)

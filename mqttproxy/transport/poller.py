@@ -89,21 +89,27 @@ class Poller:
             self._epoll.close()
 
     def _turn(self) -> None:
-        """Hand over what has arrived, and what arrives meanwhile; then do what that leaves to do."""
-        watched, poll = self._watched, self._epoll.poll
-        ends = time.perf_counter() + TURN
+        """Hand over what has arrived and do what that leaves to do, until nothing is left or the time is up."""
+        watched, poll, clock = self._watched, self._epoll.poll, time.perf_counter
+        ends = clock() + TURN
         self._is_turn = True
-        while events := poll(0, EVENTS_AT_ONCE):
-            for descriptor, _ in events:
-                one = watched.get(descriptor)
-                if one is not None:
-                    self._receive(descriptor, one)
-            if time.perf_counter() >= ends:
-                break
-        self._is_turn = False
-        due, self._due = self._due, []
-        for call in due:
-            call()
+        try:
+            while True:
+                events = poll(0, EVENTS_AT_ONCE)
+                for descriptor, _ in events:
+                    one = watched.get(descriptor)
+                    if one is not None:
+                        self._receive(descriptor, one)
+                is_over = clock() >= ends
+                if events and not is_over:
+                    continue
+                if not self._due:
+                    return
+                due, self._due = self._due, []
+                for call in due:
+                    call()
+        finally:
+            self._is_turn = False
 
     def _receive(self, descriptor: int, one: _Watched) -> None:
         result: Outcome[bool]

@@ -168,15 +168,21 @@ class Link:
 
     def _settle(self, settled: list[Settled], now: float) -> None:
         self._progress = now
-        refused = [(event.token, event.message, event.reason) for event in settled if event.reason >= FIRST_FAILURE]
-        if refused:
-            settled = [event for event in settled if event.reason < FIRST_FAILURE]
-        size = sum([len(event.message.payload) for event in settled])
+        refused: list[Refusal] = []
+        tokens: list[object] = []
+        size = refused_size = 0
+        for event in settled:
+            if event.reason < FIRST_FAILURE:
+                tokens.append(event.token)
+                size += len(event.message.payload)
+            else:
+                refused.append((event.token, event.message, event.reason))
+                refused_size += len(event.message.payload)
         books = self._books
-        books.delivered += len(settled)
+        books.delivered += len(tokens)
         books.delivered_bytes += size
-        books.in_flight_bytes -= size + sum([len(message.payload) for _, message, _ in refused])
-        self._tell([event.token for event in settled], refused)
+        books.in_flight_bytes -= size + refused_size
+        self._tell(tokens, refused)
         if not self._proved:
             self._prove()
 
@@ -195,11 +201,14 @@ class Link:
             return False  # the reader has seen the end, and its siblings run once more before they are cancelled
         if self._interest.has_news:
             self._tell_interest()
-        is_blocked = self._stream.unsent > UNSENT_HIGH
-        if self._outbox and not is_blocked:
-            self._publish()
+        outbox = self._outbox
+        is_blocked = False
+        if outbox:
+            is_blocked = self._stream.unsent > UNSENT_HIGH
+            if not is_blocked:
+                self._publish()
         self._flush()
-        return bool(self._outbox) and (is_blocked or self._has_room())
+        return bool(outbox) and (is_blocked or self._has_room())
 
     def _flush(self) -> None:
         if data := self._conn.data_to_send():

@@ -48,7 +48,9 @@ class Outbox:
 
     def offer(self, items: Sequence[Item]) -> int:
         """Take the longest prefix that fits and return how many that is."""
-        size = sum([len(item[0].payload) for item in items])
+        size = 0
+        for item in items:
+            size += len(item[0].payload)
         if len(self._items) + len(items) <= self._most_messages and self.queued_bytes + size <= self._most_bytes:
             self._items.extend(items)
             self.queued_bytes += size
@@ -144,6 +146,8 @@ class Outbox:
         self._full = False
         # Not everybody, or a thousand devices wake for each acknowledgement. Whoever is woken in vain or cancelled
         # leaves its room to the others: at the latest they are woken when the outbox is empty.
+        if not self._room:
+            return
         if self._items:
             self._room.unpark(count=messages)
         else:
