@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import BoundedSemaphore, Event, Thread
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import define, field
 
@@ -22,7 +22,7 @@ from tests.scenarios.devices import PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto, free_port
 
 Stored = list[tuple[str, int]]  # publisher and number, in the order in which a broker took them
-HIGHEST: int = 60_000  # numbers are packet identifiers
+HIGHEST: Final = 60_000  # numbers are packet identifiers
 
 
 @define(eq=False)
@@ -87,6 +87,9 @@ class Killable(Protocol):
     def start(self) -> None:
         """Start, also again."""
 
+    def stall(self) -> None:
+        """Acknowledge nothing more."""
+
     def kill(self) -> None:
         """End without a word."""
 
@@ -113,7 +116,6 @@ class MosquittoWithEar:
     """
 
     broker: Mosquitto
-    topic_filter: str = "#"
     ear: PahoDevice | None = None
 
     @property
@@ -124,11 +126,14 @@ class MosquittoWithEar:
         self.broker.start()
         if self.ear is None:
             self.ear = PahoDevice("ear", Place(self.broker.port), clean=False)
-            self.ear.subscribe(self.topic_filter, 0)
+            self.ear.subscribe("#", 0)
             self.broker.save()
         else:
             self.ear.wait_connected(2)
             assert self.ear.sessions_found == 1, "mosquitto has forgotten the subscriber"
+
+    def stall(self) -> None:
+        self.broker.stall()
 
     def kill(self) -> None:
         self.broker.kill()
@@ -145,15 +150,21 @@ class MosquittoWithEar:
 
 @define(eq=False)
 class LedgerBroker:
-    """A broker of our own that forgets, when it is killed, whatever it has not acknowledged.
+    """A broker of our own. When it is killed, it has received messages that it did not acknowledge.
 
-    Acknowledgements lag by one read, so that at any moment something is received and not acknowledged.
+    Half of these it has stored, so that it will have them twice; the others it forgets.
+
+    Attributes:
+        keeps_sessions: over a kill, as a broker on disk does it.
+        forgotten: how many messages.
+
     """
 
     keeps_sessions: bool
     port: int = field(factory=free_port)
     _stored: Stored = field(factory=list)
     forgotten: int = 0
+    _is_stalled: bool = False
     _sessions: dict[str, SessionState] = field(factory=dict)
     _listener: socket.socket | None = None
     _connections: list[socket.socket] = field(factory=list)
@@ -166,6 +177,9 @@ class LedgerBroker:
     def start(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._spawn(Thread(target=self._accept, args=(self._listener,), name="ledger"))
+
+    def stall(self) -> None:
+        self._is_stalled = True
 
     def kill(self) -> None:
         if self._listener is not None:
@@ -181,6 +195,7 @@ class LedgerBroker:
             thread.join(PATIENCE)
         self._connections.clear()
         self._threads.clear()
+        self._is_stalled = False
         if not self.keeps_sessions:
             self._sessions.clear()
 
@@ -201,7 +216,6 @@ class LedgerBroker:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(0.002)
             self._connections.append(connection)
             self._spawn(Thread(target=self._serve, args=(connection,), name="ledger"))
 
@@ -210,34 +224,33 @@ class LedgerBroker:
         waiting: list[Publish] = []
         with stream, suppress(OSError):
             while conn.state is not State.CLOSED:
-                try:
-                    data = stream.recv(65_536)
-                except TimeoutError:
-                    data = None
-                if data == b"":
+                data = stream.recv(65_536)
+                if not data:
                     break
-                self._acknowledge(conn, waiting)
                 for event in self._read(conn, data):
                     waiting += [event] if isinstance(event, Publish) else []
+                if not self._is_stalled:
+                    self._acknowledge(conn, waiting)
                 stream.sendall(conn.data_to_send())
-        self.forgotten += len(waiting)
+        half = len(waiting) // 2
+        self._stored += parse(waiting[:half])
+        self.forgotten += len(waiting) - half
 
     def _acknowledge(self, conn: ServerConnection, waiting: list[Publish]) -> None:
         self._stored += parse(waiting)
         conn.acknowledge_all([(publish.packet_id, publish.qos) for publish in waiting])
         waiting.clear()
 
-    def _read(self, conn: ServerConnection, data: bytes | None) -> list[MqttEvent]:
+    def _read(self, conn: ServerConnection, data: bytes) -> list[MqttEvent]:
+        now = time.monotonic()
+        conn.receive_data(data, now)
         events: list[MqttEvent] = []
-        if data is not None:
-            now = time.monotonic()
-            conn.receive_data(data, now)
-            while batch := conn.next_batch(now):
-                events += batch
-                if isinstance(batch[0], Connect):
-                    self._greet(conn, batch[0])
-                if isinstance(batch[-1], Disconnect):
-                    break
+        while batch := conn.next_batch(now):
+            events += batch
+            if isinstance(batch[0], Connect):
+                self._greet(conn, batch[0])
+            if isinstance(batch[-1], Disconnect):
+                break
         return events
 
     def _greet(self, conn: ServerConnection, connect: Connect) -> None:

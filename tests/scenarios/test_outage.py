@@ -40,6 +40,7 @@ ack = "all"
 """
 TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "tls", "ws")
 WINDOW: Final = 20
+OUTAGE: Final = 1.5  # seconds, at least
 LONGEST_PAUSE: Final = 0.5  # seconds without a message at the broker that is well; it gets hundreds in that time
 
 
@@ -50,9 +51,10 @@ class Outage:
     ear: PahoDevice
     killed: Killable
     proxy: RunningProxy
+    stalls: bool  # before it is killed, so that everybody's window is on its way to it
 
 
-@pytest.fixture(params=["mosquitto-5", "ours-forgetting-5", "ours-keeping-3.1.1"])
+@pytest.fixture(params=["mosquitto-running-5", "mosquitto-stalled-3.1.1", "ours-forgetting-5", "ours-keeping-3.1.1"])
 def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
     kind, _, version = str(request.param).rpartition("-")
     with ExitStack() as stack:
@@ -60,13 +62,13 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
         ear = stack.enter_context(closing(PahoDevice("ear", Place(a.port))))
         ear.subscribe("#", 0)
         killed: Killable = LedgerBroker(keeps_sessions=kind == "ours-keeping")
-        if kind == "mosquitto":
+        if kind.startswith("mosquitto"):
             killed = MosquittoWithEar(Mosquitto(tmp_path / "b"))
         stack.enter_context(closing(killed)).start()
         text = SETTINGS.format(a=a.url, b=killed.url, version=version)
         proxy = stack.enter_context(running_proxy(write_settings(tmp_path, text, transports=TRANSPORTS)))
         proxy.wait_linked("a", "b")
-        yield Outage(ear, killed, proxy)
+        yield Outage(ear, killed, proxy, kind != "mosquitto-running")
 
 
 def test_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: Outage) -> None:
@@ -82,9 +84,13 @@ def test_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: O
         for publisher in everybody:
             publisher.wait_more(200)
         before = {publisher.name: len(publisher.acknowledged) for publisher in everybody}
+        if outage.stalls:
+            killed.stall()
+            wait_until(lambda: proxy.metric("mqtt_proxy_in_flight_messages", destination="b") == WINDOW * len(both))
         killed.kill()
         killed_at = time.monotonic()
         wait_until(lambda: proxy.metric("mqtt_proxy_breaker_state", destination="b", state="open"), "an open breaker")
+        wait_until(lambda: time.monotonic() > killed_at + OUTAGE)
         alone.wait_more(200)
         stuck = {publisher.name: publisher.sent - len(publisher.acknowledged) for publisher in both}
         back_at = time.monotonic()
@@ -108,6 +114,8 @@ def test_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: O
     wait_until(lambda: set(parse(ear.received)) >= everything(sent), "everything at a")
     check_ledger(parse(ear.received), sent, {})
     del sent["alone"]
+    if isinstance(killed, LedgerBroker):
+        assert killed.forgotten > 0
     wait_until(lambda: set(killed.stored()) >= everything(sent), "everything at b")
     check_ledger(killed.stored(), sent, {name: range(before[name] + 1, sent[name] + 1) for name in sent})
 
