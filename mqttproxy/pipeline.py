@@ -87,18 +87,15 @@ class Pipeline:
         metrics = self._metrics
         generation = self.ruleset.generation
         identity = origin.identity
-        count = len(publishes)
-        began = time.perf_counter()
-        verdicts = [judge(publish, identity, generation) for publish in publishes]
-        metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
-
         holds: list[Waiting] = []
         plans, pending, received = self._plans, origin.pending, metrics.received_by_qos
         backlog: Backlog | None = None
         current: Plan | None = None
         items: list[Item] = []
         failed = unacknowledged = 0
-        for publish, verdict in zip(publishes, verdicts, strict=True):
+        began = time.perf_counter()
+        for publish in publishes:
+            verdict = judge(publish, identity, generation)
             plan = plans.get(publish.topic) or self._plan(publish.topic)
             qos = publish.qos
             received[qos] += 1
@@ -120,6 +117,8 @@ class Pipeline:
                     backlog = self._dispatch(origin, current, items, backlog)
                 current, items = plan, []
             items.append((message, ticket))
+        count = len(publishes)
+        metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
         metrics.invalid += failed
         metrics.valid += count - failed
         origin.unacknowledged += unacknowledged

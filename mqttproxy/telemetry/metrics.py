@@ -171,7 +171,9 @@ class Metrics:
     )
     dropped: BoundedCounter = field(
         factory=BoundedCounter,
-        metadata=_counter("mqtt_proxy_messages_dropped", "messages that had no route, or whose device was lost", "reason"),
+        metadata=_counter(
+            "mqtt_proxy_messages_dropped", "messages that had no route, or whose device was lost", "reason"
+        ),
     )
     waiting: int = field(
         default=0,
@@ -201,7 +203,7 @@ class Metrics:
     validation_seconds: Histogram = field(
         factory=lambda: Histogram(VALIDATION_BUCKETS),
         metadata=_histogram(
-            "mqtt_proxy_validation_duration_seconds", "time to judge a message, as the mean of its batch"
+            "mqtt_proxy_validation_duration_seconds", "time to judge a message and find its way, as the mean of its batch"
         ),
     )
     latency_seconds: Histogram = field(
