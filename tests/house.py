@@ -53,6 +53,7 @@ from mqttproxy.transport.listen import Listener
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
+from tests.bad_input.wire import frames
 from tests.fakes import MemoryByteStream, memory_pair
 
 V311: Final = ProtocolVersion.V311
@@ -67,6 +68,7 @@ class FakeUpstream:
     Attributes:
         bound: messages that it takes until the test lets some go.
         taken: what it holds, in order.
+        ever_taken, settled, refusals, forced_out: payloads, by what became of them.
         wanted: filters that devices want, and how many.
         answers: what the broker says to a filter instead of success; None: nothing.
 
@@ -79,6 +81,10 @@ class FakeUpstream:
         self.bound = 1000
         self.taken: list[Item] = []
         self.carried: list[str] = []  # topics that went away from here, as they went
+        self.ever_taken: set[bytes] = set()
+        self.settled: set[bytes] = set()
+        self.refusals: set[bytes] = set()
+        self.forced_out: set[bytes] = set()
         self.offered = self.delivered = self.refused = 0
         self.dropped: Counter[str] = Counter()
         self.wanted: Counter[str] = Counter()
@@ -98,14 +104,15 @@ class FakeUpstream:
 
     def offer(self, items: Sequence[tuple[Message, object]]) -> int:
         some = items[: max(0, self.bound - len(self.taken))]
-        self.taken += cast("Sequence[Item]", some)
+        self._add(some)
         self.offered += len(some)
         return len(some)
 
     def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
-        self.taken += cast("Sequence[Item]", items)
+        self._add(items)
         self.offered += len(items)
         gone = self._take(range(len(self.taken) - self.bound))
+        self.forced_out |= {message.payload for message, _ in gone}
         self.dropped["drop_oldest"] += len(gone)
         return [token for _, token in gone if token is not None]
 
@@ -142,12 +149,14 @@ class FakeUpstream:
         """Acknowledge what it holds: all, or those at these positions, in the order given, in one read of the link."""
         gone = self._take(positions or range(len(self.taken)))
         self.delivered += len(gone)
+        self.settled |= {message.payload for message, _ in gone}
         self._house.pipeline.settled(self.name, [ticket for _, ticket in gone if ticket is not None])
 
     def refuse(self, reason: ReasonCode, *positions: int) -> None:
         """Answer what it holds, or some of it, in the negative."""
         gone = self._take(positions or range(len(self.taken)))
         self.refused += len(gone)
+        self.refusals |= {message.payload for message, _ in gone}
         self._house.refusal.refused_by(self.name, [(ticket, message, reason) for message, ticket in gone])
 
     def send(self, *publishes: Publish) -> None:
@@ -171,6 +180,10 @@ class FakeUpstream:
         """Take so many messages more."""
         self.bound += messages
         self._tell_room()
+
+    def _add(self, items: Sequence[tuple[Message, object]]) -> None:
+        self.taken += cast("Sequence[Item]", items)
+        self.ever_taken |= {message.payload for message, _ in items}
 
     def _take(self, positions: Iterable[int]) -> list[Item]:
         chosen = list(positions)
@@ -271,6 +284,7 @@ class Client:
         self.stream = stream
         self.connection = ClientConnection(connect, SessionState(), ClientLimits(), trio.current_time())
         self.events: list[Event] = []
+        self.heard = bytearray()
         self.ended_at: float | None = None
         self.is_cut = False
         self.acknowledges = True
@@ -332,6 +346,15 @@ class Client:
         return [(event.packet_id, int(event.reason)) for event in self.of(Settled)]
 
     @property
+    def acknowledged(self) -> list[tuple[int, int]]:
+        """(packet identifier, reason) of each PUBACK and PUBREC as they came; `settled` has PUBCOMP for QoS 2."""
+        return [
+            (int.from_bytes(packet[2:4], "big"), packet[4] if len(packet) > 4 else 0)
+            for packet in frames(bytes(self.heard))
+            if packet[0] in (0x40, 0x50)
+        ]
+
+    @property
     def received(self) -> list[tuple[str, bytes]]:
         return [(publish.topic, publish.payload) for publish in self.of(Publish)]
 
@@ -359,6 +382,7 @@ class Client:
 
     def _take(self, data: bytes) -> None:
         now = trio.current_time()
+        self.heard += data
         self.connection.receive_data(data, now)
         while events := self.connection.next_batch(now):
             self.events += events
@@ -366,7 +390,7 @@ class Client:
                 self.connection.acknowledge_all(
                     [(event.packet_id, event.qos) for event in events if type(event) is Publish and event.qos]
                 )
-            self.flush()
+        self.flush()
 
 
 class Shelf:

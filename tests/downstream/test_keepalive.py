@@ -57,3 +57,22 @@ async def test_a_device_whose_deadline_became_infinite_is_forgotten(
     await trio.sleep(10)
     assert device.expired_at is None
     assert not watch._due
+
+
+async def test_those_that_ended_are_let_go_of_at_once_and_their_places_before_they_are_many(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    watch = KeepAliveWatch()
+    stays = FakeDevice(5000.0)
+    watch.watch(stays)
+    nursery.start_soon(watch.run)
+    for number in range(1000):
+        one = watch.watch(FakeDevice(4000.0 + number))
+        watch.end(one)
+        watch.end(one)  # once more does nothing
+        assert one.device is None
+    assert len(watch._due) <= 250
+    await trio.sleep(6000)
+    assert stays.expired_at == 5000.0
+    assert not watch._due
+    assert watch._ended == 0

@@ -1,0 +1,445 @@
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+from hypothesis import given, settings, strategies as st
+from trio.testing import MockClock
+
+from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
+from mqttproxy.mqtt.reasons import ReasonCode
+from tests.house import POLICY, V5, V311, Client, FakeUpstream, House, open_house, route, upstream
+
+TWO = upstream("a") + upstream("b")
+
+
+def numbered(count: int, *, qos: int = 1, start: int = 0) -> list[Message]:
+    return [Message(f"t/{number}", b"", qos) for number in range(start, start + count)]
+
+
+def topics(*numbers: int) -> list[str]:
+    return [f"t/{number}" for number in numbers]
+
+
+class TestFanOut:
+    async def test_every_destination_of_the_route_gets_everything_in_order(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO) as house:
+            device = await house.connect()
+            properties = Properties(content_type="x", user_properties=(("k", "v"),))
+            device.publish(*numbered(5), *numbered(5, qos=0), Message("t", b"payload", 2, True, properties))
+            await house.settle()
+            for destination in (house.a, house.b):
+                assert destination.topics == [*topics(0, 1, 2, 3, 4), *topics(0, 1, 2, 3, 4), "t"]
+                last = destination.taken[-1][0]
+                assert (last.payload, last.qos, last.retain, last.properties) == (b"payload", 2, True, properties)
+            assert house.metrics.routed == 11
+            house.a.settle()
+            house.b.settle()
+
+    async def test_the_first_route_that_matches_applies(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a", topics="x/#") + route("b")) as house:
+            device = await house.connect()
+            device.publish(Message("x/1", b"", 1), Message("y", b"", 1))
+            await house.settle()
+            assert (house.a.topics, house.b.topics) == (["x/1"], ["y"])
+
+    async def test_a_new_ruleset_is_in_force_from_the_next_read_on(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a")) as house, open_house(TWO + route("b")) as later:
+            device = await house.connect()
+            device.publish(*numbered(1))
+            await house.settle()
+            house.pipeline.use(later.pipeline.ruleset, house.lanes)
+            device.publish(*numbered(1))
+            await house.settle()
+            assert (house.a.topics, house.b.topics) == (["t/0"], ["t/0"])
+
+
+class TestWhenFull:
+    @pytest.mark.parametrize("version", [V311, V5])
+    async def test_wait_takes_what_fits_withholds_the_rest_and_reads_no_more(
+        self, version: ProtocolVersion, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 3
+            device = await house.connect(version=version)
+            device.publish(*numbered(5))
+            await house.settle()
+            device.publish(*numbered(5, start=5))
+            await house.settle()
+            assert house.a.topics == topics(0, 1, 2)
+            assert house.lanes["a"].waiting == 2
+            assert house.metrics.received == 5
+            house.a.settle(0)
+            await house.settle()
+            assert device.settled == [(1, 0)]
+            assert (house.a.topics, house.lanes["a"].waiting) == (topics(1, 2, 3), 1)
+            for _ in range(5):
+                house.a.settle()
+                await house.settle()
+            assert house.a.carried == topics(*range(10))
+            assert device.settled == [(packet_id, 0) for packet_id in range(1, 11)]
+
+    async def test_another_destination_is_not_delayed(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO) as house:
+            house.a.bound = 0
+            device = await house.connect()
+            device.publish(*numbered(5))
+            await house.settle()
+            assert (house.a.topics, house.b.topics) == ([], topics(0, 1, 2, 3, 4))
+            house.b.settle()
+            assert house.b.carried == topics(0, 1, 2, 3, 4)
+            house.a.make_room(5)
+            await house.settle()
+            house.a.settle()
+            await house.settle()
+            assert len(device.settled) == 5
+
+    async def test_nor_is_another_device_with_another_route(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a", topics="t/#") + route("b")) as house:
+            house.a.bound = 0
+            stuck, free = await house.connect("stuck"), await house.connect("free")
+            stuck.publish(*numbered(1))
+            free.publish(Message("other", b"", 1))
+            await house.settle()
+            house.b.settle()
+            await house.settle()
+            assert (stuck.settled, free.settled) == ([], [(1, 0)])
+            house.a.make_room(1)
+
+    async def test_drop_newest_acknowledges_and_drops_what_does_not_fit(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream() + route("a", more='when_full = "drop_newest"')) as house:
+            house.a.bound = 2
+            device = await house.connect()
+            device.publish(*numbered(5))
+            await house.settle()
+            assert house.a.topics == topics(0, 1)
+            assert house.a.dropped == {"queue_full": 3}
+            assert device.settled == []
+            house.a.settle()
+            await house.settle()
+            assert device.settled == [(packet_id, 0) for packet_id in range(1, 6)]
+
+    async def test_drop_oldest_drops_what_waited_longest(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream() + route("a", more='when_full = "drop_oldest"')) as house:
+            house.a.bound = 2
+            device = await house.connect()
+            device.publish(*numbered(5))
+            await house.settle()
+            assert house.a.topics == topics(3, 4)
+            assert house.a.dropped == {"drop_oldest": 3}
+            assert device.settled == [(packet_id, 0) for packet_id in range(1, 4)]
+            house.a.settle()
+
+    async def test_what_one_destination_drops_the_other_must_still_have(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a", "b", more='when_full = "drop_newest"')) as house:
+            house.a.bound = 0
+            device = await house.connect()
+            device.publish(*numbered(2))
+            await house.settle()
+            assert device.settled == []
+            house.b.settle()
+            await house.settle()
+            assert device.settled == [(1, 0), (2, 0)]
+
+    async def test_memory_waits_until_every_destination_has_taken_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a", "b", more='ack = "memory"')) as house:
+            house.a.bound = house.b.bound = 0
+            device = await house.connect()
+            device.publish(*numbered(2))
+            await house.settle()
+            house.a.make_room(2)
+            await house.settle()
+            assert device.settled == []
+            house.b.make_room(1)
+            await house.settle()
+            assert device.settled == []
+            house.b.make_room(1)
+            await house.settle()
+            assert device.settled == [(1, 0), (2, 0)]
+
+    async def test_qos_0_waits_a_moment_for_a_live_link_and_is_dropped_then(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 0
+            device = await house.connect()
+            device.publish(*numbered(3, qos=0))
+            await trio.sleep(0.05)
+            assert house.lanes["a"].waiting == 3
+            await trio.sleep(0.1)
+            assert house.lanes["a"].waiting == 0
+            assert house.a.dropped == {"queue_full": 3}
+            device.send(b"\xc0\x00")
+            await house.settle()
+            assert not house.inside()._is_paused
+
+    async def test_what_waits_when_its_connection_ends_is_dropped_and_counted(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 1
+            device = await house.connect()
+            device.publish(*numbered(4))
+            await house.settle()
+            await house.connect()  # takes over
+            assert house.a.dropped == {"connection_lost": 3}
+            assert device.settled == []
+
+
+class TestLocal:
+    async def test_without_upstreams_subscribers_have_it_at_once(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            device = await house.connect()
+            device.subscribe("t/#")
+            await house.settle()
+            device.publish(*numbered(3))
+            await house.settle()
+            assert device.received == [(topic, b"") for topic in topics(0, 1, 2)]
+            assert len(device.settled) == 3
+            assert house.pipeline.local_messages == 3
+
+    async def test_a_topic_at_home_here_goes_to_subscribers_and_upstreams(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream() + route("a", more='home = "local"')) as house:
+            device = await house.connect()
+            device.subscribe("#")
+            await house.settle()
+            device.publish(*numbered(1))
+            await house.settle()
+            assert (device.received, house.a.topics) == ([("t/0", b"")], topics(0))
+            assert device.settled == []
+            house.a.send(Publish("t/0", b"from the broker", 1))  # not its home: nobody gets two
+            house.a.settle()
+            await house.settle()
+            assert len(device.received) == 1
+
+    async def test_topics_of_the_server_that_a_broker_sends_match_no_wildcard(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.connect()
+            device.subscribe("#", "+/x")
+            await house.settle()
+            house.a.send(Publish("$SYS/x", b"", 0), Publish("$other/x", b"", 0))
+            await house.settle()
+            assert device.received == []
+
+
+class TestRetained:
+    async def test_set_replace_and_clear(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            device = await house.connect()
+            retained = house.pipeline.retained
+            device.publish(Message("t", b"1", 1, True), Message("u", b"1", 0, True), Message("v", b"1", 1))
+            await house.settle()
+            assert {message.topic: message.payload for message in retained.match("#")} == {"t": b"1", "u": b"1"}
+            device.publish(Message("t", b"22", 1, True))
+            await house.settle()
+            assert [message.payload for message in retained.match("t")] == [b"22"]
+            device.publish(Message("t", b"", 1, True), Message("u", b"", 0, True), Message("none", b"", 1, True))
+            await house.settle()
+            assert (retained.count, retained.size) == (0, 0)
+            assert len(device.settled) == 5
+
+    async def test_beyond_the_limit_it_is_refused_and_replacing_goes_on(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nretained_messages = 2") as house:
+            device = await house.connect()
+            device.publish(*[Message(topic, b"x", 1, True) for topic in ("1", "2", "3", "1")])
+            await house.settle()
+            assert device.settled == [(1, 0), (2, 0), (3, ReasonCode.QUOTA_EXCEEDED), (4, 0)]
+            assert house.metrics.refused == {"quota_exceeded": 1}
+            assert house.pipeline.retained.count == 2
+
+    async def test_what_an_upstream_is_home_to_is_retained_there(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.connect()
+            device.publish(Message("t", b"x", 1, True))
+            await house.settle()
+            assert house.pipeline.retained.count == 0
+            assert house.a.taken[0][0].retain
+            house.a.settle()
+
+    async def test_an_invalid_one_is_not_retained(self, autojump_clock: MockClock) -> None:
+        async with open_house(POLICY) as house:
+            device = await house.connect()
+            device.publish(Message("n/1", b"bad", 1, True))
+            await house.settle()
+            house.quarantine.commit()
+            assert house.pipeline.retained.count == 0
+
+
+async def test_every_decision_is_audited_where_that_is_asked_for(autojump_clock: MockClock) -> None:
+    async with open_house('[audit]\ndecisions = "all"\n' + TWO + POLICY) as house:
+        device = await house.connect()
+        device.publish(Message("t", b"", 1), Message("n/1", b"1", 0), Message("n/1", b"bad", 1))
+        await house.settle()
+        house.quarantine.commit()
+        lines = [(line["action"], line["topic"], line["destinations"]) for line in house.audit_lines()]
+        assert sorted(lines) == [("forwarded", "n/1", ["a", "b"]), ("forwarded", "t", ["a", "b"]), ("held", "n/1", [])]
+
+
+# Walks: anything may happen in any order, and the laws hold after each step.
+
+WALK = (
+    '[default]\nunrouted = "refuse"\n'
+    + TWO
+    + upstream("c")
+    + POLICY
+    + route("a", "b", topics="all/#")
+    + route("a", "b", topics="any/#", more='ack = "any"')
+    + route("a", "b", topics="memory/#", more='ack = "memory"')
+    + route("a", "b", topics="newest/#", more='when_full = "drop_newest"')
+    + route("c", topics="oldest/#", more='when_full = "drop_oldest"')
+    + route("local", topics="local/#")
+    + route("a", topics="n/#")
+)
+KINDS = ("all", "any", "memory", "newest", "oldest", "local", "n", "nowhere")
+DEVICES = ("x", "y")
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("publish"),
+        st.sampled_from(DEVICES),
+        st.lists(
+            st.tuples(st.sampled_from(KINDS), st.sampled_from([0, 1, 1, 2]), st.booleans()), min_size=1, max_size=6
+        ),
+    ),
+    st.tuples(st.just("settle"), st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=4, unique=True)),
+    st.tuples(st.just("refuse"), st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=2, unique=True)),
+    st.tuples(st.just("commit"), st.none(), st.integers(0, 3)),
+    st.tuples(st.just("bound"), st.sampled_from("abcq"), st.integers(0, 6)),
+    st.tuples(st.just("reconnect"), st.sampled_from(DEVICES), st.booleans()),
+    st.tuples(st.just("sleep"), st.none(), st.just(1)),
+)
+
+
+@define
+class Walk:
+    """Some devices, what each has sent over its present connection, and what it must be true of it."""
+
+    house: House
+    clients: dict[str, Client] = field(factory=dict)
+    sent: dict[str, list[tuple[str, Message]]] = field(factory=lambda: defaultdict(list))  # kind and message
+    count: int = 0
+
+    async def connect(self, client_id: str) -> None:
+        self.clients[client_id] = await self.house.connect(client_id)
+        self.sent[client_id] = []
+
+    async def publish(self, client_id: str, wanted: list[tuple[str, int, bool]]) -> None:
+        messages = []
+        for kind, qos, good in wanted:
+            self.count += 1
+            payload = b"%d" % self.count if good else b'"%d"' % self.count
+            message = Message(f"{kind}/{client_id}", payload, qos)
+            messages.append(message)
+            if qos:
+                self.sent[client_id].append((kind, message))
+        room = self.clients[client_id].connection.send_quota
+        if sum(message.qos > 0 for message in messages) <= room:
+            self.clients[client_id].publish(*messages)
+        else:
+            del self.sent[client_id][-sum(message.qos > 0 for message in messages) :]
+
+    async def settle(self, name: str, positions: list[int]) -> None:
+        there = [position for position in positions if position < len(self.house.upstreams[name].taken)]
+        if there:
+            self.house.upstreams[name].settle(*there)
+
+    async def refuse(self, name: str, positions: list[int]) -> None:
+        there = [position for position in positions if position < len(self.house.upstreams[name].taken)]
+        if there:
+            self.house.upstreams[name].refuse(ReasonCode.NOT_AUTHORIZED, *there)
+
+    async def commit(self, _: None, count: int) -> None:
+        self.house.quarantine.commit(count)
+
+    async def bound(self, name: str, messages: int) -> None:
+        if name == "q":
+            self.house.quarantine.bound = messages
+            return
+        upstream_ = self.house.upstreams[name]
+        upstream_.bound = messages
+        upstream_._tell_room()
+
+    async def reconnect(self, client_id: str, cut: bool) -> None:  # a step's argument
+        if cut:
+            self.clients[client_id].cut()
+            await self.house.settle()
+        await self.connect(client_id)
+
+    async def sleep(self, _: None, seconds: int) -> None:
+        await trio.sleep(seconds)
+
+    def check(self) -> None:
+        self.house.check_books()
+        kept = {held.payload for held in self.house.quarantine.kept}
+        for client_id, client in self.clients.items():
+            assert client.ended_at is None, client.goodbye
+            told, sent = client.acknowledged, self.sent[client_id]
+            # Each exactly once, in arrival order over all QoS.
+            assert [packet_id for packet_id, _ in told] == list(range(1, len(told) + 1))
+            for (_, reason), (kind, message) in zip(told, sent, strict=False):
+                self.check_promise(kind, message, reason, kept)
+
+    def check_promise(self, kind: str, message: Message, reason: int, kept: set[bytes]) -> None:
+        """The message is where the acknowledgement says it is."""
+        payload = message.payload
+        a, b, c = self.house.upstreams.values()
+
+        def has(destination: FakeUpstream) -> bool:
+            return payload in destination.settled or (payload in destination.refusals and payload in kept)
+
+        def may_lack(destination: FakeUpstream) -> bool:
+            return has(destination) or payload not in destination.ever_taken
+
+        if kind == "nowhere":
+            assert reason == ReasonCode.TOPIC_NAME_INVALID
+            return
+        if kind == "n" and payload.startswith(b'"'):
+            assert reason == ReasonCode.PAYLOAD_FORMAT_INVALID
+            assert payload in kept - a.ever_taken
+            return
+        promise: dict[str, Callable[[], bool]] = {
+            "all": lambda: has(a) and has(b),
+            "any": lambda: payload in a.settled | b.settled or (has(a) and has(b)),
+            "memory": lambda: payload in a.ever_taken & b.ever_taken,
+            "newest": lambda: may_lack(a) and may_lack(b),
+            "oldest": lambda: has(c) or payload in c.forced_out,
+            "n": lambda: has(a),
+            "local": lambda: True,
+        }
+        assert promise[kind](), (kind, message)
+        assert reason == ReasonCode.SUCCESS or payload in a.refusals | b.refusals | c.refusals
+
+    async def finish(self) -> None:
+        """Make room everywhere, answer everything: then everything is acknowledged."""
+        house = self.house
+        house.quarantine.bound = 1000
+        for destination in house.upstreams.values():
+            destination.bound = 1000
+        for _ in range(30):
+            for destination in house.upstreams.values():
+                destination.settle()
+            house.quarantine.commit()
+            await trio.sleep(1)
+            self.check()
+        for client_id, client in self.clients.items():
+            assert len(client.acknowledged) == len(client.settled) == len(self.sent[client_id])
+        assert house.metrics.waiting == 0
+        assert not any(lane.waiting for lane in house.lanes.values())
+
+
+async def walk(steps: list[tuple[str, Any, Any]]) -> None:
+    async with open_house(WALK) as house:
+        under_way = Walk(house)
+        for client_id in DEVICES:
+            await under_way.connect(client_id)
+        for name, first, second in steps:
+            await getattr(under_way, name)(first, second)
+            await house.settle()
+            under_way.check()
+        await under_way.finish()
+
+
+@settings(max_examples=150)
+@given(st.lists(STEPS, max_size=25))
+def test_whatever_happens_books_balance_and_an_acknowledgement_keeps_its_promise(
+    steps: list[tuple[str, Any, Any]],
+) -> None:
+    trio.run(walk, steps, clock=MockClock(autojump_threshold=0))
