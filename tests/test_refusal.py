@@ -8,7 +8,8 @@ from trio.testing import MockClock
 from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
-from tests.house import POLICY, V5, V311, Client, House, open_house, route, upstream
+from tests.client import Client
+from tests.house import POLICY, V5, V311, House, open_house, route, upstream
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 BAD = b'"no number"'

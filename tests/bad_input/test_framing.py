@@ -15,7 +15,8 @@ from tests.bad_input.conftest import (
     receive_until,
     suffer,
 )
-from tests.bad_input.rows import Row, rows_of
+from tests.bad_input.framing_rows import FRAMING
+from tests.bad_input.rows import Row
 from tests.bad_input.wire import V5, V311, connect, pair, publish, varint
 from tests.harness import wait_until
 
@@ -24,7 +25,8 @@ BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
 
 def rows(identifier: str) -> pytest.MarkDecorator:
-    found = rows_of(identifier)
+    found = [row for row in FRAMING if row.id == identifier]
+    assert found
     return pytest.mark.parametrize("row", found, ids=[str(row) for row in found])
 
 

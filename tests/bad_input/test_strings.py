@@ -6,14 +6,17 @@ import pytest
 import trio
 
 from tests.bad_input.conftest import Victim, dialled, let_in, play, receive_frames, receive_until, suffer
-from tests.bad_input.rows import FRAMING, STRINGS, Row, rows_of
+from tests.bad_input.framing_rows import FRAMING
+from tests.bad_input.rows import Row
+from tests.bad_input.string_rows import STRINGS
 from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
 
 def rows(identifier: str) -> pytest.MarkDecorator:
-    found = rows_of(identifier)
+    found = [row for row in STRINGS if row.id == identifier]
+    assert found
     return pytest.mark.parametrize("row", found, ids=[str(row) for row in found])
 
 

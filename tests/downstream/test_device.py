@@ -1,14 +1,11 @@
-import gc
-import weakref
-
 import pytest
 import trio
 from trio.testing import MockClock
 
 from mqttproxy.downstream.device import UNSENT_HIGH, UNSENT_MOST
-from mqttproxy.mqtt.packets import Connect, Message, ProtocolVersion, Publish, Will
+from mqttproxy.mqtt.packets import Message, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
-from tests.house import V5, V311, Client, open_house, route, upstream
+from tests.house import V5, V311, open_house, route, upstream
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
@@ -215,56 +212,6 @@ class TestKeepAlive:
             assert stays.ended_at == 5400.0
 
 
-class TestLastWill:
-    WILL = Will("will", b"gone", 1)
-
-    @pytest.mark.parametrize("how", ["cut", "silence", "takeover", "error", "with will"])
-    async def test_it_is_published_when_the_connection_ends_without_a_plain_disconnect(
-        self, how: str, autojump_clock: MockClock
-    ) -> None:
-        async with open_house() as house:
-            witness = await house.connect("witness")
-            witness.subscribe("will")
-            device = await house.connect(will=self.WILL, keep_alive=10)
-            match how:
-                case "cut":
-                    device.cut()
-                case "takeover":
-                    house.device()
-                case "error":
-                    device.send(b"\x00\x00")
-                case "with will":
-                    device.disconnect(ReasonCode.DISCONNECT_WITH_WILL)
-            await trio.sleep(20)
-            assert witness.received == [("will", b"gone")]
-
-    @BOTH_VERSIONS
-    async def test_it_is_not_published_after_disconnect(
-        self, version: ProtocolVersion, autojump_clock: MockClock
-    ) -> None:
-        async with open_house() as house:
-            witness = await house.connect("witness")
-            witness.subscribe("#")
-            device = await house.connect(will=self.WILL, version=version)
-            device.disconnect()
-            await trio.sleep(20)
-            assert witness.received == []
-            assert house.metrics.connections_closed == {"disconnect": 1}
-
-    async def test_it_waits_for_its_place_though_its_device_is_gone(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
-            house.a.bound = 0
-            device = await house.connect(will=self.WILL)
-            device.cut()
-            await trio.sleep(100)
-            assert (house.lanes["a"].waiting, house.premises._late) == (1, 1)
-            house.a.make_room(1)
-            await house.settle()
-            assert house.a.topics == ["will"]
-            assert (house.lanes["a"].waiting, house.premises._late) == (0, 0)
-            house.a.settle()
-
-
 class TestDelivering:
     async def test_a_slow_device_gets_what_its_queue_holds_and_the_rest_is_dropped_and_counted(
         self, autojump_clock: MockClock
@@ -320,79 +267,7 @@ class TestDelivering:
             assert house.metrics.dropped_down == {"too_large": 1}
 
 
-class TestLeavingNothing:
-    @pytest.mark.parametrize("how", ["disconnect", "cut", "error", "will", "takeover"])
-    async def test_a_device_that_is_gone_does_not_wait_for_the_garbage_collector(
-        self, how: str, autojump_clock: MockClock
-    ) -> None:
-        async with open_house(upstream()) as house:
-            connect = Connect(client_id="d", keep_alive=60, will=Will("w", b"", 1) if how == "will" else None)
-            client = Client(house.arrive(), connect, house.nursery)
-            await house.settle()
-            client.publish(*messages(3))
-            client.subscribe("t")
-            await house.settle()
-            gone = weakref.ref(house.inside())
-            gc.collect()
-            gc.disable()
-            try:
-                match how:
-                    case "disconnect":
-                        client.disconnect()
-                    case "error":
-                        client.send(b"\x00\x00" + bytes(100_000))
-                    case "takeover":
-                        house.device("d")
-                    case _:
-                        client.cut()
-                await house.settle()
-                house.a.settle()
-                await house.settle()
-                assert gone() is None
-            finally:
-                gc.enable()
-
-
-class TestTrouble:
-    @pytest.mark.parametrize("place", ["receive", "acknowledge_all", "data_to_send"])
-    async def test_an_error_of_ours_in_one_devices_tree_ends_that_connection_only(
-        self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with open_house() as house:
-            other = await house.connect("other")
-            device = await house.connect(will=Will("w", b"", 0))
-
-            def fail(*_: object) -> None:
-                raise ZeroDivisionError("injected")
-
-            other.subscribe("w")
-            await house.settle()
-            monkeypatch.setattr(house.inside().connection, place, fail)
-            device.publish(*messages(1))
-            await house.settle()
-            assert device.ended_at is not None
-            assert house.log.events() == ["internal_error"]
-            assert house.metrics.connections_closed == {"internal_error": 1}
-            assert "d" not in house.premises.devices
-            other.publish(*messages(1))
-            await house.settle()
-            assert other.settled == [(2, 0)]
-            assert other.received == [("w", b"")]
-            house.log.lines.clear()
-
-    async def test_an_error_while_leaving_does_not_keep_the_next_connection_out(
-        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with open_house() as house:
-            await house.connect()
-
-            def fail() -> None:
-                raise ZeroDivisionError("injected")
-
-            monkeypatch.setattr(house.inside(), "_leave", fail)
-            await house.connect()
-            house.log.lines.clear()
-
+class TestOtherPackets:
     async def test_auth_without_a_method_is_a_protocol_error(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             device = await house.connect()

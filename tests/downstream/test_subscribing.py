@@ -5,7 +5,8 @@ from trio.testing import MockClock
 from mqttproxy.downstream.subscribing import UPSTREAM_ANSWER
 from mqttproxy.mqtt.packets import Message, Properties, Publish, RetainHandling, Subscription, UnsubAck
 from mqttproxy.mqtt.reasons import ReasonCode
-from tests.house import V311, Client, House, open_house, route, upstream
+from tests.client import Client
+from tests.house import V311, House, open_house, route, upstream
 
 TWO_HOMES = upstream("a") + upstream("b") + route("a", topics="x/#") + route("b")
 
