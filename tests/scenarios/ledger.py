@@ -22,17 +22,19 @@ from tests.scenarios.devices import PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto, free_port
 
 Stored = list[tuple[str, int]]  # publisher and number, in the order in which a broker took them
+LIMITS: Final = ServerLimits(receive_maximum=65_535, qos2_awaiting_release=65_535)
 HIGHEST: Final = 60_000  # numbers are packet identifiers
 
 
 @define(eq=False)
 class Publisher:
-    """A device that publishes at QoS 1 as fast as it is acknowledged, on a thread of its own, until it is stopped."""
+    """A device that publishes as fast as it is acknowledged, on a thread of its own, until it is stopped."""
 
     name: str
     topic: str
     place: Place
     window: int = 20
+    qos: int = 1
     payload: str = "{name}:{number}"
     sent: int = 0
     acknowledged: list[int] = field(factory=list)
@@ -70,7 +72,7 @@ class Publisher:
             if self._room.acquire(timeout=0.05):
                 self.sent += 1
                 payload = self.payload.format(name=self.name, number=self.sent).encode()
-                assert self.device.send(Message(self.topic, payload, 1)) == self.sent
+                assert self.device.send(Message(self.topic, payload, self.qos)) == self.sent
 
     def _hear(self, number: int) -> None:
         self.acknowledged.append(number)
@@ -152,15 +154,16 @@ class MosquittoWithEar:
 class LedgerBroker:
     """A broker of our own. When it is killed, it has received messages that it did not acknowledge.
 
-    Half of these it has stored, so that it will have them twice; the others it forgets.
-
     Attributes:
         keeps_sessions: over a kill, as a broker on disk does it.
+        forgets: half of what it has not acknowledged; the other half it will have twice. False: it has stored all, and
+            at QoS 2, with its session, will have none of it twice.
         forgotten: how many messages.
 
     """
 
     keeps_sessions: bool
+    forgets: bool = True
     port: int = field(factory=free_port)
     _stored: Stored = field(factory=list)
     forgotten: int = 0
@@ -220,7 +223,7 @@ class LedgerBroker:
             self._spawn(Thread(target=self._serve, args=(connection,), name="ledger"))
 
     def _serve(self, stream: socket.socket) -> None:
-        conn = ServerConnection(ServerLimits(receive_maximum=65_535), time.monotonic())
+        conn = ServerConnection(LIMITS, time.monotonic())
         waiting: list[Publish] = []
         with stream, suppress(OSError):
             while conn.state is not State.CLOSED:
@@ -232,9 +235,11 @@ class LedgerBroker:
                 if not self._is_stalled:
                     self._acknowledge(conn, waiting)
                 stream.sendall(conn.data_to_send())
-        half = len(waiting) // 2
-        self._stored += parse(waiting[:half])
-        self.forgotten += len(waiting) - half
+        if self.forgets:
+            self._stored += parse(waiting[: len(waiting) // 2])
+            self.forgotten += len(waiting) - len(waiting) // 2
+        else:
+            self._acknowledge(conn, waiting)  # its session knows, and nobody else
 
     def _acknowledge(self, conn: ServerConnection, waiting: list[Publish]) -> None:
         self._stored += parse(waiting)
