@@ -98,6 +98,7 @@ async def test_a_decision_has_all_its_fields_and_no_payload(tmp_path: Path) -> N
             "destinations": ["a", "b"],
             "generation": 3,
             "dry_run": False,
+            "quarantine_id": None,
         }
     ]
 
