@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -16,17 +17,18 @@ import trio
 from attrs import evolve
 
 from mqttproxy import __version__
+from mqttproxy.apart import run_apart
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
 from mqttproxy.pipeline import Pipeline, Ruleset
-from mqttproxy.quarantine.database import quarantine_dir
+from mqttproxy.quarantine.database import is_made, quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
-from mqttproxy.reload import make_ruleset, put_in_force
+from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.health import Health
@@ -39,6 +41,8 @@ from mqttproxy.upstream.pool import Pool
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
 DEVICES_SHARE: Final = 0.7  # of the grace is for devices' acknowledgements, the rest for what upstreams still hold
+
+TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
 
 # A message makes about ten objects that live until it is acknowledged; looking for circles among them every 700
 # objects, as Python does by default, costs a tenth of the throughput.
@@ -53,6 +57,7 @@ class Proxy:
         self.config = config
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__)
+        self._hangup = trio.Event()
         self.health = Health()
         audit = config.audit
         self.audit = AuditTrail(
@@ -159,7 +164,8 @@ class Proxy:
         """Open everything, serve until a signal says otherwise, close in order."""
         self.health.report("listeners", False, "starting")
         async with trio.open_nursery() as background:
-            await background.start(run_poller)
+            poller = await background.start(run_poller)
+            self.pipeline.at_end_of_turn = poller.at_end_of_turn
             await background.start(self.audit.run)
             await background.start(_started, self.quarantine)
             await background.start(self.pool.run)
@@ -195,16 +201,27 @@ class Proxy:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 stopping = False
+                reloading = trio.CancelScope()
+                nursery.start_soon(self._reload_when_told, reloading)
                 async for number in signals:
                     if number == signal.SIGHUP:
-                        await put_in_force(self)
+                        self._hangup.set()
                     elif stopping:
                         self.log.warning("stopping at once")
                         os._exit(1)  # what was acknowledged is where its route's `ack` says; the rest is the devices'
                     else:
                         stopping = True
+                        reloading.cancel()
                         self.log.info("draining", signal=signal.Signals(number).name)
                         nursery.start_soon(self._drain, serving)
+
+    async def _reload_when_told(self, scope: trio.CancelScope) -> None:
+        # Apart from the signals: a reload may take seconds, and SIGTERM must not wait for it.
+        with scope:
+            while True:
+                await self._hangup.wait()
+                self._hangup = trio.Event()
+                await put_in_force(self)
 
     async def _drain(self, serving: trio.CancelScope) -> None:
         """Take nothing more, finish what was taken within the grace period, end."""
@@ -221,6 +238,17 @@ async def _started(quarantine: Quarantine, task_status: trio.TaskStatus[None] = 
     await quarantine.run(task_status=task_status)
 
 
+async def _make_tables(directory: Path) -> None:
+    """Make the quarantine's tables, or renew them, where their maker does not stay in memory.
+
+    Whatever goes wrong: the quarantine then tries for itself, and knows what is to be done about it.
+
+    """
+    if not is_made(directory):
+        with suppress(OSError, trio.TooSlowError):
+            await run_apart("mqttproxy.quarantine.schema", str(directory), seconds=TABLES_MADE)
+
+
 async def run_proxy(path: Path, dry_run: bool) -> int:
     """Run the proxy that a file describes; returns the exit code.
 
@@ -231,10 +259,12 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     config = load_config(path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
+    await check_schemas(path, config)
     ruleset = make_ruleset(config, number=1)
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
+            await _make_tables(quarantine_dir(config.proxy.data_dir))
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
     except* OSError as group:  # an address in use, a folder that cannot be written
         faults = [str(error) for error in group.exceptions]

@@ -5,7 +5,7 @@ not read) or in the bounded outbox of its destination.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -47,6 +47,7 @@ class Ticket(Struct):
     received_at: float  # monotonic
     needed: int
     open: int
+    may_drop: bool = False  # from an outbox, for a newer one
     done: bool = False
     reason: ReasonCode = ReasonCode.SUCCESS
     properties: Properties = NO_PROPERTIES
@@ -92,8 +93,10 @@ class Destination(Protocol):
     def offer(self, items: Sequence[tuple[Message, object]]) -> int:
         """Take the longest prefix that fits; return its length."""
 
-    def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
-        """Take all by dropping the oldest that wait (and are counted there); return the tokens of those."""
+    def force_oldest(
+        self, items: Sequence[tuple[Message, object]], may_drop: Callable[[tuple[Message, object]], bool]
+    ) -> list[object]:
+        """Take all by dropping the oldest that may be dropped (and are counted there); return the tokens of those."""
 
     def count_dropped(self, messages: int, reason: str) -> None:
         """Count messages for it that were given up before it could take them."""
@@ -118,7 +121,7 @@ class Lane:
             return (), ()
         rest = items[taken:]
         if when_full == "drop_oldest":
-            return (), _tickets(self.destination.force_oldest(rest))
+            return (), _tickets(self.destination.force_oldest(rest, _may_drop))
         if when_full == "drop_newest":
             self.destination.count_dropped(len(rest), "queue_full")
             return (), [ticket for _, ticket in rest]
@@ -178,6 +181,11 @@ def release(tickets: Sequence[Ticket]) -> None:
         origin.acknowledge(now)
 
 
+def _may_drop(item: tuple[Message, object]) -> bool:
+    """Tell whether a message that waits may be dropped for a newer one: not if its own route promises to wait."""
+    return not isinstance(item[1], Ticket) or item[1].may_drop
+
+
 def _tickets(tokens: Iterable[object]) -> list[Ticket]:
     return [token for token in tokens if isinstance(token, Ticket)]
 
@@ -195,10 +203,15 @@ class Plan:
     names: tuple[str, ...]  # of all destinations, for the audit trail
     width: int = field(init=False)  # how many lanes
     special: bool = field(init=False)
+    may_drop: bool = field(init=False)  # its messages may be dropped from an outbox for newer ones
 
     @width.default
     def _count(self) -> int:
         return len(self.lanes)
+
+    @may_drop.default
+    def _is_droppable(self) -> bool:
+        return self.when_full == "drop_oldest"
 
     @special.default
     def _is_special(self) -> bool:

@@ -6,9 +6,9 @@ the device waits for it before it reads on. What fails its contract goes through
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 import trio
 from attrs import Factory, define, frozen
@@ -43,6 +43,38 @@ class Backlog:
     holds: list[Waiting] = Factory(list)
 
 
+class Gathering(Origin, Protocol):
+    """A device whose messages may wait for the end of a turn."""
+
+    is_gathered: bool  # some of them do
+
+    def hold_up(self, backlog: Backlog) -> None:
+        """Read nothing more before the backlog is cleared."""
+
+
+class Group:
+    """Messages that go the same way, in the order in which they came, and whose they are."""
+
+    __slots__ = ("items", "owners", "plan")
+
+    def __init__(self, plan: Plan | None = None, owner: Origin | None = None) -> None:
+        self.plan = plan
+        self.items: list[Item] = []
+        self.owners: list[tuple[int, Origin]] = [(0, owner)] if owner is not None else []  # from which item on
+
+    def by_owner(self, items: Sequence[Item]) -> Iterable[tuple[Origin, Sequence[Item]]]:
+        """Yield each device with those of its messages that are among `items`, which are in order."""
+        left = deque(items)
+        ends = [start for start, _ in self.owners[1:]] + [len(self.items)]
+        for (start, owner), end in zip(self.owners, ends, strict=True):
+            part = []
+            for item in self.items[start:end]:
+                if left and left[0] is item:
+                    part.append(left.popleft())  # noqa: PERF401 # what is taken changes what is compared next
+            if part:
+                yield owner, part
+
+
 class Pipeline:
     """The corridor that joins the rooms. One for the process; a reload gives it a new ruleset."""
 
@@ -61,6 +93,8 @@ class Pipeline:
         self.refusal = refusal
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
+        self.at_end_of_turn: Callable[[Callable[[], None]], bool] = lambda _: False  # the poller's, where there is one
+        self._gathered: list[tuple[Gathering, Sequence[Publish]]] = []  # a device once
         self.use(ruleset, lanes)
 
     def use(self, ruleset: Ruleset, lanes: Mapping[str, Lane]) -> None:
@@ -84,76 +118,120 @@ class Pipeline:
             None, or what must be waited for with `clear` before the device's socket is read again.
 
         """
-        metrics = self._metrics
-        generation = self.ruleset.generation
-        identity = origin.identity
-        holds: list[Waiting] = []
-        plans, pending, received = self._plans, origin.pending, metrics.received_by_qos
-        backlog: Backlog | None = None
-        current: Plan | None = None
-        items: list[Item] = []
-        failed = unacknowledged = 0
+        return self._carry(((origin, publishes),), now).get(origin)
+
+    def gather(self, origin: Gathering, publishes: Sequence[Publish]) -> bool:
+        """Carry what one read held together with all that others bring in this turn of the poller.
+
+        A thousand devices with one message each are one batch, like one device with a thousand. What must be waited
+        for is told through `origin.hold_up`.
+
+        Returns:
+            False: no turn is on; use `carry_up`.
+
+        """
+        if not self._gathered and not self.at_end_of_turn(self.carry_gathered):
+            return False
+        self._gathered.append((origin, publishes))
+        origin.is_gathered = True
+        return True
+
+    def carry_gathered(self) -> None:
+        """Carry now what was gathered so far."""
+        gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
+        for origin, _ in gathered:
+            origin.is_gathered = False
+        backlogs = self._carry(gathered, trio.current_time())
+        for origin, _ in gathered:
+            if backlog := backlogs.get(origin):
+                origin.hold_up(backlog)
+
+    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:
+        """Judge and route; what goes the same way is one group, whichever devices it came from."""
+        metrics, generation, plans = self._metrics, self.ruleset.generation, self._plans
+        received = metrics.received_by_qos
+        backlogs: dict[Origin, Backlog] = {}
+        group = Group()
+        items = group.items
+        count = failed = 0
         began = time.perf_counter()
-        for publish in publishes:
-            verdict = judge(publish, identity, generation)
-            plan = plans.get(publish.topic) or self._plan(publish.topic)
-            qos = publish.qos
-            received[qos] += 1
-            ticket = None
-            if qos:
-                size = len(publish.payload)
-                unacknowledged += size
-                ticket = Ticket(origin, publish.packet_id, qos, size, now, plan.needed, plan.width)
-                pending.append(ticket)
-            message: Message | None = publish
-            if verdict.failures or plan.special or (publish.retain and plan.local):
-                failed += bool(verdict.failures)
-                spare = ticket or Ticket(origin, 0, 0, len(publish.payload), now, 0, 0)
-                message = self._exception(publish, spare, verdict, plan, holds)
-            if message is None:
-                continue
-            if plan is not current:
-                if current is not None:
-                    backlog = self._dispatch(origin, current, items, backlog)
-                current, items = plan, []
-            items.append((message, ticket))
-        count = len(publishes)
+        for origin, publishes in reads:
+            identity, pending = origin.identity, origin.pending
+            holds: list[Waiting] = []
+            group.owners.append((len(items), origin))
+            for publish in publishes:
+                try:
+                    verdict = judge(publish, identity, generation)
+                except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
+                    verdict = self.refusal.judge_raised(error)
+                plan = plans.get(publish.topic) or self._plan(publish.topic)
+                qos = publish.qos
+                received[qos] += 1
+                ticket = None
+                if qos:
+                    size = len(publish.payload)
+                    origin.unacknowledged += size
+                    ticket = Ticket(origin, publish.packet_id, qos, size, now, plan.needed, plan.width, plan.may_drop)
+                    pending.append(ticket)
+                message: Message | None = publish
+                if verdict.failures or plan.special or (publish.retain and plan.local):
+                    failed += bool(verdict.failures)
+                    spare = ticket or Ticket(origin, 0, 0, len(publish.payload), now, 0, 0)
+                    message = self._exception(publish, spare, verdict, plan, holds)
+                if message is None:
+                    continue
+                if plan is not group.plan:
+                    self._dispatch(group, backlogs)
+                    group = Group(plan, origin)
+                    items = group.items
+                items.append((message, ticket))
+            count += len(publishes)
+            if holds:
+                backlogs.setdefault(origin, Backlog()).holds += holds
         metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
         metrics.invalid += failed
         metrics.valid += count - failed
-        origin.unacknowledged += unacknowledged
-        if current is not None:
-            backlog = self._dispatch(origin, current, items, backlog)
-        if holds:
-            backlog = backlog or Backlog()
-            backlog.holds = holds
-        if pending and pending[0].done:
-            origin.acknowledge(now)
-        return backlog
+        self._dispatch(group, backlogs)
+        _acknowledge_done(reads, now)
+        return backlogs
 
-    def _dispatch(self, origin: Origin, plan: Plan, items: list[Item], backlog: Backlog | None) -> Backlog | None:
+    def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog]) -> None:
         """Offer one group to all its destinations at once; none of them can hold up another."""
+        plan, items = group.plan, group.items
+        if plan is None:
+            return
         self._metrics.routed += len(items)
         if plan.local:
             self.local_messages += len(items)
-            self.table.deliver([message for message, _ in items], sender=origin.identity.client_id)
-        waits: set[int] | None = None
-        for lane in plan.lanes:
-            rest, dropped = lane.place(items, plan.when_full)
-            if rest:
-                backlog = backlog or Backlog()
-                backlog.lanes.append((lane, rest))
-                waits = (waits or set()) | {id(ticket) for _, ticket in rest}
-            if dropped:
-                self.dropped(dropped)
+            for origin, part in group.by_owner(items):
+                self.table.deliver([message for message, _ in part], sender=origin.identity.client_id)
+        waits = self._place(group, plan, backlogs)
         if not plan.needed:
             for _, ticket in items:
-                if ticket is not None and (waits is None or id(ticket) not in waits):
+                if ticket is not None and id(ticket) not in waits:
                     ticket.done = True
         if self._audit_all:
-            for message, _ in items:
+            self._audit(group, plan)
+
+    def _place(self, group: Group, plan: Plan, backlogs: dict[Origin, Backlog]) -> set[int]:
+        """Offer a group to each lane; returns the identities of the tickets that wait."""
+        waits: set[int] = set()
+        for lane in plan.lanes:
+            rest, dropped = lane.place(group.items, plan.when_full)
+            if rest:
+                for origin, part in group.by_owner(rest):
+                    backlogs.setdefault(origin, Backlog()).lanes.append((lane, part))
+                waits.update(id(ticket) for _, ticket in rest)
+            if dropped:
+                self.dropped(dropped)
+        return waits
+
+    def _audit(self, group: Group, plan: Plan) -> None:
+        for origin, part in group.by_owner(group.items):
+            for message, _ in part:
                 self.refusal.decided("forwarded", origin.identity, message, destinations=plan.names)
-        return backlog
 
     async def clear(self, backlog: Backlog) -> None:
         """Wait until a backlog has its places: each destination by itself, so that none waits for another."""
@@ -235,3 +313,9 @@ class Pipeline:
         for publish, filters in received:
             if routes.home_of(publish.topic) == upstream:
                 self.table.deliver((publish,), only=None if filters is None else frozenset(filters))
+
+
+def _acknowledge_done(reads: Iterable[tuple[Origin, object]], now: float) -> None:
+    for origin, _ in reads:
+        if origin.pending and origin.pending[0].done:
+            origin.acknowledge(now)

@@ -127,6 +127,16 @@ class Refusal:
             origin.disconnect(verdict.reason, reason_string(verdict))
         return carried
 
+    def judge_raised(self, error: Exception) -> Verdict:
+        """Return the verdict on a message that the judge could not judge, because of a bug: held, never let through."""
+        self.alerts.error("judge_raised", "judge_raised", exc_info=error)
+        words = "could not be judged, because of an error in the proxy"
+        return Verdict(
+            action=Action.HOLD,
+            failures=(Failure("", "internal", words),),
+            reason=ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+        )
+
     def not_carried(self, message: Message, ticket: Ticket, reason: ReasonCode, *, drop: bool) -> None:
         """Refuse a message for another reason than its contract, or drop it because it has no route."""
         identity = ticket.origin.identity

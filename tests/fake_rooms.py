@@ -1,7 +1,7 @@
 """The rooms around the pipeline and the door, as fakes that answer when the test says so. `house.py` joins them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import orjson
@@ -75,10 +75,13 @@ class FakeUpstream:
         self.offered += len(some)
         return len(some)
 
-    def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
+    def force_oldest(
+        self, items: Sequence[tuple[Message, object]], may_drop: Callable[[tuple[Message, object]], bool]
+    ) -> list[object]:
         self._add(items)
         self.offered += len(items)
-        gone = self._take(range(len(self.taken) - self.bound))
+        droppable = [place for place, item in enumerate(self.taken) if may_drop(item)]
+        gone = self._take(droppable[: max(0, len(self.taken) - self.bound)])
         self.forced_out |= {message.payload for message, _ in gone}
         self.dropped["drop_oldest"] += len(gone)
         return [token for _, token in gone if token is not None]

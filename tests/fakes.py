@@ -65,6 +65,9 @@ class MemoryByteStream:
         """As a TLS or WebSocket stream does it: a loop over receive()."""
         return await receive_each(self, take)
 
+    def interrupt(self) -> None:
+        """Do nothing: this stream waits for itself."""
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all; what the kernel has no room for waits."""
         if self.closed is not None or self._failure is not None:

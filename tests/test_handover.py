@@ -1,5 +1,5 @@
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -56,7 +56,9 @@ class FakeDestination:
         self.taken.extend(taken)  # type: ignore[arg-type] # the test gives tickets
         return len(taken)
 
-    def force_oldest(self, items: Sequence[tuple[Message, object]]) -> list[object]:
+    def force_oldest(
+        self, items: Sequence[tuple[Message, object]], may_drop: Callable[[tuple[Message, object]], bool]
+    ) -> list[object]:
         gone, self.taken = self.taken[: len(items)], self.taken[len(items) :]
         self.taken.extend(items)  # type: ignore[arg-type] # as above
         return [token for _, token in gone]

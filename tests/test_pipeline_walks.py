@@ -25,7 +25,7 @@ WALK = (
     + route("a", "b", topics="any/#", more='ack = "any"')
     + route("a", "b", topics="memory/#", more='ack = "memory"')
     + route("a", "b", topics="newest/#", more='when_full = "drop_newest"')
-    + route("c", topics="oldest/#", more='when_full = "drop_oldest"')
+    + route("b", "c", topics="oldest/#", more='when_full = "drop_oldest"')
     + route("local", topics="local/#")
     + route("a", topics="n/#")
 )
@@ -141,7 +141,7 @@ class Walk:
             "any": lambda: payload in a.settled | b.settled or (has(a) and has(b)),
             "memory": lambda: payload in a.ever_taken & b.ever_taken,
             "newest": lambda: may_lack(a) and may_lack(b),
-            "oldest": lambda: has(c) or payload in c.forced_out,
+            "oldest": lambda: all(has(one) or payload in one.forced_out for one in (b, c)),
             "n": lambda: has(a),
             "local": lambda: True,
         }

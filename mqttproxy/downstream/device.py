@@ -15,6 +15,7 @@ from mqttproxy.mqtt.events import Event, Settled
 from mqttproxy.mqtt.packets import Auth, Connect, Disconnect, Message, Publish, Subscribe, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
+from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import DeviceQueue
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
@@ -53,6 +54,7 @@ class Device:
         self._subscribing = Subscribing(premises, self, connection)
         self._reading = trio.CancelScope()
         self._scope = trio.CancelScope()
+        self.is_gathered = False
         self.unacknowledged = 0  # payload bytes
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._is_paused = False  # something is waited for, and nothing read
@@ -181,7 +183,8 @@ class Device:
                         return False
                     break
             else:
-                if events and not self._carry(events, now):  # type: ignore[arg-type] # all are Publish
+                # All are Publish.
+                if events and not (self._gather(events) or self._carry(events, now)):  # type: ignore[arg-type] # as said
                     return False
             if not connection.has_unread or not (events := connection.next_batch(now)):
                 break
@@ -193,9 +196,14 @@ class Device:
 
     def _handle_mixed(self, events: list[Event], now: float) -> bool:
         """Handle events in order, where not all of them are messages."""
+        if self.is_gathered:
+            self._pipeline.carry_gathered()
         rest = [event for event in events if type(event) is not Settled]
         if len(rest) < len(events):
             self.pump()
+        if self._wait_for is not None:
+            self._left = rest
+            return False
         while rest:
             first = next((index for index, event in enumerate(rest) if type(event) is not Publish), len(rest))
             publishes, rest = rest[:first], rest[first:]
@@ -207,8 +215,31 @@ class Device:
                 return False
         return True
 
+    def _gather(self, publishes: list[Publish]) -> bool:
+        """Leave what was read to the end of the turn, if one is on and it surely fits."""
+        limits = self._premises.limits
+        return (
+            len(publishes) + len(self.pending) <= limits.receive_maximum
+            and self.unacknowledged < limits.unacknowledged_bytes
+            and not self.is_gathered
+            and self._pipeline.gather(self, publishes)
+        )
+
+    def hold_up(self, backlog: Backlog) -> None:
+        """Hear what must be waited for, of what was gathered."""
+        if self.ended:
+            self._pipeline.give_up(backlog)
+        else:
+            self._wait_for = partial(self._pipeline.clear, backlog)
+            self.stream.interrupt()
+
     def _carry(self, publishes: list[Publish], now: float) -> bool:
         """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
+        if self.is_gathered:  # in the same turn: that came first
+            self._pipeline.carry_gathered()
+            if self._wait_for is not None:
+                self._left = [*publishes]
+                return False
         limits = self._premises.limits
         room = limits.receive_maximum - len(self.pending)
         if self.unacknowledged >= limits.unacknowledged_bytes:

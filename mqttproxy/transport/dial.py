@@ -8,12 +8,10 @@ from urllib.parse import urlsplit
 
 import trio
 from attrs import frozen
-from websockets.uri import WebSocketURI
 
-from mqttproxy.transport.stream import ByteStream, Peer, TransportError, words
+from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, TransportError, words
 from mqttproxy.transport.tcp import WRITE_TIMEOUT, TcpStream
 from mqttproxy.transport.tls import TlsStream, client_context
-from mqttproxy.transport.websocket import MAX_FRAME_BYTES, WebSocketStream
 
 # scheme: (TLS, WebSocket, default port)
 SCHEMES: Final = {
@@ -69,8 +67,7 @@ async def dial(
         if context is not None:
             stream = await TlsStream.connect(stream, context, target.host)
         if websocket:
-            uri = WebSocketURI(tls, target.host, target.port, target.resource, "")
-            stream = await WebSocketStream.connect(stream, uri, max_frame_bytes=max_frame_bytes)
+            stream = await _websocket(stream, target, max_frame_bytes)
     except TransportError as error:
         await raw.aclose()
         raise TransportError(f"{target}: {error}") from error
@@ -78,6 +75,15 @@ async def dial(
         raw.abort()
         raise
     return stream
+
+
+async def _websocket(stream: ByteStream, target: Target, max_frame_bytes: int) -> ByteStream:
+    from websockets.uri import WebSocketURI  # noqa: PLC0415 - more than 1 MB that other URLs do not need
+
+    from mqttproxy.transport.websocket import WebSocketStream  # noqa: PLC0415 - the same
+
+    uri = WebSocketURI(SCHEMES[target.scheme][0], target.host, target.port, target.resource, "")
+    return await WebSocketStream.connect(stream, uri, max_frame_bytes=max_frame_bytes)
 
 
 def parse_url(url: str) -> Target:

@@ -4,15 +4,17 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mqttproxy.config.model import ListenerSettings
-from mqttproxy.transport.stream import ByteStream, Peer, TransportError, words
+from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, TransportError, words
 from mqttproxy.transport.tcp import WRITE_TIMEOUT, TcpStream
 from mqttproxy.transport.tls import TlsStream, server_context
-from mqttproxy.transport.websocket import MAX_FRAME_BYTES, WebSocketStream
+
+if TYPE_CHECKING:  # see `_websocket` for the real import
+    from mqttproxy.transport.websocket import WebSocketStream
 
 BACKLOG: Final = 1024  # connections the kernel holds for us
 ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run out of something
@@ -29,6 +31,7 @@ class Listener:
         sock: socket.socket,
         settings: ListenerSettings,
         context: ssl.SSLContext | None,
+        websocket: "type[WebSocketStream] | None",
         *,
         write_timeout: float,
         max_frame_bytes: int,
@@ -38,6 +41,7 @@ class Listener:
         self.host, self.port = sock.getsockname()[:2]
         self._socket = sock
         self._context = context
+        self._websocket = websocket
         self._write_timeout = write_timeout
         self._max_frame_bytes = max_frame_bytes
         self._trouble = trouble
@@ -97,10 +101,9 @@ class Listener:
         stream: ByteStream = raw
         if self._context is not None:
             stream = await TlsStream.accept(stream, self._context)
-        if self.settings.transport in ("ws", "wss"):
-            stream = await WebSocketStream.accept(
-                stream, path=self.settings.path, max_frame_bytes=self._max_frame_bytes
-            )
+        if self._websocket is not None:
+            path, largest = self.settings.path, self._max_frame_bytes
+            stream = await self._websocket.accept(stream, path=path, max_frame_bytes=largest)
         return stream
 
 
@@ -123,13 +126,19 @@ async def listen(
         TransportError: the address cannot be bound, or a certificate not be loaded.
 
     """
-    context = _context(settings)
+    context, websocket = _context(settings), _websocket(settings)
     try:
         sock = await _bind(settings.bind)
     except OSError as error:
         raise TransportError(f"listener {settings.name!r}: {settings.bind}: {words(error)}") from error
     return Listener(
-        sock, settings, context, write_timeout=write_timeout, max_frame_bytes=max_frame_bytes, trouble=trouble
+        sock,
+        settings,
+        context,
+        websocket,
+        write_timeout=write_timeout,
+        max_frame_bytes=max_frame_bytes,
+        trouble=trouble,
     )
 
 
@@ -147,6 +156,14 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
         )
     except TransportError as error:
         raise TransportError(f"listener {settings.name!r}: {error}") from error
+
+
+def _websocket(settings: ListenerSettings) -> "type[WebSocketStream] | None":
+    if settings.transport not in ("ws", "wss"):
+        return None
+    from mqttproxy.transport.websocket import WebSocketStream  # noqa: PLC0415 - more than 1 MB that TCP does not need
+
+    return WebSocketStream
 
 
 async def _bind(address: str) -> socket.socket:

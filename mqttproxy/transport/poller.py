@@ -70,6 +70,11 @@ class Poller:
         if descriptor in self._watched:
             self._end(descriptor, Value(False))
 
+    def interrupt(self, descriptor: int) -> None:
+        """End `watch` for a socket as if its `take` had returned False."""
+        if descriptor in self._watched:
+            self._end(descriptor, Value(True))
+
     def at_end_of_turn(self, call: Callable[[], None]) -> bool:
         """Call it once all that has arrived is handed over. False: no turn is on, and it will not be called.
 
@@ -143,11 +148,11 @@ def current_poller() -> Poller | None:
     return _of_this_run.get()
 
 
-async def run_poller(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-    """Run one poller for all connections of this Trio run."""
+async def run_poller(task_status: trio.TaskStatus[Poller] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+    """Run one poller for all connections of this Trio run; started with it."""
     poller = Poller()
     _of_this_run.set(poller)
-    task_status.started()
+    task_status.started(poller)
     try:
         await poller.run()
     finally:

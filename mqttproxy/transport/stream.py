@@ -6,6 +6,7 @@ from typing import Final, Literal, Protocol
 from attrs import frozen
 
 RECEIVE_BYTES: Final = 64 * 1024  # most that one receive() gives
+MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger WebSocket frame is refused from its declared length
 
 Transport = Literal["tcp", "tls", "ws", "wss"]
 Spawn = Callable[[Callable[[], Awaitable[None]]], object]  # `nursery.start_soon`
@@ -82,6 +83,12 @@ class ByteStream(Protocol):
             TransportError: as for receive().
             Exception: whatever `take` raised.
 
+        """
+
+    def interrupt(self) -> None:
+        """End a `receive_each` that waits, as if its `take` had returned False.
+
+        It is needed only where `take` is called by the poller: streams that wait for themselves do nothing.
         """
 
     def send_nowait(self, data: bytes | bytearray) -> None:

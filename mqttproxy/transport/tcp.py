@@ -99,6 +99,11 @@ class TcpStream:
                 raise self._failure
         return has_more
 
+    def interrupt(self) -> None:
+        """End a `receive_each` that waits, as if its `take` had returned False."""
+        if self._poller is not None:
+            self._poller.interrupt(self._socket.fileno())
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all of data, and give the kernel at once what it has room for."""
         if self._backlog:

@@ -145,6 +145,9 @@ class TlsStream:
         """Hand all that arrives to `take`, until it returns False or the peer is gone."""
         return await receive_each(self, take)
 
+    def interrupt(self) -> None:
+        """Do nothing: this stream waits for itself."""
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Encrypt all of data into as few records as it takes and hand them on."""
         try:

@@ -1,7 +1,8 @@
 """WebSocket: MQTT in binary frames, over a TCP or TLS stream.
 
 `websockets` speaks the protocol without doing any input or output; the stream below waits. Frames mean nothing to
-MQTT: a packet may lie in many of them and many in one [MQTT-6.0.0-2], so their payloads are simply joined.
+MQTT: a packet may lie in many of them and many in one [MQTT-6.0.0-2], so their payloads are simply joined. Imported
+when a listener or an upstream needs it, because `websockets` takes more than 1 MB.
 Why not trio-websocket: docs/decisions/0003-websockets-sans-io.md.
 """
 
@@ -19,10 +20,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError, receive_each
+from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, Spawn, TransportError, receive_each
 
 MQTT: Final = Subprotocol("mqtt")  # [MQTT-6.0.0-3]
-MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger frame is refused from its declared length
 HANDSHAKE_BYTES: Final = 16 * 1024  # request line and headers together
 SENT_FRAME_BYTES: Final = 64 * 1024  # larger batches go out in several frames, as many clients bound theirs
 ANSWER_BYTES: Final = (
@@ -120,6 +120,9 @@ class WebSocketStream:
     async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
         """Hand all that arrives to `take`, until it returns False or the peer is gone."""
         return await receive_each(self, take)
+
+    def interrupt(self) -> None:
+        """Do nothing: this stream waits for itself."""
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Send all of data, as one binary frame unless it is large."""

@@ -4,7 +4,7 @@ What was sent and is not yet acknowledged is not here: the link's session holds 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -73,18 +73,29 @@ class Outbox:
             taken += 1
         return taken
 
-    def force(self, items: Sequence[Item]) -> list[Item]:
-        """Put all in and return what had to go for it, the oldest first; of too many new ones, the first go too."""
+    def force(self, items: Sequence[Item], may_drop: Callable[[Item], bool]) -> list[Item]:
+        """Put all in and return what had to go for it: the oldest that may be dropped; of too many new ones, those.
+
+        What may not be dropped stays, and keeps its place.
+        """
         queue = self._items
         queue.extend(items)
         self.queued_bytes += sum([len(item[0].payload) for item in items])
         gone: list[Item] = []
-        while len(queue) > 1 and (len(queue) > self._most_messages or self.queued_bytes > self._most_bytes):
+        kept: list[Item] = []
+        while len(queue) + len(kept) > 1 and queue and self._is_over(len(queue) + len(kept)):
             item = queue.popleft()
-            self.queued_bytes -= len(item[0].payload)
-            gone.append(item)
+            if may_drop(item):
+                self.queued_bytes -= len(item[0].payload)
+                gone.append(item)
+            else:
+                kept.append(item)
+        queue.extendleft(reversed(kept))
         self.bell.ring()
         return gone
+
+    def _is_over(self, messages: int) -> bool:
+        return messages > self._most_messages or self.queued_bytes > self._most_bytes
 
     def take(self, *, quota: int, payload_bytes: int) -> list[Item]:
         """Take from the front: at most `quota` messages of QoS 1 and 2.

@@ -129,12 +129,12 @@ class Upstream:
         self.books.offered += taken
         return taken
 
-    def force_oldest(self, items: Sequence[Item]) -> list[object]:
-        """Take all and drop the oldest waiting ones for it, even while the breaker is open. Return their tokens."""
+    def force_oldest(self, items: Sequence[Item], may_drop: Callable[[Item], bool] = lambda _: True) -> list[object]:
+        """Take all and drop the oldest waiting ones that may be, even while the breaker is open; return their tokens."""
         if self._is_retired:
             self._drop_removed(items)
             return []
-        gone = self._outbox.force(items)
+        gone = self._outbox.force(items, may_drop)
         self.books.offered += len(items)
         self.books.drop(len(gone), "drop_oldest")
         return [token for _, token in gone if token is not None]

@@ -47,11 +47,30 @@ def test_an_empty_outbox_takes_one_message_of_any_size() -> None:
     assert outbox.offer(sized(0)) == 0
 
 
+def everything(_item: Item) -> bool:
+    return True
+
+
+def test_forcing_leaves_what_may_not_be_dropped_in_its_place() -> None:
+    outbox = make(4)
+    outbox.offer(messages(4))
+    assert tokens(outbox.force(messages(2, start=4), lambda item: item[1] not in {0, 2})) == [1, 3]
+    assert tokens(outbox.take_all()) == [0, 2, 4, 5]
+
+
+def test_where_nothing_that_waits_may_be_dropped_the_new_ones_are() -> None:
+    outbox = make(2)
+    outbox.offer(messages(2))
+    assert tokens(outbox.force(messages(2, start=2), lambda item: item[1] not in {0, 1})) == [2, 3]
+    assert tokens(outbox.take_all()) == [0, 1]
+    assert outbox.queued_bytes == 0
+
+
 def test_forcing_drops_the_oldest_first_and_too_many_new_ones_as_well() -> None:
     outbox = make()
     outbox.offer(messages(4))
-    assert tokens(outbox.force(messages(3, start=4))) == [0, 1]
-    assert tokens(outbox.force(messages(7, start=10))) == [2, 3, 4, 5, 6, 10, 11]
+    assert tokens(outbox.force(messages(3, start=4), everything)) == [0, 1]
+    assert tokens(outbox.force(messages(7, start=10), everything)) == [2, 3, 4, 5, 6, 10, 11]
     assert tokens(outbox.take_all()) == [12, 13, 14, 15, 16]
     assert outbox.queued_bytes == 0
 
@@ -167,7 +186,7 @@ def test_it_is_a_queue_with_exact_bounds(steps: list[tuple[str, list[int]]]) -> 
             continue
         if what == "force":
             model.extend(items)
-            for item in outbox.force(items):
+            for item in outbox.force(items, everything):
                 assert item is model.popleft()
         else:
             taken = outbox.offer(items)
