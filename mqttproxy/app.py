@@ -40,7 +40,9 @@ from mqttproxy.upstream.callbacks import Callbacks
 from mqttproxy.upstream.pool import Pool
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
-DEVICES_SHARE: Final = 0.7  # of the grace is for devices' acknowledgements, the rest for what upstreams still hold
+# Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
+DEVICES_SHARE: Final = 0.7
+UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
 
@@ -228,7 +230,7 @@ class Proxy:
         self.health.report("listeners", False, "draining")
         now, grace = trio.current_time(), self.config.proxy.drain_grace
         await self.door.drain(now + grace * DEVICES_SHARE)
-        if not await self.pool.drain(now + grace):
+        if not await self.pool.drain(now + grace * UPSTREAMS_SHARE):
             left = {snapshot.name: snapshot.queued + snapshot.in_flight for snapshot in self.pool.snapshots()}
             self.log.warning("not everything was carried", left=left)
         serving.cancel()

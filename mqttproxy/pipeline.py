@@ -312,7 +312,9 @@ class Pipeline:
         routes = self.ruleset.routes
         for publish, filters in received:
             if routes.home_of(publish.topic) == upstream:
-                self.table.deliver((publish,), only=None if filters is None else frozenset(filters))
+                # The link does not ask for Retain As Published, so the flag says that a subscription brought it.
+                only = None if filters is None else frozenset(filters)
+                self.table.deliver((publish,), only=only, retained=publish.retain)
 
 
 def _acknowledge_done(reads: Iterable[tuple[Origin, object]], now: float) -> None:

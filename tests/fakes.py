@@ -27,6 +27,7 @@ class MemoryByteStream:
     """
 
     def __init__(self, peer: Peer, *, kernel_bytes: int = KERNEL_BYTES, write_timeout: float = 30.0) -> None:
+        self._receiving = trio.CancelScope()
         self.peer = peer
         self.kernel_bytes = kernel_bytes
         self.receive_bytes = RECEIVE_BYTES
@@ -62,11 +63,14 @@ class MemoryByteStream:
         return b""
 
     async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
-        """As a TLS or WebSocket stream does it: a loop over receive()."""
-        return await receive_each(self, take)
+        """As a TLS or WebSocket stream does it, a loop over receive(); but it can be interrupted like TCP's."""
+        with trio.CancelScope() as self._receiving:
+            return await receive_each(self, take)
+        return True
 
     def interrupt(self) -> None:
-        """Do nothing: this stream waits for itself."""
+        """End a receive_each that waits; what arrived stays."""
+        self._receiving.cancel()
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all; what the kernel has no room for waits."""

@@ -10,7 +10,7 @@ Streams are in memory, destinations and the quarantine answer when the test says
 balance. No thread runs, so `MockClock` may be used.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -193,13 +193,38 @@ def make_house(
     return house
 
 
+def play_turns(house: House, nursery: trio.Nursery) -> None:
+    """Gather what devices send as under a poller: a turn is what all of them do before any goes on."""
+    due: list[Callable[[], None]] = []
+
+    def at_end_of_turn(call: Callable[[], None]) -> bool:
+        if not due:
+            nursery.start_soon(end_turn)
+        due.append(call)
+        return True
+
+    async def end_turn() -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        calls, due[:] = due[:], []
+        for call in calls:
+            call()
+
+    house.pipeline.at_end_of_turn = at_end_of_turn
+
+
 @asynccontextmanager
 async def open_house(
-    text: str = "", *, files: Mapping[str, Any] | None = None, dry_run: bool = False
+    text: str = "", *, files: Mapping[str, Any] | None = None, dry_run: bool = False, turns: bool = False
 ) -> AsyncIterator[House]:
-    """Run the devices' side with these settings; at the end the books must balance and nothing have failed."""
+    """Run the devices' side with these settings; at the end the books must balance and nothing have failed.
+
+    With `turns`, what devices send is gathered as under a poller, until every task has run.
+    """
     async with trio.open_nursery() as nursery:
         house = make_house(text, nursery, files=files, dry_run=dry_run)
+        if turns:
+            play_turns(house, nursery)
         nursery.start_soon(house.door.run)
         await house.settle()
         yield house

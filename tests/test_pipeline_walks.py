@@ -166,8 +166,8 @@ class Walk:
         assert not any(lane.waiting for lane in house.lanes.values())
 
 
-async def walk(steps: list[tuple[str, Any, Any]]) -> None:
-    async with open_house(WALK) as house:
+async def walk(steps: list[tuple[str, Any, Any]], turns: bool) -> None:
+    async with open_house(WALK, turns=turns) as house:
         under_way = Walk(house)
         for client_id in DEVICES:
             await under_way.connect(client_id)
@@ -179,8 +179,8 @@ async def walk(steps: list[tuple[str, Any, Any]]) -> None:
 
 
 @settings(max_examples=150)
-@given(st.lists(STEPS, max_size=25))
+@given(st.lists(STEPS, max_size=25), st.booleans())
 def test_whatever_happens_books_balance_and_an_acknowledgement_keeps_its_promise(
-    steps: list[tuple[str, Any, Any]],
+    steps: list[tuple[str, Any, Any]], turns: bool
 ) -> None:
-    trio.run(walk, steps, clock=MockClock(autojump_threshold=0))
+    trio.run(walk, steps, turns, clock=MockClock(autojump_threshold=0))

@@ -78,19 +78,27 @@ class SubscriptionTable:
         """Say whether anybody would get a message on this topic."""
         return bool(self._entries(topic))
 
-    def deliver(self, messages: Iterable[Message], *, sender: str = "", only: frozenset[str] | None = None) -> int:
+    def deliver(
+        self,
+        messages: Iterable[Message],
+        *,
+        sender: str = "",
+        only: frozenset[str] | None = None,
+        retained: bool = False,
+    ) -> int:
         """Hand messages to everyone subscribed, each device's in one call. Returns how many copies were made.
 
         Args:
             messages: in order.
             sender: client identifier of who published them, for No Local. [MQTT-3.8.3-3]
             only: count only these filters as subscribed; None: all of them.
+            retained: they were sent because of a subscription, not because somebody published them now.
 
         """
         due: dict[str, tuple[Subscriber, list[Message]]] = {}
         copies = 0
         for message in messages:
-            for subscriber, copy in self._copies(message, sender, only):
+            for subscriber, copy in self._copies(message, sender, only, retained):
                 waiting = due.get(subscriber.client_id)
                 if waiting is None:
                     due[subscriber.client_id] = waiting = (subscriber, [])
@@ -109,7 +117,7 @@ class SubscriptionTable:
         return entries
 
     def _copies(
-        self, message: Message, sender: str, only: frozenset[str] | None
+        self, message: Message, sender: str, only: frozenset[str] | None, retained: bool
     ) -> Iterable[tuple[Subscriber, Message]]:
         """One copy for each device, though several of its filters match. [MQTT-3.3.4-2] [MQTT-3.3.4-3]."""
         chosen: dict[str, list[Entry]] = {}
@@ -121,7 +129,7 @@ class SubscriptionTable:
                 continue
             chosen.setdefault(client_id, []).append(entry)
         for entries in chosen.values():
-            yield entries[0].subscriber, copy_for(message, entries)
+            yield entries[0].subscriber, copy_for(message, entries, retained=retained)
 
 
 def copy_for(message: Message, entries: Sequence[Entry], *, retained: bool = False) -> Message:
