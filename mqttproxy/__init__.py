@@ -17,6 +17,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines
     telemetry     the notebook: metrics, structured logs, audit trail, health
+    apart         work that is done once and needs much memory, in a process of its own
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,8 @@
-"""A new generation: built whole beside the old one, then swapped in between two batches; or the reason why not."""
+"""A new generation: built whole beside the old one, then swapped in between two batches; or the reason why not.
+
+Schemas are checked by `mqttproxy check` in a process of its own, at start and at reload: what finds good words for
+their authors needs memory that must not stay, and a schema may be hostile. What it let pass is compiled here.
+"""
 
 from pathlib import Path
 from typing import Final, Protocol
@@ -6,9 +10,11 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from mqttproxy.config.errors import ConfigError
+from mqttproxy.apart import run_apart
+from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
@@ -21,6 +27,8 @@ from mqttproxy.validation.files import SchemaFolder
 
 # Sections that are read once, at start. Changing them is told, and waits for a restart.
 AT_START: Final = ("proxy", "listeners", "limits", "audit", "telemetry")
+
+CHECK_BEGINS: Final = 10.0  # seconds that the process which checks may take besides the schemas
 
 
 class Running(Protocol):
@@ -39,14 +47,44 @@ class Running(Protocol):
         """Give each upstream of the pool its lane."""
 
 
-def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
-    """Compile a configuration into what judges and routes messages.
+async def check_schemas(path: Path, config: ProxyConfig) -> None:
+    """Have the schemas that policies name checked.
+
+    Args:
+        path: of the file; the other process reads it for itself.
+        config: what it says.
 
     Raises:
-        ConfigError: a schema cannot be used; all faults at once.
+        ConfigError: a schema cannot be used, all faults at once; or they could not be checked in time.
+        OSError: there are no processes left, or no memory.
 
     """
-    generation = build_generation(number, config, SchemaFolder(config.schemas.directory))
+    schemas = {policy.schema for policy in config.policies}
+    if not schemas:
+        return
+    seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)
+    try:
+        done = await run_apart("mqttproxy", "check", "--", str(path), seconds=seconds)
+    except trio.TooSlowError as error:
+        found = f"schemas whose check had not ended after {write_duration(seconds)}"
+        each = f"at most {write_duration(config.schemas.check_time)} for each"
+        raise ConfigError([Fault(str(path), "schemas.check_time", found, each)]) from error
+    lines = done.stderr.decode(errors="backslashreplace").splitlines()
+    if done.returncode == 1 and lines:
+        raise ConfigError(Told("", "", line) for line in lines)
+    if done.returncode != 0:
+        last = lines[-1] if lines else "without a word"
+        raise ConfigError([Told("", "", f"{path}: the check of schemas ended with {done.returncode}: {last}")])
+
+
+def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
+    """Compile a configuration, whose schemas were checked, into what judges and routes messages.
+
+    Raises:
+        ConfigError: a schema cannot be used, although it was checked: its file has changed since.
+
+    """
+    generation = build_generation(number, config, SchemaFolder(config.schemas.directory), checked=True)
     return Ruleset(config, generation, RouteTable(config))
 
 
@@ -55,6 +93,7 @@ async def put_in_force(running: Running) -> bool:
     number = running.pipeline.ruleset.generation.number + 1
     try:
         config = load_config(running.path)
+        await check_schemas(running.path, config)
         ruleset = await trio.to_thread.run_sync(make_ruleset, config, number)
         changes = running.pool.apply(config.upstreams)
     except (ConfigError, OSError) as error:

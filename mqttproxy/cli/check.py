@@ -1,10 +1,8 @@
 """`mqttproxy check FILE [--probe]`."""
 
 from pathlib import Path
-from typing import Annotated
 
 import trio
-from cyclopts import Parameter
 
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.errors import ConfigError
@@ -18,7 +16,7 @@ from mqttproxy.validation import build_generation
 PATIENCE: float = 5.0  # seconds beyond connect_timeout
 
 
-def check(file: Path, /, *, probe: Annotated[bool, Parameter(negative=())] = False) -> int:
+def check(file: Path, /, *, probe: bool = False) -> int:
     """Check a configuration file, its policies and schemas, and tell all their faults.
 
     Args:

@@ -1,17 +1,15 @@
 """`mqttproxy run FILE [--dry-run]`."""
 
 from pathlib import Path
-from typing import Annotated
 
 import trio
-from cyclopts import Parameter
 
 from mqttproxy.app import run_proxy
 from mqttproxy.cli.output import tell
 from mqttproxy.config.errors import ConfigError
 
 
-def run(file: Path, /, *, dry_run: Annotated[bool, Parameter(negative=())] = False) -> int:
+def run(file: Path, /, *, dry_run: bool = False) -> int:
     """Run the proxy until SIGTERM or SIGINT.
 
     Args:

@@ -34,6 +34,15 @@ class Fault:
         return f"{place}: found {self.found}{expected}{hint}"
 
 
+@frozen
+class Told(Fault):
+    """A fault of which another process told the whole sentence, here as `found`."""
+
+    def __str__(self) -> str:
+        """Return it as it was told."""
+        return self.found
+
+
 class ConfigError(Exception):
     """The configuration cannot be used. `faults` holds everything that is wrong with it; a line each in `str`."""
 

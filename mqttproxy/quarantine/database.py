@@ -20,6 +20,7 @@ VERSION: Final = 1  # of the tables: the number of migrations in schema.py
 _BUSY_TIMEOUT: Final = 2.0  # seconds that a writer waits for another one before it is told "locked"
 _CHECKED_WHOLE: Final = 64 * 1024 * 1024  # a larger database is not read through at start: that would delay it
 _LOG_KEPT: Final = 16 * 1024 * 1024  # size to which a log that had grown is cut when it begins anew
+_VERSION_AT: Final = slice(60, 64)  # where `user_version` stands in the file, see sqlite.org/fileformat2.html
 _BROKEN_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -68,6 +69,15 @@ def connect_existing(directory: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def is_made(directory: Path) -> bool:
+    """Return whether the tables seem to be there in their newest form. Looks at the file's header only."""
+    try:
+        with (directory / DATABASE).open("rb") as source:
+            return int.from_bytes(source.read(100)[_VERSION_AT]) >= VERSION
+    except OSError:
+        return False
 
 
 def open_for_writing(directory: Path, connect: Connect) -> sqlite3.Connection:

@@ -1,13 +1,19 @@
 """The tables of the quarantine and how they came to be: one migration for each step, never changed once released.
 
-Only imported when there is something to migrate, because sqlite-utils costs 4 MB.
+Only imported when there is something to migrate, because sqlite-utils costs 4 MB; run as a module for the same reason:
+
+    python -m mqttproxy.quarantine.schema DIRECTORY
 """
 
 import sqlite3
+import sys
+from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from mqttproxy.quarantine.database import connect, open_for_writing
 
 migrations: Final = Migrations("quarantine")
 
@@ -65,3 +71,7 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """
     migrations.apply(Database(connection, execute_plugins=False))
     connection.execute(f"PRAGMA user_version = {version:d}")
+
+
+if __name__ == "__main__":
+    open_for_writing(Path(sys.argv[1]), connect).close()

@@ -4,12 +4,17 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from mqttproxy.telemetry.light import light_imports
 from mqttproxy.telemetry.metrics import BreakerState, DestinationSnapshot, Histogram, Metrics, Told
+
+with light_imports():
+    from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 _BREAKER_STATES: Final[tuple[BreakerState, ...]] = ("closed", "open", "half-open")
 

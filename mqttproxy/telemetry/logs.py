@@ -6,44 +6,15 @@ Never called once per message: trouble that a device can cause at will goes thro
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Callable, MutableMapping
 from typing import Any, BinaryIO, Final, Literal, Protocol, cast
 
 from attrs import define, field
 
 from mqttproxy.telemetry.jsonlines import encode_line
+from mqttproxy.telemetry.light import light_imports
 
-
-class _WhenUsed(ModuleType):
-    # Stands for a module in the eyes of those who imported it, and loads it when they first look into it.
-    def __getattr__(self, name: str) -> object:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)
-
-
-@contextmanager
-def _light_imports() -> Iterator[None]:
-    # What structlog imports and a proxy at rest should not hold: rich (4 MB, to paint tracebacks with local variables,
-    # which would show passwords; optional, and None in sys.modules makes an import fail, as documented) and asyncio
-    # (1.4 MB, for methods that nobody calls here). Afterwards both can be imported as if nothing had been.
-    modules = cast("dict[str, object]", sys.modules)
-    for_now = {name: stand_in for name, stand_in in _STAND_INS.items() if name not in modules}
-    modules |= for_now
-    try:
-        yield
-    finally:
-        for name, stand_in in for_now.items():
-            if modules.get(name) is stand_in:
-                del modules[name]
-
-
-_STAND_INS: Final[dict[str, ModuleType | None]] = {"rich": None, "asyncio": _WhenUsed("asyncio")}
-
-with _light_imports():
+with light_imports():
     import structlog
 
 LogLevel = Literal["debug", "info", "warning", "error"]

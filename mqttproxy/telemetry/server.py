@@ -6,15 +6,17 @@ from typing import Final, NoReturn
 
 import orjson
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve as hypercorn_serve
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from mqttproxy.telemetry.exposition import Exposition
+from mqttproxy.telemetry.exposition import CONTENT_TYPE, Exposition
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.jsonlines import encode_line
+from mqttproxy.telemetry.light import light_imports
 from mqttproxy.telemetry.metrics import Metrics
+
+with light_imports():
+    from hypercorn.config import Config
+    from hypercorn.trio import serve as hypercorn_serve
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
 SILENCE_SECONDS: Final = 20  # a client that says nothing is disconnected; longer than the usual 15 s between scrapes
 STALL_SECONDS: Final = 10  # so is one that takes nothing
@@ -114,7 +116,7 @@ class _App:
         if method not in {"GET", "HEAD"}:
             return 405, _PROBLEM, _problem(405, "Method Not Allowed", "only GET and HEAD")
         if path == "/metrics":
-            return 200, CONTENT_TYPE_PLAIN_0_0_4.encode(), self._exposition.render()
+            return 200, CONTENT_TYPE.encode(), self._exposition.render()
         ok, document = self._health.live() if path == "/health" else self._health.ready()
         return 200 if ok else 503, _JSON, encode_line(document)
 

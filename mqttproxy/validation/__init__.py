@@ -8,7 +8,7 @@ answers      a verdict in words, for devices
 gate, scan   what a JSON payload must be before its schema is looked at
 contract     a schema at work: judging within a budget, explaining with JSON Pointers
 budget, nodes, graph   what judging and explaining can cost, computed from the schema
-files, library, drafts, expressions, compile   from schema files to contracts
+files, library, drafts, metaschemas, expressions, compile   from schema files to contracts
 words        what a device sent, made safe to show
 """
 

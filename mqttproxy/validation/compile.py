@@ -23,7 +23,13 @@ _POINTER_SAFE: Final = "/~!$&'()*+,;=:@"
 
 
 def compile_contracts(
-    wanted: Mapping[str, str], files: SchemaFiles, directory: Path, settings: PayloadSettings, file: str
+    wanted: Mapping[str, str],
+    files: SchemaFiles,
+    directory: Path,
+    settings: PayloadSettings,
+    file: str,
+    *,
+    checked: bool = False,
 ) -> tuple[dict[str, Contract], list[Fault]]:
     """Read, check and compile schemas.
 
@@ -33,12 +39,13 @@ def compile_contracts(
         directory: its path, for words.
         settings: the bounds of a payload.
         file: the file of the settings, for words.
+        checked: another process has checked them, see `Library`.
 
     Returns:
         Contracts by name, and all that is wrong with any of them.
 
     """
-    library = Library(files, directory)
+    library = Library(files, directory, checked)
     found = {name: library.add(name, key, file) for name, key in wanted.items()}
     graph = Graph(library)
     graph.build()

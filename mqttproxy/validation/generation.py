@@ -53,19 +53,23 @@ class Generation:
         return scope
 
 
-def build_generation(number: int, config: ProxyConfig, files: SchemaFiles | None = None) -> Generation:
+def build_generation(
+    number: int, config: ProxyConfig, files: SchemaFiles | None = None, *, checked: bool = False
+) -> Generation:
     """Build the rules that a configuration describes.
 
     Args:
         number: of the generation, for people.
         config: checked.
         files: the schema folder; None: the one that the configuration names, on disk.
+        checked: another process has checked the schemas and found words for their authors; here they are only used,
+            as strictly, without what such words need in memory.
 
     Raises:
         ConfigError: schemas are missing, broken, or refer to what is not there; with all that is wrong.
 
     """
-    contracts = _contracts(config, files or SchemaFolder(config.schemas.directory))
+    contracts = _contracts(config, files or SchemaFolder(config.schemas.directory), checked=checked)
     return Generation(
         number,
         allowed=_tree([config.topics.allowed]),
@@ -76,7 +80,7 @@ def build_generation(number: int, config: ProxyConfig, files: SchemaFiles | None
     )
 
 
-def _contracts(config: ProxyConfig, files: SchemaFiles) -> Mapping[str, "Contract"]:
+def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
     if not config.policies:
         return {}
     wanted: dict[str, str] = {}
@@ -84,7 +88,8 @@ def _contracts(config: ProxyConfig, files: SchemaFiles) -> Mapping[str, "Contrac
         wanted.setdefault(policy.schema, f"policies[{index}].schema")  # those that are off too: they may come on
     from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only policies need
 
-    contracts, faults = compile_contracts(wanted, files, config.schemas.directory, config.payload, _FILE)
+    directory = config.schemas.directory
+    contracts, faults = compile_contracts(wanted, files, directory, config.payload, _FILE, checked=checked)
     if faults:
         raise ConfigError(faults)
     return contracts

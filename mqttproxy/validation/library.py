@@ -1,10 +1,11 @@
 """The schema folder, read and checked: every document that policies name, and those that they refer to.
 
 The door for authors of schemas: slow, thorough, with good messages, and closed. Nothing is fetched from anywhere, and
-nothing outside the folder is read (`BAD-INPUT` F9). Needs `jsonschema`, so it is imported only when there are policies.
+nothing outside the folder is read (`BAD-INPUT` F9). A process that runs reads what another one has checked: it is as
+strict, but words for the first fault of a file are enough there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,7 @@ class Library:
 
     files: SchemaFiles
     directory: Path  # only for words
+    checked: bool = False  # by another process, whose words its author has read
     documents: dict[str, Document] = field(init=False, factory=dict)  # by address
     faults: list[Fault] = field(init=False, factory=list)
     told: set[tuple[str, str]] = field(init=False, factory=set)  # path and place of references that lead nowhere
@@ -142,7 +144,7 @@ class Library:
             self.faults.append(Fault(name, "/$schema", shown(schema["$schema"]), f"one of {known}"))
             return None
         try:
-            faults = [Fault(name, place, words, "valid JSON Schema") for place, words in draft.faults(schema)]
+            faults = [Fault(name, place, words, "valid JSON Schema") for place, words in self._faults(draft, schema)]
         except RecursionError:
             faults = [Fault(name, "", "schemas nested too deeply")]
         document = Document(path, uri, schema, draft)
@@ -153,6 +155,13 @@ class Library:
         ]
         self.faults.extend(faults)
         return None if faults else document
+
+    def _faults(self, draft: Draft, schema: Schema) -> Iterable[tuple[str, str]]:
+        if self.checked:
+            return draft.first_fault(schema)
+        from mqttproxy.validation import metaschemas  # noqa: PLC0415 - only where schemas are checked
+
+        return metaschemas.faults(draft.name, schema)
 
     def _follow(self, document: Document, base: str, reference: str) -> str | None:
         """Read the file that a reference leads to, if it leads out of its document.

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mqttproxy import __version__
-from mqttproxy.cli import app
+from mqttproxy.cli import file_to_run, main
+from mqttproxy.cli.commands import app
 
 COMMAND = [sys.executable, "-m", "mqttproxy"]
 
@@ -88,6 +89,47 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert (process.returncode, err) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        ("run a.toml", "a.toml"),
+        ("run --dry-run a.toml", "a.toml"),
+        ("run a.toml --dry-run", "a.toml"),
+        ("run", None),
+        ("run --help", None),
+        ("run --dry-run", None),
+        ("run --dry-run --help", None),
+        ("run -- a.toml", None),
+        ("run a.toml b.toml", None),
+        ("run a.toml --dry-run=true", None),
+        ("check a.toml", None),
+        ("", None),
+    ],
+)
+def test_plain_forms_of_run_are_known_without_a_reader_of_command_lines(arguments: str, file: str | None) -> None:
+    assert file_to_run(arguments.split()) == file
+
+
+@pytest.mark.parametrize("arguments", ["run a.toml", "run --dry-run a.toml", "run a.toml --dry-run"])
+def test_plain_forms_of_run_mean_what_the_reader_of_command_lines_would_make_of_them(
+    arguments: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Path, bool]] = []
+
+    def run(file: Path, /, *, dry_run: bool = False) -> int:
+        seen.append((file, dry_run))
+        return 7
+
+    monkeypatch.setattr("mqttproxy.cli.run.run", run)
+    monkeypatch.setattr("sys.argv", ["mqttproxy", *arguments.split()])
+    with pytest.raises(SystemExit, match="7"):
+        main()
+    assert seen == [(Path("a.toml"), "--dry-run" in arguments)]
+    command, bound, _ = app.parse_args(arguments)
+    assert command.__name__ == "run"
+    assert seen == [(*bound.args, bound.kwargs.get("dry_run", False))]
+
+
 def modules_after(statement: str) -> set[str]:
     program = f"import sys\n{statement}\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
@@ -95,13 +137,13 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_help_loads_nothing_that_only_a_command_needs() -> None:
-    statement = "from mqttproxy.cli import app\napp(['--help'], result_action='return_value')"
+    statement = "from mqttproxy.cli.commands import app\napp(['--help'], result_action='return_value')"
     assert not modules_after(statement) & {"trio", "cattrs", "jsonschema", "structlog", "sqlite_utils"}
 
 
 def test_run_does_not_load_what_is_for_terminals() -> None:
     statement = (
-        "import mqttproxy.cli.run as m\nfrom mqttproxy.cli import app\n"
+        "import mqttproxy.cli.run as m\nfrom mqttproxy.cli.commands import app\n"
         "async def run_proxy(path, dry_run): return 0\nm.run_proxy = run_proxy\n"
         "app(['run', 'proxy.toml'], result_action='return_value')"
     )

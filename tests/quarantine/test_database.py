@@ -1,16 +1,20 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mqttproxy.quarantine.database import (
     DATABASE,
+    VERSION,
     BrokenDatabaseError,
     NewerDatabaseError,
     connect,
     connect_existing,
     is_broken,
     is_busy,
+    is_made,
     open_for_writing,
     quarantine_dir,
     set_aside,
@@ -32,7 +36,31 @@ def test_a_commit_is_durable_and_readers_do_not_block(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_G12_everything_is_for_the_owner_only(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_tables_are_made_by_a_program_of_their_own(tmp_path: Path) -> None:
+    directory = quarantine_dir(tmp_path)
+    assert not is_made(directory)
+    program = [sys.executable, "-m", "mqttproxy.quarantine.schema", str(directory)]
+    subprocess.run(program, check=True, timeout=60)
+    assert is_made(directory)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    connection = open_for_writing(directory, connect)
+    assert answer(connection, "journal_mode") == "wal"
+    assert answer(connection, "user_version") == VERSION
+    connection.close()
+
+
+def test_tables_of_an_older_version_or_none_are_not_made(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"")
+    assert not is_made(tmp_path)
+    connection = sqlite3.connect(tmp_path / DATABASE)
+    connection.execute("CREATE TABLE t (x)")
+    assert not is_made(tmp_path)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.close()
+    assert is_made(tmp_path)
+
+
+def test_G12_everything_is_for_the_owner_only(tmp_path: Path) -> None:  # the row's id
     directory = quarantine_dir(tmp_path)
     directory.mkdir(mode=0o755)
     connection = open_for_writing(directory, connect)

@@ -1,8 +1,6 @@
 import io
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -140,23 +138,6 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123  # a device, not a file of ours
         configure_logging("info", "json", stream=cast("Any", full))
         get_log().error("nor this")
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        "import sys, mqttproxy.telemetry.logs; assert not {'rich', 'asyncio'} & set(sys.modules)",
-        "import structlog",
-        "import mqttproxy.telemetry.logs, structlog; assert structlog.stdlib.asyncio.sleep",
-        "import mqttproxy.telemetry.logs, rich.console; rich.console.Console()",
-        "import rich.console, mqttproxy.telemetry.logs; rich.console.Console()",
-        "import mqttproxy.telemetry.logs, asyncio; asyncio.run(asyncio.sleep(0))",
-        "import mqttproxy.telemetry.logs; from asyncio.events import get_event_loop_policy as get; assert get()",
-        "import asyncio, mqttproxy.telemetry.logs; asyncio.run(asyncio.sleep(0))",
-    ],
-)
-def test_what_the_log_does_not_need_is_neither_in_memory_nor_broken(program: str) -> None:
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 class Heard:

@@ -190,3 +190,12 @@ async def test_a_bug_in_a_callback_is_an_answer_of_500_and_ends_nothing(caplog: 
         again, _ = await server.ask("GET", "/metrics")
     assert (response.status, again.status) == (500, 200)
     assert "KeyError" in caplog.text
+
+
+async def test_http_2_is_spoken_although_it_is_loaded_only_then() -> None:
+    async with page() as server:
+        stream = await server.connect()
+        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        received = await stream.receive_some()
+        assert received[3] == 4  # SETTINGS
+        await stream.aclose()

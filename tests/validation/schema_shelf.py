@@ -41,6 +41,7 @@ def generation(
     default: DefaultSettings | None = None,
     topics: TopicSettings | None = None,
     payload: PayloadSettings | None = None,
+    checked: bool = False,
 ) -> Generation:
     config = ProxyConfig(
         policies=policies,
@@ -48,7 +49,7 @@ def generation(
         topics=topics or TopicSettings(),
         payload=payload or PayloadSettings(),
     )
-    return build_generation(1, config, files if isinstance(files, Shelf) else Shelf(files))
+    return build_generation(1, config, files if isinstance(files, Shelf) else Shelf(files), checked=checked)
 
 
 def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: Any) -> Contract:

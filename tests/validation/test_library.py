@@ -1,11 +1,14 @@
 """Schemas at load: every fault at once, each with its file and place; references within the folder."""
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, strategies as st
 
 from mqttproxy.config.errors import ConfigError
+from mqttproxy.validation.drafts import DRAFTS as KNOWN
 from mqttproxy.validation.files import LARGEST_SCHEMA
 from tests.validation.schema_shelf import Shelf, contract, generation, policy
 
@@ -223,6 +226,55 @@ def test_a_place_that_is_no_place_for_schemas_may_be_referred_to() -> None:
 def test_references_do_not_multiply_files() -> None:
     files = {f"t/{n}.json": {"$ref": f"{n + 1}.json"} for n in range(1, 1100)}
     assert any("more than 1000 schema files" in fault for fault in faults(files))
+
+
+BROKEN = [
+    {"type": "nonsense"},
+    {"properties": 5},
+    {"required": 5},
+    {"required": [1]},
+    {"enum": 5},
+    {"items": {"$ref": 5}},
+    {"allOf": {}},
+    {"$defs": {"a": {"pattern": "("}}},
+    {"dependentRequired": {"a": 1}},
+    {"$id": 5},
+    {"minLength": -1},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_what_was_checked_elsewhere_and_has_changed_since_is_refused_all_the_same(broken: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        generation({"t/1.json": broken}, policy(), checked=True)
+    assert str(caught.value).startswith("schemas/t/1.json: ")
+
+
+def test_what_was_checked_elsewhere_means_the_same() -> None:
+    schema = {"$ref": "2.json#/$defs/a"}
+    files = {"t/1.json": schema, "t/2.json": {"$defs": {"a": {"type": "integer"}}}}
+    judging = generation(files, policy(), checked=True).scope_of("t").contract
+    assert judging is not None
+    assert not judging.failures(b"1")
+    assert judging.failures(b'"x"')
+
+
+KEYWORDS = st.sampled_from(
+    ["type", "properties", "items", "required", "enum", "const", "$ref", "$id", "id", "$defs", "allOf", "not",
+     "pattern", "dependencies", "multipleOf", "$dynamicRef", "$anchor", "uniqueItems", "format", "patternProperties",
+     "$schema"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["string", "#", "#/$defs", "a", "(", *KNOWN]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYWORDS, VALUES, max_size=5), st.booleans())
+def test_whatever_is_in_a_schema_it_can_be_used_or_is_told_as_a_fault(schema: Any, checked: bool) -> None:
+    with suppress(ConfigError):
+        generation({"t/1.json": schema}, policy(), checked=checked)
 
 
 def test_the_library_of_schemas_is_imported_only_for_policies() -> None:

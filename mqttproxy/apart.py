@@ -1,0 +1,36 @@
+"""A module of ours run in a process of its own, so that what it needs does not stay in this one.
+
+For work that is done once and needs much: checking schemas, making tables. The process that serves devices stays small,
+and nothing of a hostile schema can hold it.
+"""
+
+import math
+import sys
+from subprocess import CompletedProcess
+from typing import Final
+
+import trio
+
+# `python -m` would put the folder that it is started in first on the path, and run whatever lies there under our name.
+# The alarm ends a process whose parent has gone.
+_CODE: Final = """\
+import runpy, signal, sys
+signal.alarm({alarm})
+sys.path[:] = {path!r}
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+
+
+async def run_apart(module: str, *arguments: str, seconds: float) -> CompletedProcess[bytes]:
+    """Run a module as `python -m` does, and return its exit code and all that it wrote.
+
+    Raises:
+        trio.TooSlowError: it took longer than `seconds`, and was ended.
+        OSError: there are no processes or no memory left, or no Python.
+
+    """
+    code = _CODE.format(alarm=math.ceil(seconds) + 1, path=sys.path, module=module)
+    with trio.fail_after(seconds):
+        return await trio.run_process(
+            [sys.executable, "-P", "-c", code, *arguments], capture_stdout=True, capture_stderr=True, check=False
+        )

@@ -1,0 +1,21 @@
+"""The commands, as cyclopts reads them. Each is imported when it is called, so that help is quick."""
+
+from typing import Final
+
+from cyclopts import App, Parameter
+
+from mqttproxy import __version__
+
+app: Final = App(
+    name="mqttproxy",
+    version=__version__,
+    help="A governance proxy between MQTT devices and brokers. Exit codes: 0 done, 1 faulty, 2 used wrongly.",
+    default_parameter=Parameter(negative=()),  # no --no-dry-run
+)
+app.command("mqttproxy.cli.run:run", name="run", help="Run the proxy until SIGTERM or SIGINT.")
+app.command("mqttproxy.cli.check:check", name="check", help="Check a configuration file and tell all its faults.")
+app.command(
+    "mqttproxy.cli.quarantine:quarantine_app",
+    name="quarantine",
+    help="Look at the messages that were held, and why; export or purge them.",
+)

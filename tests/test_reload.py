@@ -1,0 +1,94 @@
+"""The check of schemas in a process of its own. Whole reloads: tests/scenarios/test_reloading.py."""
+
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import trio
+
+from mqttproxy.config.errors import ConfigError
+from mqttproxy.config.load import load_config
+from mqttproxy.reload import CHECK_BEGINS, check_schemas, make_ruleset
+
+POLICY = '[[policies]]\nname = "p{0}"\ntopics = ["{0}"]\nschema = "{0}@1"\n'
+
+
+def configuration(folder: Path, **schemas: str) -> Path:
+    for subject, schema in schemas.items():
+        (folder / "schemas" / subject).mkdir(parents=True)
+        (folder / "schemas" / subject / "1.json").write_text(schema)
+    path = folder / "proxy.toml"
+    path.write_text('[schemas]\ncheck_time = "2s"\n' + "".join(POLICY.format(subject) for subject in schemas))
+    return path
+
+
+async def faults_of(path: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        await check_schemas(path, load_config(path))
+    return [str(fault) for fault in caught.value.faults]
+
+
+async def test_good_schemas_pass_and_can_be_used(tmp_path: Path) -> None:
+    path = configuration(tmp_path, a='{"type": "number"}')
+    config = load_config(path)
+    await check_schemas(path, config)
+    assert make_ruleset(config, 3).generation.number == 3
+
+
+async def test_faults_are_told_in_the_words_of_the_check(tmp_path: Path) -> None:
+    path = configuration(tmp_path, a='{"type": "nonsense"}', b="{")
+    first, second = await faults_of(path)
+    assert first.startswith(f"{tmp_path}/schemas/a/1.json: /type: found 'nonsense' is not valid under any of")
+    assert second.startswith(f"{tmp_path}/schemas/b/1.json: found not JSON")
+
+
+async def test_a_schema_that_changes_after_the_check_is_refused(tmp_path: Path) -> None:
+    path = configuration(tmp_path, a="{}")
+    config = load_config(path)
+    await check_schemas(path, config)
+    (tmp_path / "schemas" / "a" / "1.json").write_text('{"type": "nonsense"}')
+    with pytest.raises(ConfigError, match="/type"):
+        make_ruleset(config, 1)
+
+
+async def test_without_policies_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqttproxy.reload.run_apart", None)
+    path = configuration(tmp_path)
+    await check_schemas(path, load_config(path))
+
+
+async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    async def run_apart(*arguments: str, seconds: float) -> CompletedProcess[bytes]:
+        await trio.lowlevel.checkpoint()
+        given.append((arguments, seconds))
+        raise trio.TooSlowError
+
+    monkeypatch.setattr("mqttproxy.reload.run_apart", run_apart)
+    path = configuration(tmp_path, a="{}", b="{}")
+    assert await faults_of(path) == [
+        f"{path}: schemas.check_time: found schemas whose check had not ended after 14s, expected at most 2s for each"
+    ]
+    assert given == [(("mqttproxy", "check", "--", str(path)), CHECK_BEGINS + 4)]
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stderr", "words"),
+    [
+        (2, b"a\nwhat went wrong\n", "the check of schemas ended with 2: what went wrong"),
+        (-9, b"", "the check of schemas ended with -9: without a word"),
+        (1, b"", "the check of schemas ended with 1: without a word"),
+    ],
+)
+async def test_a_check_that_ends_in_another_way_is_a_fault(
+    returncode: int, stderr: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run_apart(*_arguments: str, seconds: float) -> CompletedProcess[bytes]:
+        await trio.lowlevel.checkpoint()
+        assert seconds > 0
+        return CompletedProcess([], returncode, b"", stderr)
+
+    monkeypatch.setattr("mqttproxy.reload.run_apart", run_apart)
+    path = configuration(tmp_path, a="{}")
+    assert await faults_of(path) == [f"{path}: {words}"]
