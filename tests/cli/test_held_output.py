@@ -143,14 +143,14 @@ def test_a_line_for_programs_tells_everything() -> None:
 @pytest.mark.parametrize(
     "payload", [b"\xff", b"", b"{", b"NaN", b"[Infinity]", b"1e999", b"9" * 5000, b"[" * 100_000, b"\xef\xbb\xbf{}"]
 )
-def test_a_payload_that_is_no_plain_JSON_is_given_as_bytes_only(payload: bytes) -> None:  # noqa: N802  # the word
+def test_a_payload_that_is_no_plain_JSON_is_given_as_bytes_only(payload: bytes) -> None:  # the word
     document = json.loads(as_line(make_record(), payload))
     assert base64.b64decode(document["payload"]) == payload
     assert "json" not in document
 
 
 @given(st.binary(max_size=30))
-def test_a_line_is_one_line_of_JSON_whatever_the_payload(payload: bytes) -> None:  # noqa: N802  # the word
+def test_a_line_is_one_line_of_JSON_whatever_the_payload(payload: bytes) -> None:  # the word
     line = as_line(make_record(), payload)
     assert "\n" not in line
     assert base64.b64decode(json.loads(line)["payload"]) == payload

@@ -155,7 +155,7 @@ def test_export_writes_payloads_the_oldest_first(shell: Shell) -> None:
     assert "2 messages exported" in shell.err
 
 
-def test_G12_an_exported_file_is_for_its_owner_only(shell: Shell, tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_G12_an_exported_file_is_for_its_owner_only(shell: Shell, tmp_path: Path) -> None:  # the row's id
     shell.hold(make_held())
     output = tmp_path / "out.jsonl"
     output.write_text("from before, and much longer than one line of what will be written here" * 100)

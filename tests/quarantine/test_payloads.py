@@ -65,14 +65,14 @@ def test_removing_what_is_gone_is_fine(folder: PayloadFolder) -> None:
 @pytest.mark.parametrize(
     "name", ["../" + "A" * 23, "/etc/passwd", "a" * 26, "A" * 25, "A" * 26 + "\n", "A" * 25 + "\0"]
 )
-def test_G1_a_name_that_is_not_ours_is_refused(folder: PayloadFolder, name: str) -> None:  # noqa: N802  # the row's id
+def test_G1_a_name_that_is_not_ours_is_refused(folder: PayloadFolder, name: str) -> None:  # the row's id
     with pytest.raises(OSError, match="not a name of a payload file"):
         folder.read(name)
     with pytest.raises(OSError, match="not a name of a payload file"):
         folder.write([(name, b"")])
 
 
-def test_G1_links_are_neither_followed_nor_overwritten(folder: PayloadFolder, tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_G1_links_are_neither_followed_nor_overwritten(folder: PayloadFolder, tmp_path: Path) -> None:  # the row's id
     (tmp_path / "target").write_bytes(b"secret")
     (tmp_path / A).symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic link"):

@@ -213,7 +213,7 @@ async def test_the_counters_are_right_as_soon_as_it_has_started(tmp_path: Path) 
         assert (quarantine.messages, quarantine.size_bytes) == (5, 10)
 
 
-async def test_X13_nothing_is_acknowledged_in_trouble_and_it_heals_by_itself(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X13_nothing_is_acknowledged_in_trouble_and_it_heals_by_itself(tmp_path: Path) -> None:  # the row's id
     disk = Disk()
     committed = Committed()
     async with running(make_quarantine(tmp_path, committed, connect=disk.connect)) as quarantine:
@@ -234,7 +234,7 @@ async def test_X13_nothing_is_acknowledged_in_trouble_and_it_heals_by_itself(tmp
     assert disk.opened == 1 + quarantine.failures_total
 
 
-async def test_X12_a_full_disk_is_waited_for(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X12_a_full_disk_is_waited_for(tmp_path: Path) -> None:  # the row's id
     disk = Disk()
     disk.pages = 40
     committed = Committed()
@@ -249,7 +249,7 @@ async def test_X12_a_full_disk_is_waited_for(tmp_path: Path) -> None:  # noqa: N
     assert committed.tokens == list(range(20))
 
 
-async def test_X12_a_full_disk_for_payload_files_is_waited_for(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X12_a_full_disk_for_payload_files_is_waited_for(tmp_path: Path) -> None:  # the row's id
     failures = [OSError(28, "No space left on device")] * 2
     committed = Committed()
 
@@ -293,7 +293,7 @@ async def test_the_pauses_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert pauses[:6] == [0.001, 0.002, 0.004, 0.004, 0.004, 0.001]
 
 
-async def test_X16_a_corrupted_database_does_not_stop_traffic(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X16_a_corrupted_database_does_not_stop_traffic(tmp_path: Path) -> None:  # the row's id
     committed = Committed()
     async with running(make_quarantine(tmp_path, committed)) as quarantine:
         for number in range(50):
@@ -308,7 +308,7 @@ async def test_X16_a_corrupted_database_does_not_stop_traffic(tmp_path: Path) ->
         await committed.wait_tokens(51)
 
 
-async def test_X16_a_newer_database_is_trouble_and_left_alone(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X16_a_newer_database_is_trouble_and_left_alone(tmp_path: Path) -> None:  # the row's id
     connection = open_for_writing(tmp_path, connect)
     connection.execute("PRAGMA user_version = 7")
     connection.close()
@@ -507,7 +507,7 @@ def test_after_kill_9_payload_files_of_no_message_are_gone_at_the_next_start(tmp
     writer.close()
 
 
-async def test_X16_a_lock_is_waited_for(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+async def test_X16_a_lock_is_waited_for(tmp_path: Path) -> None:  # the row's id
     committed = Committed()
     disk = Disk()
     async with running(make_quarantine(tmp_path, committed, connect=disk.connect)) as quarantine:

@@ -51,7 +51,7 @@ def test_what_was_committed_is_found_with_all_that_was_told(tmp_path: Path) -> N
     assert (record.state, record.payload_size) == ("held", 2)
 
 
-def test_NUL_and_surrogates_cannot_break_it(tmp_path: Path) -> None:  # noqa: N802  # so it is called
+def test_NUL_and_surrogates_cannot_break_it(tmp_path: Path) -> None:  # so it is called
     writer = make_writer(tmp_path)
     held = make_held(
         client_id="a\0b", username="\udc80", topic="t\0\ud800", failures=(("/\0", "\udfff", "x\0y"),), policy=None
@@ -86,7 +86,7 @@ def test_the_totals_are_right_after_a_restart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
-def test_X13_a_failed_commit_is_done_anew_on_a_new_connection_and_stores_nothing_twice(  # noqa: N802  # the row's id
+def test_X13_a_failed_commit_is_done_anew_on_a_new_connection_and_stores_nothing_twice(  # the row's id
     tmp_path: Path, statement: str, when: str
 ) -> None:
     disk = Disk()
@@ -108,7 +108,7 @@ def test_X13_a_failed_commit_is_done_anew_on_a_new_connection_and_stores_nothing
     assert len(list(files_in(tmp_path / FOLDER))) == 1
 
 
-def test_X13_after_a_write_error_nothing_is_appended_to_the_old_log(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X13_after_a_write_error_nothing_is_appended_to_the_old_log(tmp_path: Path) -> None:  # the row's id
     disk = Disk()
     writer = make_writer(tmp_path, connect=disk.connect)
     writer.open()
@@ -133,7 +133,7 @@ def test_X13_after_a_write_error_nothing_is_appended_to_the_old_log(tmp_path: Pa
     reader.close()
 
 
-def test_X13_a_payload_file_that_was_not_synchronised_is_written_anew(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X13_a_payload_file_that_was_not_synchronised_is_written_anew(tmp_path: Path) -> None:  # the row's id
     failing = [True, False, False, False]
 
     def fsync(_descriptor: int) -> None:
@@ -150,7 +150,7 @@ def test_X13_a_payload_file_that_was_not_synchronised_is_written_anew(tmp_path: 
     assert kept(tmp_path) == {held.id: LARGE}
 
 
-def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # the row's id
     disk = Disk()
     disk.pages = 40
     writer = make_writer(tmp_path, connect=disk.connect)
@@ -163,7 +163,7 @@ def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # noqa: N80
     assert len(kept(tmp_path)) == 20
 
 
-def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # the row's id
     writer = make_writer(tmp_path)
     writer.open()
     other = sqlite3.connect(tmp_path / DATABASE, isolation_level=None)
@@ -177,7 +177,7 @@ def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # noq
     other.close()
 
 
-def test_X16_a_reader_does_not_delay_commits(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X16_a_reader_does_not_delay_commits(tmp_path: Path) -> None:  # the row's id
     writer = make_writer(tmp_path)
     writer.commit([make_held()])
     reader = sqlite3.connect(tmp_path / DATABASE, isolation_level=None)
@@ -189,7 +189,7 @@ def test_X16_a_reader_does_not_delay_commits(tmp_path: Path) -> None:  # noqa: N
     writer.close()
 
 
-def test_X16_a_corrupted_database_is_set_aside_and_kept_with_its_payloads(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X16_a_corrupted_database_is_set_aside_and_kept_with_its_payloads(tmp_path: Path) -> None:  # the row's id
     writer = make_writer(tmp_path, SMALL_INLINE)
     writer.commit([make_held(payload=LARGE) for _ in range(50)])
     writer.close()
@@ -205,7 +205,7 @@ def test_X16_a_corrupted_database_is_set_aside_and_kept_with_its_payloads(tmp_pa
     assert kept(tmp_path) == {held.id: LARGE}
 
 
-def test_X16_corruption_that_shows_only_later_is_set_aside_too(tmp_path: Path) -> None:  # noqa: N802  # the row's id
+def test_X16_corruption_that_shows_only_later_is_set_aside_too(tmp_path: Path) -> None:  # the row's id
     disk = Disk()
     writer = make_writer(tmp_path, SMALL_INLINE, connect=disk.connect)
     writer.commit([make_held(payload=LARGE)])
