@@ -1,9 +1,12 @@
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.validation import Generation, Identity, Verdict, judge
 from tests.house import POLICY, V5, V311, open_house, route, upstream
 
 TWO = upstream("a") + upstream("b")
@@ -265,3 +268,72 @@ async def test_every_decision_is_audited_where_that_is_asked_for(autojump_clock:
         house.quarantine.commit()
         lines = [(line["action"], line["topic"], line["destinations"]) for line in house.audit_lines()]
         assert sorted(lines) == [("forwarded", "n/1", ["a", "b"]), ("forwarded", "t", ["a", "b"]), ("held", "n/1", [])]
+
+
+class TestTurns:
+    """Under a poller what all devices send in one turn is one batch."""
+
+    async def test_what_many_devices_send_in_a_turn_is_offered_at_once(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream(), turns=True) as house:
+            devices = [await house.connect(f"d{n}") for n in range(3)]
+            offers: list[int] = []
+            offer = house.a.offer
+
+            def counted(items: Sequence[tuple[Message, object]]) -> int:
+                offers.append(len(items))
+                return offer(items)
+
+            house.a.offer = counted  # type: ignore[method-assign] # to see how often it is asked
+            for device in devices:
+                device.publish(*numbered(2))
+            await house.settle()
+            assert offers == [6]
+            house.a.settle()
+            await house.settle()
+            assert [len(device.settled) for device in devices] == [2, 2, 2]
+
+    async def test_only_the_device_whose_messages_had_no_place_is_held_up(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream(), turns=True) as house:
+            house.a.bound = 3
+            first, second = await house.connect("x"), await house.connect("y")
+            first.publish(*numbered(3))
+            await house.settle()
+            second.publish(*numbered(2))
+            await house.settle()
+            second.publish(*numbered(1, start=9))  # not read: what it sent before waits
+            await house.settle()
+            assert len(house.a.taken) == 3
+            assert house.lanes["a"].waiting == 2
+            house.a.bound = 100
+            house.a.settle()
+            await house.settle()
+            house.a.settle()
+            await house.settle()
+            house.a.settle()
+            await house.settle()
+            assert (len(first.settled), len(second.settled)) == (3, 3)
+
+    async def test_a_message_that_cannot_be_judged_is_held_and_the_others_are_carried(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+
+        def broken(message: Message, identity: Identity, generation: Generation) -> Verdict:
+            if message.payload == b"13":
+                raise ZeroDivisionError
+            return judge(message, identity, generation)
+
+        monkeypatch.setattr("mqttproxy.pipeline.judge", broken)
+        async with open_house(upstream(), turns=True) as house:
+            device = await house.connect()
+            device.publish(Message("t", b"12", 1), Message("t", b"13", 1), Message("t", b"14", 1))
+            await house.settle()
+            house.quarantine.commit()
+            house.a.settle()
+            await house.settle()
+            assert house.a.carried == ["t", "t"]
+            assert [reason for _, reason in device.acknowledged] == [
+                ReasonCode.SUCCESS,
+                ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+                ReasonCode.SUCCESS,
+            ]
+            assert "judge_raised" in house.log.events()
