@@ -51,7 +51,7 @@ class Taker:
 
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 # what happens in the poller's task sets no event
+        while not condition():  # what happens in the poller's task sets no event
             await trio.lowlevel.checkpoint()
 
 
