@@ -1,8 +1,8 @@
 """Compare mqttproxy with a Mosquitto bridge on this machine: `python bench/speed.py`.
 
-Both carry the same messages to the same fake upstream (`bench/load/mqttload`, built on first use), in turns, each pinned
-to one core with the load on another. Mosquitto judges nothing; mqttproxy judges every message by a JSON Schema, with
-`ack = "all"`, audit and metrics on. The table shows ratios, because machines differ and are noisy.
+Both carry the same messages to the same fake upstream (`bench/load/mqttload`, built on first use), in turns, each
+pinned to one core with the load on another. Mosquitto judges nothing; mqttproxy judges every message by a JSON Schema,
+with `ack = "all"`, audit and metrics on. The table shows ratios, because machines differ and are noisy.
 """
 
 import argparse
@@ -229,7 +229,7 @@ def main() -> int:
     subprocess.run(["make", "-s", "-C", str(HERE / "load")], check=True)
     load = HERE / "load/build/mqttload"
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    everything = {}
+    everything: dict[str, list[dict[str, Any]]] = {}
     missed = False
     for key in arguments.rows or ROWS:
         row = ROWS[key]

@@ -130,7 +130,7 @@ class Upstream:
         return taken
 
     def force_oldest(self, items: Sequence[Item], may_drop: Callable[[Item], bool] = lambda _: True) -> list[object]:
-        """Take all and drop the oldest waiting ones that may be, even while the breaker is open; return their tokens."""
+        """Take all; drop the oldest waiting ones that may be, even while the breaker is open; return their tokens."""
         if self._is_retired:
             self._drop_removed(items)
             return []

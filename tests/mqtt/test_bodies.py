@@ -221,7 +221,7 @@ def test_every_reason_can_be_said_in_the_answer_it_needs(reasons: set[ReasonCode
 
 @pytest.mark.parametrize("topic_filter", ["", "a/#/b", "a+", "$share/", "$share/ab", "$share/g+/t", "/" * 65_535])
 @pytest.mark.parametrize("version", BOTH)
-def test_B6_an_ill_formed_filter_is_left_to_suback(version: ProtocolVersion, topic_filter: str) -> None:  # noqa: N802 - the row's id
+def test_B6_an_ill_formed_filter_is_left_to_suback(version: ProtocolVersion, topic_filter: str) -> None:
     packet = Subscribe(1, (Subscription(topic_filter),))
     assert decode(version, encode(packet, version)) == ([packet], None)
 

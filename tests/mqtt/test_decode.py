@@ -211,7 +211,7 @@ def test_a_remembered_topic_is_read_as_carefully_as_a_new_one(version: ProtocolV
 # --- bounds
 
 
-def test_A3_a_declared_length_allocates_nothing() -> None:  # noqa: N802 - the row's id
+def test_A3_a_declared_length_allocates_nothing() -> None:
     ours = Decoder(max_packet_size=300_000_000, limits=LIMITS)
     tracemalloc.start()
     try:
@@ -222,7 +222,7 @@ def test_A3_a_declared_length_allocates_nothing() -> None:  # noqa: N802 - the r
         tracemalloc.stop()
 
 
-def test_A3_a_packet_that_is_too_large_is_refused_on_its_fixed_header() -> None:  # noqa: N802 - the row's id
+def test_A3_a_packet_that_is_too_large_is_refused_on_its_fixed_header() -> None:
     ours = Decoder(max_packet_size=200, limits=LIMITS)
     ours.feed(hexed("30 c501 0001 61 00") + bytes(193))  # 197 + 3 bytes
     assert len(ours.packets()) == 1

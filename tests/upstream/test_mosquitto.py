@@ -85,7 +85,7 @@ async def test_x1_a_broker_killed_under_load_loses_nothing_that_was_offered(brok
         assert await upstream.drain(trio.current_time() + PATIENCE)
         assert heard.tokens == list(range(offered))
         assert upstream.books.connects >= 3
-        assert upstream.is_live
+        await until(lambda: upstream.is_live)  # all may have gone before the last restart
 
 
 async def test_a_stalled_broker_is_noticed_and_all_is_well_when_it_goes_on(broker: Mosquitto) -> None:
