@@ -90,6 +90,7 @@ class Quarantine:
         self._wake = trio.Event()
         self._room: Final = trio.lowlevel.ParkingLot()
         self._closing: Final = trio.Event()
+        self._ended = False
         self._tidy_at = 0.0  # in Trio's time; at once
 
     def hold_nowait(self, held: Held, token: object) -> None:
@@ -129,14 +130,19 @@ class Quarantine:
         Started once the database was opened, or could not be: traffic that needs no quarantine goes on then.
 
         """
-        async with trio.open_nursery() as nursery:
-            # Cancelling must not tear a commit from its report, so the work is shielded, and told to end.
-            with trio.CancelScope(shield=True) as work:
-                nursery.start_soon(self._end_in_time, work)
-                await self._work(task_status)
-            if self._held:
-                _LOG.error("quarantine_not_drained", messages=self.pending, reason=self.trouble)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                # Cancelling must not tear a commit from its report, so the work is shielded, and told to end.
+                with trio.CancelScope(shield=True) as work:
+                    nursery.start_soon(self._end_in_time, work)
+                    await self._work(task_status)
+                if self._held:
+                    _LOG.error("quarantine_not_drained", messages=self.pending, reason=self.trouble)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended = True
+            if not self._thread.borrowed_tokens:  # otherwise the thread that was given up closes, if it ever comes back
+                self._writer.close()
 
     async def _end_in_time(self, work: trio.CancelScope) -> None:
         try:
@@ -208,9 +214,16 @@ class Quarantine:
                 await self._closing.wait()
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
+        def call_and_look() -> T:
+            try:
+                return call()
+            finally:
+                if self._ended:
+                    self._writer.close()
+
         try:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
-            return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._thread)
+            return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
         except DISK_TROUBLE as error:
             raise _DiskError(f"held messages cannot be stored in {self._directory}: {_words(error)}") from error
         finally:

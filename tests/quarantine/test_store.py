@@ -382,6 +382,7 @@ async def test_a_disk_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) ->
             await trio.to_thread.run_sync(hanging.wait)
     assert not committed.tokens
     released.set()
+    await eventually(lambda: quarantine._writer._opened is None)  # closed by the thread that came back
 
 
 async def test_retention_runs_without_traffic_and_is_counted(tmp_path: Path) -> None:
@@ -451,6 +452,7 @@ async def test_a_bug_in_what_is_told_of_commits_ends_the_room(tmp_path: Path) ->
     quarantine.hold_nowait(make_held(), 0)
     with trio.fail_after(10), pytest.RaisesGroup(pytest.RaisesExc(OSError, match="no trouble")):
         await quarantine.run()
+    assert quarantine._writer._opened is None
 
 
 KILLED = """
