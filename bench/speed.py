@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -221,44 +221,71 @@ def figure(row: Row, result: dict[str, Any]) -> float:
 def main() -> int:
     """Measure and print; exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="rows to measure (all)")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure (all): {', '.join(ROWS)}")
     parser.add_argument("--seconds", type=float, default=5, help="length of one measurement")
-    parser.add_argument("--repeat", type=int, default=3, help="measurements of each, in turns")
+    parser.add_argument("--repeat", type=int, default=3, help="measurements of each, in turns; the table has medians")
     parser.add_argument("--json", type=Path, help="write everything that was measured here")
     arguments = parser.parse_args()
+    if unknown := set(arguments.rows) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
     subprocess.run(["make", "-s", "-C", str(HERE / "load")], check=True)
     load = HERE / "load/build/mqttload"
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{machine()}\n\n| work | mqttproxy | bridge | ratio | target | CPU µs a message, mqttproxy / bridge |")
+    print("|---|---|---|---|---|---|")
     everything: dict[str, list[dict[str, Any]]] = {}
     missed = False
     for key in arguments.rows or ROWS:
         row = ROWS[key]
-        figures: dict[str, list[float]] = {"mqttproxy": [], "bridge": []}
+        results = everything.setdefault(key, [])
         for _ in range(arguments.repeat):
             for system in ("bridge", "mqttproxy") if row.bridge else ("mqttproxy",):
                 with tempfile.TemporaryDirectory() as folder:
-                    result = measure(row, system, load, arguments.seconds, Path(folder))
-                everything.setdefault(key, []).append({"system": system, **result})
-                figures[system].append(figure(row, result))
-        missed |= report(row, figures)
+                    results.append({"system": system, **measure(row, system, load, arguments.seconds, Path(folder))})
+        missed |= report(row, results)
     if arguments.json:
         arguments.json.write_text(json.dumps(everything, indent=1))
     return int(missed)
 
 
-def report(row: Row, figures: dict[str, list[float]]) -> bool:
+def machine() -> str:
+    """Describe what this runs on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    version = subprocess.run([mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    return (
+        f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}, "
+        f"Python {platform.python_version()}, {version}"
+    )
+
+
+def report(row: Row, results: list[dict[str, Any]]) -> bool:
     """Print one line of the table; returns whether its target is missed."""
-    ours = statistics.median(figures["mqttproxy"])
-    theirs = statistics.median(figures["bridge"]) if figures["bridge"] else None
+    ours = median(results, "mqttproxy", lambda result: figure(row, result))
+    theirs = median(results, "bridge", lambda result: figure(row, result)) if row.bridge else None
+    cpu = [
+        f"{median(results, system, lambda result: float(result['sut']['cpu_us_per_msg'])):.1f}"
+        for system in ("mqttproxy", "bridge")[: 1 + row.bridge]
+    ]
     if row.figure == "p99_ms":
-        print(f"| {row.name} | {ours:.2f} ms | {theirs or 0:.2f} ms | target < {row.target} ms |")
-        return row.target is not None and ours >= row.target
-    if theirs is None:
-        print(f"| {row.name} | {ours:,.0f}/s | | told |")
-        return False
-    ratio = ours / theirs
-    print(f"| {row.name} | {ours:,.0f}/s | {theirs:,.0f}/s | {ratio:.2f} (target {row.target}) |")
-    return row.target is not None and ratio < row.target
+        cells = [f"{ours:.2f} ms", f"{theirs:.2f} ms", "", f"below {row.target:g} ms"]
+        missed = row.target is not None and ours >= row.target
+    else:
+        ratio = ours / theirs if theirs else None
+        cells = [
+            f"{ours:,.0f} /s",
+            f"{theirs:,.0f} /s" if theirs else "",
+            f"{ratio:.2f}" if ratio else "",
+            f"at least {row.target}" if row.target else "told",
+        ]
+        missed = row.target is not None and ratio is not None and ratio < row.target
+    print(f"| {row.name} | {' | '.join(cells)} | {' / '.join(cpu)} |", flush=True)
+    return missed
+
+
+def median(results: list[dict[str, Any]], system: str, value: Callable[[dict[str, Any]], float]) -> float:
+    """Return the median of a figure over the measurements of one system."""
+    return statistics.median(value(result) for result in results if result["system"] == system)
 
 
 if __name__ == "__main__":
