@@ -38,7 +38,7 @@ class MemoryByteStream:
         self._arrived = bytearray()
         self._backlog = bytearray()
         self._ended = False
-        self._failure: TransportError | None = None
+        self._failure: str | None = None
         self._changed = trio.Event()
         self._writers = 0
         self._spawn: Spawn | None = None
@@ -59,7 +59,7 @@ class MemoryByteStream:
             self._other._room()
             return data
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
         return b""
 
     async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
@@ -93,7 +93,7 @@ class MemoryByteStream:
                 if self.closed is None:
                     await self._changed.wait()
             if self._failure is not None:
-                raise self._failure
+                raise TransportError(self._failure)
         finally:
             self._writers -= 1
 
@@ -112,7 +112,7 @@ class MemoryByteStream:
         finally:
             self._writers -= 1
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
 
     async def aclose(self) -> None:
         """Write what is unsent, for 2 s at most; the other end then receives b""."""
@@ -160,7 +160,7 @@ class MemoryByteStream:
     def _end(self, failure: TransportError | None) -> None:
         self._ended = True
         if failure is not None:
-            self._failure = self._failure or failure
+            self._failure = self._failure or str(failure)
             self._backlog.clear()
         self._notify()
 

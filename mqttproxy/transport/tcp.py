@@ -47,7 +47,7 @@ class TcpStream:
         self._backlog = bytearray()
         self._closed = False
         self._ended = False  # the peer has sent FIN
-        self._failure: TransportError | None = None
+        self._failure: str | None = None  # in words: an error that is kept would keep the frames it went through
         self._flushing = False
         self._parked: trio.Event | None = None  # set at each step that a parked writer or waiter may want to know
         self._spawn: Spawn | None = None
@@ -76,7 +76,7 @@ class TcpStream:
             break
         # What the peer had sent before sending to it failed was returned first.
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
         return b""
 
     async def receive_each(self, take: Take) -> bool:
@@ -96,7 +96,7 @@ class TcpStream:
         if not has_more:
             self._ended = True
             if self._failure is not None:
-                raise self._failure
+                raise TransportError(self._failure)
         return has_more
 
     def interrupt(self) -> None:
@@ -125,13 +125,13 @@ class TcpStream:
         """Write what send_nowait could not place, until cancelled or the connection is closed."""
         while not self._closed:
             if self._failure is not None:
-                raise self._failure
+                raise TransportError(self._failure)
             if self._backlog and not self._flushing:
                 await self._write(0)
             else:
                 await self._park()
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
 
     def flush_with(self, spawn: Spawn) -> None:
         """Start a writer by `spawn` whenever there is a backlog, instead of run()."""
@@ -147,7 +147,7 @@ class TcpStream:
             else:
                 await self._write(below)
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
 
     async def aclose(self) -> None:
         """Write what is unsent, send FIN, wait a little for the peer's, close."""
@@ -244,10 +244,10 @@ class TcpStream:
 
     def _fail(self, what: str) -> TransportError:
         if self._failure is None:
-            self._failure = TransportError(f"{self.peer}: {what}")
+            self._failure = f"{self.peer}: {what}"
         self._backlog.clear()
         self._unpark()
-        return self._failure
+        return TransportError(self._failure)
 
     def _close(self) -> None:
         if not self._closed:

@@ -44,7 +44,7 @@ class WebSocketStream:
         self._protocol = protocol
         self._ended = False
         self._fresh = True  # frames may have come in one read with the end of the handshake
-        self._failure: TransportError | None = None
+        self._failure: str | None = None  # in words: an error that is kept would keep the frames it went through
 
     @property
     def unsent(self) -> int:
@@ -114,7 +114,7 @@ class WebSocketStream:
             if self._inner.unsent > ANSWER_BYTES:
                 await self._inner.wait_drained(ANSWER_BYTES)
         if self._failure is not None:
-            raise self._failure
+            raise TransportError(self._failure)
         return b""
 
     async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
@@ -170,14 +170,14 @@ class WebSocketStream:
                 payloads.append(frame.data)
             elif opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]
                 protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT travels in binary frames")
-                self._failure = TransportError(f"{self.peer}: WebSocket: text frame")
+                self._failure = f"{self.peer}: WebSocket: text frame"
                 break
         if protocol.writes:
             _pass_on(protocol, self._inner)
         if protocol.state is not State.OPEN:
             self._ended = True
             if protocol.parser_exc is not None and self._failure is None:
-                self._failure = TransportError(f"{self.peer}: WebSocket: {_cut(protocol.parser_exc)}")
+                self._failure = f"{self.peer}: WebSocket: {_cut(protocol.parser_exc)}"
         return b"".join(payloads)
 
 
