@@ -16,6 +16,7 @@ from mqttproxy.quarantine.model import Failures, Record, properties_to_json
 
 _CUT: Final = 200  # characters of one cell
 _WIDTH: Final = 200  # of a table that does not go to a terminal
+_TABLE_WIDTH: Final = 160  # columns that a table needs to be read with ease
 _ROW: Final = 16  # bytes in a line of a hex dump
 
 
@@ -29,7 +30,18 @@ def _escaped(char: str) -> str:
 
 
 def tabulate(records: Sequence[Record], file: TextIO) -> None:
-    """Write a table for people."""
+    """Write a table for people; on a narrow terminal a few lines for each message."""
+    console = Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False)
+    if not records:
+        console.print("no message is held")
+    elif console.width >= _TABLE_WIDTH:
+        console.print(_table(records))
+    else:
+        for record in records:
+            console.print(_head(record), _lines(record))
+
+
+def _table(records: Sequence[Record]) -> Table:
     table = Table("id", "time", "client", "topic", "policy", "bytes", "why", box=box.SIMPLE_HEAD)
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     table.columns[5].justify = "right"
@@ -43,10 +55,25 @@ def tabulate(records: Sequence[Record], file: TextIO) -> None:
             str(record.payload_size),
             _why(record.failures),
         )
-        # as Text: brackets in a topic are no markup
-        table.add_row(*(Text(_cut(printable(cell)), overflow="fold") for cell in cells))
-    console = Console(file=file, width=None if file.isatty() else _WIDTH, highlight=False)
-    console.print(table if records else Text("no message is held"))
+        table.add_row(*map(_cell, cells))
+    return table
+
+
+def _head(record: Record) -> Text:
+    size = "1 byte" if record.payload_size == 1 else f"{record.payload_size} bytes"
+    facts = (_time(record.at), size, *([printable(record.policy)] if record.policy else []))
+    return Text.assemble((record.id, "bold"), *(f"  {fact}" for fact in facts), overflow="fold")
+
+
+def _lines(record: Record) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for name, value in (("client", record.client_id), ("topic", record.topic), ("why", _why(record.failures))):
+        grid.add_row(f"  {name}", _cell(value))
+    return grid
+
+
+def _cell(text: str) -> Text:
+    return Text(_cut(printable(text)), overflow="fold")  # as Text: brackets in a topic are no markup
 
 
 def describe(record: Record, payload: bytes) -> str:

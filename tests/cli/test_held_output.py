@@ -84,6 +84,49 @@ def test_a_table_tells_what_and_why() -> None:
     assert "no message is held" in table_of()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown_at(columns: int, *records: Record, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    tabulate(records, terminal)
+    return [line.rstrip() for line in terminal.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "").split("\n")]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_narrow_terminal_gets_lines_that_can_be_read(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = make_record(), make_record(policy=None, payload_size=1, failures=())
+    assert shown_at(columns, *records, monkeypatch=monkeypatch) == [
+        "01KXAMPLE00000000000000000  2027-01-15 08:00:00  2 bytes  temperature",
+        "  client dev-1",
+        "  topic  sensor/1",
+        "  why    /value: type: is not a number (and 1 more)",
+        "01KXAMPLE00000000000000000  2027-01-15 08:00:00  1 byte",
+        "  client dev-1",
+        "  topic  sensor/1",
+        "  why",
+        "",
+    ]
+
+
+def test_a_wide_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown_at(160, make_record(), monkeypatch=monkeypatch)
+    assert [line for line in lines if "dev-1" in line and "sensor/1" in line and "is not a number" in line]
+
+
+@pytest.mark.parametrize("columns", [20, 80, 160])
+def test_no_terminal_sequence_of_a_device_gets_through_at_any_width(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = shown_at(columns, evil_record(), make_record(topic="x" * 60_000), monkeypatch=monkeypatch)
+    assert all(line.isprintable() for line in lines)
+    assert sum(map(len, lines)) < 5000
+
+
 def test_long_texts_are_cut_in_the_table() -> None:
     assert len(table_of(make_record(topic="x" * 60_000))) < 5000
 
