@@ -57,7 +57,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
         _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
     await _take_over(premises, client_id)
-    identity = Identity(client_id, connect.username, str(stream.peer), listener)
+    identity = Identity(client_id, connect.username, stream.peer.host, listener)
     device = Device(premises, stream, connection, connect, identity)
     connection.accept(SessionState(), session_present=False, client_id=client_id)
     stream.send_nowait(connection.data_to_send())
