@@ -203,7 +203,8 @@ class Metrics:
     validation_seconds: Histogram = field(
         factory=lambda: Histogram(VALIDATION_BUCKETS),
         metadata=_histogram(
-            "mqtt_proxy_validation_duration_seconds", "time to judge a message and find its way, as the mean of its batch"
+            "mqtt_proxy_validation_duration_seconds",
+            "time to judge a message and find its way, as the mean of its batch",
         ),
     )
     latency_seconds: Histogram = field(
