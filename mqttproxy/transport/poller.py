@@ -23,6 +23,10 @@ Take = Callable[[bytes | memoryview], bool]
 EVENTS_AT_ONCE: Final = 256  # handed over before the time is looked at: about 4 ms
 TURN: Final = 0.001  # seconds after which nothing more is looked for before other tasks have their turn
 
+# Told once for what arrives, so that the kernel need not look again at every socket that it has told before. All is
+# read when less came than there was room for (epoll(7)); the peer's end is told by EPOLLRDHUP.
+_EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
 _BUFFER: Final = bytearray(RECEIVE_BYTES)  # shared: nothing is kept in it once `take` has returned
 _VIEW: Final = memoryview(_BUFFER)
 
@@ -55,7 +59,7 @@ class Poller:
         if descriptor < 0:
             await trio.lowlevel.checkpoint()
             return False
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(descriptor, _EDGE)
         self._watched[descriptor] = _Watched(sock, take, trio.lowlevel.current_task())
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -101,10 +105,10 @@ class Poller:
         try:
             while True:
                 events = poll(0, EVENTS_AT_ONCE)
-                for descriptor, _ in events:
+                for descriptor, flags in events:
                     one = watched.get(descriptor)
                     if one is not None:
-                        self._receive(descriptor, one)
+                        self._receive(descriptor, one, flags)
                 is_over = clock() >= ends
                 if events and not is_over:
                     continue
@@ -116,11 +120,13 @@ class Poller:
         finally:
             self._is_turn = False
 
-    def _receive(self, descriptor: int, one: _Watched) -> None:
+    def _receive(self, descriptor: int, one: _Watched, flags: int) -> None:
         result: Outcome[bool]
         try:
             count = one.socket.recv_into(_BUFFER)
             if count and one.take(_VIEW[:count]):
+                if (count == RECEIVE_BYTES or flags != select.EPOLLIN) and self._watched.get(descriptor) is one:
+                    self._epoll.modify(descriptor, _EDGE)  # there is more: bytes, the peer's end, or an error
                 return
             result = Value(count > 0)
         except BlockingIOError:

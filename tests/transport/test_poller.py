@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mqttproxy.transport.poller import Poller, current_poller, run_poller
-from mqttproxy.transport.stream import Peer, TransportError
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
 
@@ -207,3 +207,45 @@ async def test_there_is_none_once_it_has_ended() -> None:
     async with polled():
         assert current_poller() is not None
     assert current_poller() is None
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_bytes_and_the_end_that_come_together_are_both_told(early: bool) -> None:
+    async with polled() as (_, nursery, connect):
+        (peer, stream), taker = connect(), Taker()
+        if not early:
+            nursery.start_soon(taker.run, stream)
+            await wait_all_tasks_blocked()
+        peer.send(b"last words")
+        peer.close()
+        if early:
+            nursery.start_soon(taker.run, stream)
+        await until(lambda: taker.result is not None)
+        assert (taker.got, taker.result) == (b"last words", False)
+        await stream.aclose()
+
+
+async def test_more_than_one_read_can_take_is_all_handed_over_though_nothing_more_comes() -> None:
+    async with polled() as (_, nursery, connect):
+        (peer, stream), taker = connect(), Taker(enough=3 * RECEIVE_BYTES)
+        peer.setblocking(False)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * RECEIVE_BYTES)
+        assert peer.send(bytes(3 * RECEIVE_BYTES)) == 3 * RECEIVE_BYTES
+        nursery.start_soon(taker.run, stream)
+        await until(lambda: taker.result is True)
+        assert len(taker.got) == 3 * RECEIVE_BYTES
+        stream.abort()
+
+
+async def test_what_came_while_nobody_watched_is_handed_over_to_the_next() -> None:
+    async with polled() as (_, nursery, connect):
+        (peer, stream), first, second = connect(), Taker(enough=1), Taker(enough=1)
+        nursery.start_soon(first.run, stream)
+        peer.send(b"a")
+        await until(lambda: first.result is True)
+        peer.send(b"b")
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(second.run, stream)
+        await until(lambda: second.result is True)
+        assert (first.got, second.got) == (b"a", b"b")
+        stream.abort()
