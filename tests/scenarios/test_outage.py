@@ -41,7 +41,7 @@ ack = "all"
 TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "tls", "ws")
 WINDOW: Final = 20
 OUTAGE: Final = 1.5  # seconds, at least
-LONGEST_PAUSE: Final = 0.5  # of the outage, without a message at the broker that is well; mostly it is a thirtieth
+LONGEST_PAUSE: Final = 0.9  # of the outage, without a message at the broker that is well; mostly it is a thirtieth
 
 
 @frozen
