@@ -60,12 +60,13 @@ class Program:
     def run(self, stream: bytes) -> object:
         """Let the stream arrive; return what marks the input as new."""
         for piece in pieces(stream, 7 if self.choices.is_cut else 300):
-            self.conn.receive_data(piece, 1.0)
             try:
-                while events := self.conn.next_batch(1.0):
+                events = self.conn.receive(piece, 1.0)
+                while events or (events := self.conn.next_batch(1.0)):
                     for event in events:
                         self.kinds.append(type(event).__name__)
                         self.handle(event)
+                    events = []
             except RemoteProtocolError as error:
                 self.fail(error)
                 break
