@@ -194,8 +194,17 @@ class Pipeline:
         metrics.invalid += failed
         metrics.valid += count - failed
         self._dispatch(group, backlogs)
-        _acknowledge_done(reads, now)
+        self._finish(reads, backlogs, now)
         return backlogs
+
+    def _finish(self, reads: Iterable[tuple[Origin, object]], backlogs: dict[Origin, Backlog], now: float) -> None:
+        """Acknowledge what is done already; hold up everybody while upstreams refuse more than can be kept."""
+        is_overfull = self.refusal.is_overfull
+        for origin, _ in reads:
+            if is_overfull:
+                backlogs.setdefault(origin, Backlog())
+            if origin.pending and origin.pending[0].done:
+                origin.acknowledge(now)
 
     def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog]) -> None:
         """Offer one group to all its destinations at once; none of them can hold up another."""
@@ -244,6 +253,7 @@ class Pipeline:
                 nursery.start_soon(self._wait_for_lane, lane, items, missing)
             if backlog.holds:
                 nursery.start_soon(self.refusal.wait_and_hold, backlog.holds)
+            nursery.start_soon(self.refusal.wait_relieved)
 
     def give_up(self, backlog: Backlog) -> None:
         """Drop a backlog that nobody can wait for, counted."""
@@ -315,9 +325,3 @@ class Pipeline:
                 # The link does not ask for Retain As Published, so the flag says that a subscription brought it.
                 only = None if filters is None else frozenset(filters)
                 self.table.deliver((publish,), only=only, retained=publish.retain)
-
-
-def _acknowledge_done(reads: Iterable[tuple[Origin, object]], now: float) -> None:
-    for origin, _ in reads:
-        if origin.pending and origin.pending[0].done:
-            origin.acknowledge(now)

@@ -38,6 +38,9 @@ _PASSED_ON: Final = frozenset(
         ReasonCode.PAYLOAD_FORMAT_INVALID,
     }
 )
+# Messages refused by upstreams that may wait for the quarantine; beyond it devices are not read, or brokers that refuse
+# everything while the disk is full would fill the memory.
+MOST_OF_UPSTREAMS: Final = 1000
 # Why a message is not carried although nobody has judged it badly.
 _WHY: Final = {
     ReasonCode.NOT_AUTHORIZED: "topics that begin with $ are the server's",
@@ -83,7 +86,7 @@ class Refusal:
     wall: Callable[[], float] = time.time
     dry_run: bool = False
     generation: int = 0  # number of the ruleset in force, for the audit trail
-    _of_upstreams: deque[Waiting] = field(init=False, factory=deque)  # at most what is in flight to them
+    _of_upstreams: deque[Waiting] = field(init=False, factory=deque)
 
     def failed(self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan) -> Message | Waiting | None:
         """Do what a failed verdict says.
@@ -121,9 +124,8 @@ class Refusal:
             self._tell_device(origin.identity, publish, verdict, action="refused", quarantine_id=None)
             ticket.reason, ticket.properties, ticket.done = verdict.reason, answer_properties(verdict), True
         if verdict.disconnect:
-            origin.acknowledge(
-                trio.current_time()
-            )  # first, or the device would send the message again over each new connection
+            # Acknowledged first, or the device would send the message again over each new connection.
+            origin.acknowledge(trio.current_time())
             origin.disconnect(verdict.reason, reason_string(verdict))
         return carried
 
@@ -215,6 +217,17 @@ class Refusal:
             held = self._held(ticket.origin.identity, message, verdict)
             self._of_upstreams.append((held, HeldTicket(ticket, verdict, message, held.id, judged=False)))
         self._hold_of_upstreams()
+
+    @property
+    def is_overfull(self) -> bool:
+        """Too much that upstreams refused waits for the quarantine: nothing more should be taken from devices."""
+        return len(self._of_upstreams) >= MOST_OF_UPSTREAMS
+
+    async def wait_relieved(self) -> None:
+        """Return when devices may be read again."""
+        while self.is_overfull:
+            await self.quarantine.wait_room()
+            self._hold_of_upstreams()
 
     def _hold_of_upstreams(self) -> None:
         # What finds the quarantine full tries again after its next commit.

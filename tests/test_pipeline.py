@@ -337,3 +337,30 @@ class TestTurns:
                 ReasonCode.SUCCESS,
             ]
             assert "judge_raised" in house.log.events()
+
+
+class TestUpstreamsThatRefuse:
+    @pytest.mark.parametrize("turns", [False, True])
+    async def test_devices_are_not_read_while_more_is_refused_than_the_quarantine_takes(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, turns: bool
+    ) -> None:
+        monkeypatch.setattr("mqttproxy.refusal.MOST_OF_UPSTREAMS", 3)
+        text = upstream() + route("a", more='ack = "memory"')
+        async with open_house(text, turns=turns) as house:
+            house.quarantine.bound = 0  # the disk is full
+            device = await house.connect()
+            device.publish(*numbered(4))
+            await house.settle()
+            assert len(device.settled) == 4  # as this route's `ack` says
+            house.a.refuse(ReasonCode.NOT_AUTHORIZED)
+            for number in range(4, 7):  # a read each: the first is taken, and shows that it is too much
+                device.publish(*numbered(1, start=number))
+                await house.settle()
+            assert house.a.topics == topics(4)
+            house.quarantine.bound = 100
+            house.quarantine.commit()
+            await house.settle()
+            house.quarantine.commit()
+            await house.settle()
+            assert house.a.topics == topics(4, 5, 6)
+            assert [held.topic for held in house.quarantine.kept] == topics(0, 1, 2, 3)

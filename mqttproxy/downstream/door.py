@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 import trio
 
@@ -14,8 +13,6 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.listen import Listener, listen
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
-
-ACCEPTS_IN_A_ROW: Final = 100  # then the devices that are already there have their turn
 
 
 class Door:
