@@ -23,7 +23,7 @@ from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.handover import Lane
+from mqttproxy.handover import NOTHING_TO_COMMIT, Lane
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.database import is_made, quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
@@ -90,6 +90,7 @@ class Proxy:
             retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
             refusal=self.refusal,
             metrics=self.metrics,
+            journal=NOTHING_TO_COMMIT,
         )
         self.pool = Pool(
             proxy_id=config.proxy.id,

@@ -6,7 +6,7 @@ not read) or in the bounded outbox of its destination.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 from attrs import field, frozen
@@ -61,6 +61,11 @@ class Ticket(Struct):
             return True
         return False
 
+    def await_one_more(self, *, instead: bool) -> None:
+        """Count one more destination: the commit of the local sessions. `instead`: of waiting for all, any will do."""
+        self.open += 1
+        self.needed = 1 if instead else self.needed + 1
+
     def refuse(self) -> bool:
         """Count one destination that refused it; returns whether the device must be told, now or with the others."""
         needed = self.needed
@@ -79,6 +84,25 @@ class Ticket(Struct):
 
 
 Item = tuple[Message, Ticket | None]
+
+
+class Commits(Protocol):
+    """The sessions' journal as the corridor sees it (`sessions.Journal`)."""
+
+    noted: int  # changes since the start; more of them than before: something waits for a commit
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call it once everything noted so far is on disk; at once if it is."""
+
+
+class _NothingToCommit:
+    noted = 0
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        call()
+
+
+NOTHING_TO_COMMIT: Final[Commits] = _NothingToCommit()  # until the sessions' journal is wired
 
 
 class Destination(Protocol):
@@ -201,6 +225,7 @@ class Plan:
     refusal: ReasonCode  # SUCCESS, or why nobody may publish here
     drop: bool  # no route, and the settings say to drop
     names: tuple[str, ...]  # of all destinations, for the audit trail
+    awaits_commit: bool = False  # what local sessions must not lose is on disk before the device is acknowledged
     width: int = field(init=False)  # how many lanes
     special: bool = field(init=False)
     may_drop: bool = field(init=False)  # its messages may be dropped from an outbox for newer ones
@@ -230,6 +255,7 @@ def make_plan(topic: str, routes: RouteTable, lanes: Mapping[str, Lane], *, drop
     local = routes.home_of(topic) == LOCAL
     needed = {"memory": 0, "any": min(1, len(names)), "all": len(names)}[route.ack]
     if route.ack == "any" and local:
-        needed = 0  # the local sessions have it at once
+        needed = 0  # the local sessions have it at once, or with their next commit
     chosen = tuple(lanes[name] for name in names)
-    return Plan(chosen, local, route.when_full, needed, refusal, False, (*names, LOCAL) if local else names)
+    awaits = local and route.ack != "memory"
+    return Plan(chosen, local, route.when_full, needed, refusal, False, (*names, LOCAL) if local else names, awaits)

@@ -8,13 +8,14 @@ the device waits for it before it reads on. What fails its contract goes through
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 from attrs import Factory, define, frozen
 
-from mqttproxy.config.model import ProxyConfig
-from mqttproxy.handover import Item, Lane, Origin, Plan, Ticket, make_plan, release
+from mqttproxy.config.model import LOCAL, ProxyConfig
+from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, Ticket, make_plan, release
 from mqttproxy.mqtt.packets import Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal, Waiting
@@ -87,9 +88,11 @@ class Pipeline:
         retained: RetainedStore,
         refusal: Refusal,
         metrics: Metrics,
+        journal: Commits,
     ) -> None:
         self.table = table
         self.retained = retained
+        self._journal = journal
         self.refusal = refusal
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
@@ -213,16 +216,30 @@ class Pipeline:
             return
         self._metrics.routed += len(items)
         if plan.local:
-            self.local_messages += len(items)
-            for origin, part in group.by_owner(items):
-                self.table.deliver([message for message, _ in part], sender=origin.identity.client_id)
+            self._deliver(group, plan)
         waits = self._place(group, plan, backlogs)
         if not plan.needed:
             for _, ticket in items:
-                if ticket is not None and id(ticket) not in waits:
+                if ticket is not None and not ticket.needed and id(ticket) not in waits:
                     ticket.done = True
         if self._audit_all:
             self._audit(group, plan)
+
+    def _deliver(self, group: Group, plan: Plan) -> None:
+        """Give a group to local subscribers; what persistent sessions must keep is acknowledged after its commit."""
+        items = group.items
+        self.local_messages += len(items)
+        before = self._journal.noted
+        for origin, part in group.by_owner(items):
+            self.table.deliver([message for message, _ in part], sender=origin.identity.client_id)
+        if plan.awaits_commit and self._journal.noted != before:
+            self._await_commit([ticket for _, ticket in items if ticket is not None], plan)
+
+    def _await_commit(self, tickets: Sequence[Ticket], plan: Plan) -> None:
+        for ticket in tickets:
+            ticket.await_one_more(instead=plan.needed < plan.width)
+        if tickets:
+            self._journal.when_durable(partial(self.settled, LOCAL, tickets))
 
     def _place(self, group: Group, plan: Plan, backlogs: dict[Origin, Backlog]) -> set[int]:
         """Offer a group to each lane; returns the identities of the tickets that wait."""
@@ -295,10 +312,12 @@ class Pipeline:
                 return None
             message = carried
         if message.retain and plan.local:
-            kept = Message(message.topic, message.payload, message.qos, True, message.properties)
-            if not self.retained.keep(kept):
+            before = self._journal.noted
+            if not self.retained.keep(_as_kept(message)):
                 self.refusal.not_carried(message, ticket, ReasonCode.QUOTA_EXCEEDED, drop=False)
                 return None
+            if plan.awaits_commit and ticket.qos and self._journal.noted != before:
+                self._await_commit((ticket,), plan)
         return message
 
     def settled(self, _destination: str, tokens: Iterable[object]) -> None:
@@ -325,3 +344,8 @@ class Pipeline:
                 # The link does not ask for Retain As Published, so the flag says that a subscription brought it.
                 only = None if filters is None else frozenset(filters)
                 self.table.deliver((publish,), only=only, retained=publish.retain)
+
+
+def _as_kept(message: Message) -> Message:
+    """Return the message as it is retained: without what belongs to the packet that brought it."""
+    return Message(message.topic, message.payload, message.qos, True, message.properties)

@@ -241,6 +241,31 @@ class FakeListener:
         self.closed = True
 
 
+class FakeJournal:
+    """The sessions' journal: commits when the test says so, or at once."""
+
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.noted = 0
+        self.changes: list[object] = []
+        self.at_once = at_once
+        self._waiting: list[Callable[[], None]] = []
+
+    def note(self, change: object) -> None:
+        self.noted += 1
+        self.changes.append(change)
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        if self.at_once:
+            call()
+        else:
+            self._waiting.append(call)
+
+    def commit(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+
+
 class Shelf:
     """The schema folder in memory."""
 

@@ -40,7 +40,7 @@ from mqttproxy.transport.listen import Listener
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
 from tests.client import Client
-from tests.fake_rooms import FakeListener, FakeLog, FakeQuarantine, FakeUpstream, Shelf
+from tests.fake_rooms import FakeJournal, FakeListener, FakeLog, FakeQuarantine, FakeUpstream, Shelf
 from tests.fakes import MemoryByteStream, memory_pair
 
 V311: Final = ProtocolVersion.V311
@@ -171,6 +171,7 @@ def make_house(
         retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
         refusal=refusal,
         metrics=metrics,
+        journal=FakeJournal(),
     )
     premises = Premises(
         limits=limits,
