@@ -13,7 +13,8 @@ import attrs
 
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.config.listener_checks import check_binds, check_listener
-from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, RouteSettings, TopicFilter
+from mqttproxy.config.mapping_checks import check_mappings
+from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, RouteSettings, TopicFilter, table_class
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
 from mqttproxy.config.units import write_size
@@ -44,6 +45,7 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         _check_policy(policy, f"policies[{index}]", report)
     for index, upstream in enumerate(config.upstreams):
         check_upstream(upstream, f"upstreams[{index}]", report)
+        check_mappings(upstream.topics, f"upstreams[{index}].topics", config.limits, report)
     check_upstreams_together(config.upstreams, report)
     destinations = [upstream.name for upstream in config.upstreams] + [LOCAL]
     for index, route in enumerate(config.routes):
@@ -56,16 +58,25 @@ def _tables(config: ProxyConfig) -> Iterator[tuple[str, str, Any]]:
     for attribute in attrs.fields(ProxyConfig):
         value = getattr(config, attribute.name)
         if isinstance(value, tuple):
-            yield from ((attribute.name, f"{attribute.name}[{index}]", item) for index, item in enumerate(value))
+            for index, item in enumerate(value):
+                yield attribute.name, f"{attribute.name}[{index}]", item
+                yield from _inner_tables(attribute.name, f"{attribute.name}[{index}]", item)
         else:
             yield attribute.name, attribute.name, value
+
+
+def _inner_tables(table: str, key: str, settings: Any) -> Iterator[tuple[str, str, Any]]:
+    for attribute in attrs.fields(type(settings)):
+        if table_class(attribute.type):
+            for index, item in enumerate(getattr(settings, attribute.name)):
+                yield f"{table}.{attribute.name}", f"{key}.{attribute.name}[{index}]", item
 
 
 def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
     for attribute in attrs.fields(type(settings)):
         wanted = range_of(table, attribute.name, attribute.type)
         value = getattr(settings, attribute.name)
-        if wanted is not None and value not in wanted:
+        if wanted is not None and value is not None and value not in wanted:
             kind = attribute.type
             report.add(f"{key}.{attribute.name}", number_words(value, kind), wanted.words(kind))
 
@@ -123,6 +134,9 @@ def _check_policy(policy: PolicySettings, key: str, report: Report) -> None:
         report.add(f"{key}.schema", quoted(policy.schema), 'subject@version such as "temperature@1"', hint)
     if not policy.on_failure:
         report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
+    if policy.direction == "down" and "disconnect" in policy.on_failure:
+        hint = "its messages come from upstreams, so no device is to blame"
+        report.add(f"{key}.on_failure", '"disconnect"', 'another action, because direction is "down"', hint)
 
 
 def _check_route(route: RouteSettings, key: str, destinations: Sequence[str], report: Report) -> None:

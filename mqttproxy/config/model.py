@@ -6,15 +6,16 @@ One class for each table. The text given to `setting` is the setting's only desc
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal, NewType
+from typing import Any, Final, Literal, NewType, get_args, get_origin
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field, frozen, has
 
 Seconds = NewType("Seconds", float)  # written "30s", "10m", "7d", or a number of seconds
 Bytes = NewType("Bytes", int)  # written "16MiB", "64KiB", or a number of bytes
 Count = NewType("Count", int)  # a positive whole number
 Address = NewType("Address", str)  # "host:port"
 TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
+TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
 
 REQUIRED: Final = object()
 
@@ -141,6 +142,9 @@ class PolicySettings:
         "mark: forward with user properties that tell the failure; hold: keep in quarantine; alert: log a warning; "
         "refuse: negative answer, not kept; disconnect: and close the connection",
     )
+    direction: Literal["up", "down", "both"] = setting(
+        "up", "up: judges messages from devices; down: messages from upstreams to devices; both"
+    )
 
 
 @frozen(kw_only=True)
@@ -149,6 +153,17 @@ class DefaultSettings:
 
     action: Literal["forward", "refuse", "hold"] = setting("forward", "topics without a policy")
     unrouted: Literal["refuse", "drop"] = setting("refuse", "topics without a route, when there are upstreams")
+
+
+@frozen(kw_only=True)
+class TopicMapping:
+    """`[[upstreams.topics]]`: what some topics are called at the upstream above. Others keep their names.
+
+    `{name}` stands for one level and a trailing `#` for the rest; both sides have the same ones, each once.
+    """
+
+    local: TopicPattern = setting(REQUIRED, "as devices, policies and routes call it")
+    remote: TopicPattern = setting(REQUIRED, "as the upstream calls it")
 
 
 @frozen(kw_only=True)
@@ -192,6 +207,7 @@ class UpstreamSettings:
     in_flight_bytes: Bytes = setting(
         Bytes(16 * 1024 * 1024), "payload bytes sent and not yet acknowledged; the message that reaches it still goes"
     )
+    topics: tuple[TopicMapping, ...] = setting((), "topics that have other names there")
 
 
 @frozen(kw_only=True)
@@ -215,6 +231,9 @@ class RouteSettings:
         None,
         "where subscriptions to these topics are served: an upstream's name or `local`; "
         "by default the first upstream of `to`",
+    )
+    max_age: Seconds | None = setting(
+        None, "messages from upstreams that a device did not get within this time are dropped, counted"
     )
 
 
@@ -249,6 +268,14 @@ class AuditSettings:
     payload: bool = setting(False, "true: the payload (at most 4 KiB of it, base64) stands in the line")
     rotate_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "a file is closed and a new one begun at this size")
     keep_files: Count = setting(Count(10), "closed files that are kept")
+
+
+def table_class(kind: Any) -> Any | None:
+    """Return the class of the tables that a setting of this type is a list of, or None: it is something else."""
+    if get_origin(kind) is not tuple:
+        return None
+    item = get_args(kind)[0]
+    return item if has(item) else None
 
 
 def _default_listeners() -> tuple[ListenerSettings, ...]:

@@ -1,6 +1,6 @@
 """How small and how large a number may be, where its type alone does not say it. Part of the reference page."""
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from attrs import frozen
 
@@ -60,7 +60,7 @@ _OF_SETTING: Final = {
 
 def range_of(table: str, key: str, kind: Any) -> Range | None:
     """Return what a setting must be within, or None: its type says it all."""
-    return own_range(table, key) or _OF_TYPE.get(kind)
+    return own_range(table, key) or next((_OF_TYPE[part] for part in (kind, *get_args(kind)) if part in _OF_TYPE), None)
 
 
 def own_range(table: str, key: str) -> Range | None:
@@ -70,6 +70,6 @@ def own_range(table: str, key: str) -> Range | None:
 
 def number_words(value: float, kind: Any) -> str:
     """Return a number with the unit of its type."""
-    if kind is Seconds:
+    if Seconds in (kind, *get_args(kind)):
         return write_duration(value)
     return write_size(int(value)) if kind is Bytes else str(value)

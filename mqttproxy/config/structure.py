@@ -25,6 +25,8 @@ from mqttproxy.config.model import (
     Seconds,
     TelemetrySettings,
     TopicFilter,
+    TopicPattern,
+    table_class,
 )
 from mqttproxy.config.units import (
     ADDRESS_WORDS,
@@ -67,6 +69,8 @@ def type_words(kind: Any) -> str:
     """Return in words what a setting of this type takes."""
     if _is_literal(kind):
         return "one of " + ", ".join(map(quoted, get_args(kind)))
+    if (tables := table_class(kind)) is not None:
+        return f"tables, each written {_TABLES[tables]}"
     if _is_tuple(kind):
         return f"a list, each {type_words(get_args(kind)[0])}"
     if kind in _TABLES:
@@ -119,6 +123,7 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     Count: (_count, "a whole number of at least 1"),
     Address: (_address, ADDRESS_WORDS),
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
+    TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
 }
 
 
@@ -126,10 +131,13 @@ def _tables() -> dict[Any, str]:
     """Return how the table of each class is written in the file."""
     written = {}
     for attribute in attrs.fields(ProxyConfig):
-        if get_origin(attribute.type) is tuple:
-            written[get_args(attribute.type)[0]] = f"[[{attribute.name}]]"
-        else:
+        if (kind := table_class(attribute.type)) is None:
             written[attribute.type] = f"[{attribute.name}]"
+            continue
+        written[kind] = f"[[{attribute.name}]]"
+        for inner in attrs.fields(kind):
+            if (inner_kind := table_class(inner.type)) is not None:
+                written[inner_kind] = f"[[{attribute.name}.{inner.name}]]"
     return written
 
 
@@ -167,10 +175,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]
 
     def hook(value: object, _: Any) -> Any:
         if not isinstance(value, list):
-            item = get_args(kind)[0]
-            raise MisfitError(
-                shown(value), f"tables, each written {_TABLES[item]}" if item in _TABLES else type_words(kind)
-            )
+            raise MisfitError(shown(value), type_words(kind))
         return structure_items(value, kind)
 
     return hook

@@ -10,11 +10,11 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 import attrs
 
-from mqttproxy.config.model import Bytes, Count, ProxyConfig, Seconds
+from mqttproxy.config.model import Bytes, Count, ProxyConfig, Seconds, table_class
 from mqttproxy.config.ranges import CENTURY, own_range
 from mqttproxy.config.structure import type_words
 from mqttproxy.config.units import write_duration, write_size
@@ -41,13 +41,16 @@ _EXAMPLES: Final = {
     ("upstreams", "ca"): '"tls/broker-ca.pem"',
     ("upstreams", "certificate"): '"tls/proxy.pem"',
     ("upstreams", "private_key"): '"tls/proxy.key"',
+    ("upstreams.topics", "local"): '"plant/{line}/#"',
+    ("upstreams.topics", "remote"): '"acme/eu/{line}/in/#"',
     ("routes", "topics"): '["#"]',
     ("routes", "to"): '["broker"]',
     ("routes", "home"): '"broker"',
+    ("routes", "max_age"): '"30s"',
 }
 
 # Tables that change what the proxy does just by being there.
-_COMMENTED_OUT: Final = frozenset({"policies", "upstreams", "routes"})
+_COMMENTED_OUT: Final = frozenset({"policies", "upstreams", "upstreams.topics", "routes"})
 
 _REFERENCE_HEAD: Final = """\
 # Configuration
@@ -97,10 +100,14 @@ def render_example() -> str:
 def _tables() -> Iterator[tuple[str, str, Any]]:
     """Yield name, heading and class of each table."""
     for attribute in attrs.fields(ProxyConfig):
-        if get_origin(attribute.type) is tuple:
-            yield attribute.name, f"[[{attribute.name}]]", get_args(attribute.type)[0]
-        else:
+        if (kind := table_class(attribute.type)) is None:
             yield attribute.name, f"[{attribute.name}]", attribute.type
+            continue
+        yield attribute.name, f"[[{attribute.name}]]", kind
+        for inner in attrs.fields(kind):
+            if (inner_kind := table_class(inner.type)) is not None:
+                name = f"{attribute.name}.{inner.name}"
+                yield name, f"[[{name}]]", inner_kind
 
 
 def _about(kind: Any) -> list[str]:
@@ -134,7 +141,9 @@ def _takes(table: str, attribute: Any) -> str:
 def _default_cell(attribute: Any) -> str:
     if attribute.default is attrs.NOTHING:
         return "required"
-    return "none" if attribute.default is None else f"`{_value(attribute.default, attribute.type)}`"
+    if attribute.default is None or table_class(attribute.type):
+        return "none"
+    return f"`{_value(attribute.default, attribute.type)}`"
 
 
 def _value(value: Any, kind: Any) -> str:
@@ -151,7 +160,9 @@ def _value(value: Any, kind: Any) -> str:
 def _example_table(name: str, heading: str, kind: Any) -> str:
     off = "#" if name in _COMMENTED_OUT else ""
     about = "\n".join(_comment(paragraph) for paragraph in _about(kind))
-    settings = "".join(_example_setting(name, off, attribute) for attribute in attrs.fields(kind))
+    settings = "".join(
+        _example_setting(name, off, attribute) for attribute in attrs.fields(kind) if not table_class(attribute.type)
+    )
     return f"\n\n{about}\n{off}{heading}\n{settings}"
 
 

@@ -70,6 +70,13 @@ BAD = [
         policy(on_failure="[]"),
         'policies[0].on_failure: found an empty list, expected at least one action; level = "observe" only counts',
     ),
+    (
+        policy(on_failure='["hold", "disconnect"]', direction='"down"'),
+        (
+            'policies[0].on_failure: found "disconnect", expected another action, because direction is "down"; '
+            "its messages come from upstreams, so no device is to blame"
+        ),
+    ),
     (policy() + policy(), 'policies[1].name: found "p", expected a name of its own; policies[0] has it'),
     (policy(name='""'), f'policies[0].name: found "", expected {NAME}'),
     (policy(name='"a\\tb"'), rf'policies[0].name: found "a\tb", expected {NAME}'),
@@ -78,6 +85,10 @@ BAD = [
     (UPSTREAM + ROUTE + "to = ['b']", 'routes[0].to[0]: found "b", expected one of "a", "local"'),
     (UPSTREAM + ROUTE + "to = ['a', 'a']", 'routes[0].to[1]: found "a", expected each destination once'),
     (UPSTREAM + ROUTE + "to = ['a']\nhome = 'b'", 'routes[0].home: found "b", expected one of "a", "local"'),
+    (
+        ROUTE + "to = ['local']\nmax_age = 0",
+        "routes[0].max_age: found 0s, expected more than 0s and at most 36500d",
+    ),
     (
         UPSTREAM + ROUTE + "to = ['local']\nhome = 'a'",
         (
@@ -105,6 +116,8 @@ def test_settings_that_do_not_fit_are_told_in_one_exact_sentence(text: str, sent
         UPSTREAM + ROUTE + "to = ['a']\nhome = 'a'",
         policy(schema='"temperature.outdoor@1.2-rc"'),
         policy(name='"Temperatur außen, 2 m"'),
+        policy(on_failure='["disconnect"]', direction='"both"'),
+        ROUTE + "to = ['local']\nmax_age = '30s'",
         "[proxy]\ndrain_grace = 0",
         "[quarantine]\ninline_bytes = 0",
         "[limits]\ntopic_alias_maximum = 0",

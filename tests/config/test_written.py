@@ -2,14 +2,15 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import attrs
 import pytest
 
 from mqttproxy.config.load import load_config
-from mqttproxy.config.model import ProxyConfig
+from mqttproxy.config.model import ProxyConfig, table_class
 from mqttproxy.config.structure import structure
 from mqttproxy.config.written import EXAMPLE, REFERENCE, render_example, render_reference
 from tests.config.documents import faults
@@ -17,11 +18,23 @@ from tests.config.documents import faults
 TOP = Path(__file__).parents[2]
 ADVICE = "stale: run `python -m mqttproxy.config.written` in the top folder"
 
-TABLES: dict[str, Any] = {
-    field.name: get_args(field.type)[0] if get_origin(field.type) is tuple else field.type
-    for field in attrs.fields(ProxyConfig)
-}
-SETTINGS = [(table, field) for table, kind in TABLES.items() for field in attrs.fields(kind)]
+
+def tables() -> Iterator[tuple[str, Any]]:
+    """Yield name and class of every table, those within tables after them."""
+    for field in attrs.fields(ProxyConfig):
+        kind: Any = table_class(field.type) or field.type
+        yield field.name, kind
+        yield from (
+            (f"{field.name}.{inner.name}", table_class(inner.type))
+            for inner in attrs.fields(kind)
+            if table_class(inner.type)
+        )
+
+
+TABLES: dict[str, Any] = dict(tables())
+SETTINGS = [
+    (table, field) for table, kind in TABLES.items() for field in attrs.fields(kind) if not table_class(field.type)
+]
 IDS = [f"{table}.{field.name}" for table, field in SETTINGS]
 
 
@@ -32,8 +45,11 @@ def everything() -> str:
 
 def shown(table: str) -> Any:
     """Return the settings of a table as the example shows them."""
-    value = getattr(structure(tomllib.loads(everything()), "proxy.toml.example"), table)
-    return value[0] if isinstance(value, tuple) else value
+    value: Any = structure(tomllib.loads(everything()), "proxy.toml.example")
+    for name in table.split("."):
+        value = getattr(value, name)
+        value = value[0] if isinstance(value, tuple) else value
+    return value
 
 
 def test_the_reference_page_is_fresh() -> None:
@@ -53,8 +69,11 @@ def test_every_setting_is_on_the_reference_page(table: str, field: Any) -> None:
 
 @pytest.mark.parametrize(("table", "field"), SETTINGS, ids=IDS)
 def test_every_setting_is_in_the_example_with_its_default(table: str, field: Any) -> None:
-    value = tomllib.loads(everything())[table]
-    assert field.name in (value[0] if isinstance(value, list) else value)
+    value: Any = tomllib.loads(everything())
+    for name in table.split("."):
+        value = value[name]
+        value = value[0] if isinstance(value, list) else value
+    assert field.name in value
     if field.default not in {attrs.NOTHING, None}:
         assert getattr(shown(table), field.name) == field.default
 
@@ -78,11 +97,13 @@ def test_every_misspelt_setting_is_told_with_the_right_one(table: str, field: An
     wrong = _misspelt(field.name)
     text = before + heading + re.sub(rf"^{field.name} = ", f"{wrong} = ", after, count=1, flags=re.MULTILINE)
     sentences = [sentence for sentence in faults(text) if "unknown key" in sentence]
-    index = "[0]" if f"[[{table}]]" in text else ""
-    assert sentences == [f'{table}{index}.{wrong}: found an unknown key; did you mean "{field.name}"?']
+    key = f"{table.replace('.', '[0].')}[0]" if f"[[{table}]]" in text else table
+    assert sentences == [f'{key}.{wrong}: found an unknown key; did you mean "{field.name}"?']
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_misspelt_table_is_told_with_the_right_one(table: str) -> None:
     text = everything().replace(f"[{table}]", f"[{_misspelt(table)}]")
-    assert f'{_misspelt(table)}: found an unknown key; did you mean "{table}"?' in faults(text)
+    parent, _, name = table.rpartition(".")
+    place = f"{parent}[0]." if parent else ""
+    assert f'{place}{_misspelt(name)}: found an unknown key; did you mean "{name}"?' in faults(text)
