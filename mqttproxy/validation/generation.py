@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
+from msgspec.structs import replace
 
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import DefaultSettings, PolicySettings, ProxyConfig, TopicSettings
@@ -28,29 +29,39 @@ class Scope:
     contract: "Contract | None" = None  # None: payloads are not judged
 
 
-@define(eq=False)
-class Generation:
-    """Rules in force. Immutable, but for the memory of which scope a topic has."""
+@define(eq=False, kw_only=True)
+class Rules:
+    """What applies to messages of one direction. Immutable, but for the memory of which scope a topic has."""
 
-    number: int
     scopes: dict[str, Scope] = field(init=False, factory=dict)  # by topic name, at most CACHED_TOPICS
-    _allowed: FilterTree[int]
     _policies: FilterTree[int]  # positions in `_of_policies`
     _of_policies: tuple[Scope, ...]
     _default: Scope
-    _elsewhere: Scope
 
     def scope_of(self, topic: str) -> Scope:
         """Return what applies to a topic name, and remember it."""
-        if not self._allowed.match(topic):
-            scope = self._elsewhere
-        else:
-            found = self._policies.match(topic)
-            scope = self._of_policies[min(found)] if found else self._default
+        scope = self._find(topic)
         if len(self.scopes) >= CACHED_TOPICS:
             self.scopes.clear()
         self.scopes[topic] = scope
         return scope
+
+    def _find(self, topic: str) -> Scope:
+        found = self._policies.match(topic)
+        return self._of_policies[min(found)] if found else self._default
+
+
+@define(eq=False, kw_only=True)
+class Generation(Rules):
+    """Rules in force: itself for messages from devices, `down` for messages from upstreams to devices."""
+
+    number: int
+    down: Rules
+    _allowed: FilterTree[int]
+    _elsewhere: Scope
+
+    def _find(self, topic: str) -> Scope:
+        return super()._find(topic) if self._allowed.match(topic) else self._elsewhere
 
 
 def build_generation(
@@ -70,14 +81,30 @@ def build_generation(
 
     """
     contracts = _contracts(config, files or SchemaFolder(config.schemas.directory), checked=checked)
+    up = [policy for policy in config.policies if policy.direction != "down"]
     return Generation(
-        number,
+        number=number,
         allowed=_tree([config.topics.allowed]),
-        policies=_tree(policy.topics for policy in config.policies),
-        of_policies=tuple(_scope(policy, contracts) for policy in config.policies),
+        policies=_tree(policy.topics for policy in up),
+        of_policies=tuple(_scope(policy, contracts) for policy in up),
         default=_default_scope(config.default),
         elsewhere=_elsewhere(config.topics),
+        down=_down(config, contracts),
     )
+
+
+def _down(config: ProxyConfig, contracts: Mapping[str, "Contract"]) -> Rules:
+    """Build the rules for messages from upstreams, who decide themselves which topics there are."""
+    policies = [policy for policy in config.policies if policy.direction != "up"]
+    return Rules(
+        policies=_tree(policy.topics for policy in policies),
+        of_policies=tuple(_without_disconnect(_scope(policy, contracts)) for policy in policies),
+        default=_FREE,
+    )
+
+
+def _without_disconnect(scope: Scope) -> Scope:
+    return evolve(scope, failed=replace(scope.failed, disconnect=False))
 
 
 def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
@@ -132,7 +159,7 @@ def _action(on_failure: Iterable[str]) -> Action:
 
 def _default_scope(settings: DefaultSettings) -> Scope:
     if settings.action == "forward":
-        return Scope(Verdict(action=Action.FORWARD), _BROKEN_TEXT)
+        return _FREE
     verdict = Verdict(
         action=Action.HOLD if settings.action == "hold" else Action.REFUSE,
         failures=(Failure("", "policy", "no policy covers this topic"),),
@@ -153,3 +180,4 @@ def _elsewhere(settings: TopicSettings) -> Scope:
 
 
 _BROKEN_TEXT: Final = Verdict(action=Action.REFUSE, reason=ReasonCode.PAYLOAD_FORMAT_INVALID)
+_FREE: Final = Scope(Verdict(action=Action.FORWARD), _BROKEN_TEXT)  # of topics that nothing is said about

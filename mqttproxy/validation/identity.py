@@ -13,3 +13,8 @@ class Identity(Struct, frozen=True, gc=False):
     username: str | None
     address: str
     listener: str
+
+
+def identity_of_upstream(name: str) -> Identity:
+    """Return the sender of what an upstream sends: it has no client identifier, and comes in by no listener."""
+    return Identity(client_id="", username=None, address=name, listener=f"upstream:{name}")

@@ -3,13 +3,13 @@
 from msgspec.structs import replace
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message
-from mqttproxy.validation.generation import Generation
+from mqttproxy.validation.generation import Rules
 from mqttproxy.validation.identity import Identity
 from mqttproxy.validation.verdict import Failure, Verdict
 
 
-def judge(message: Message, identity: Identity, generation: Generation) -> Verdict:  # noqa: ARG001 - for rules that ask who
-    """Return what is to be done with a message, and why.
+def judge(message: Message, identity: Identity, generation: Rules) -> Verdict:  # noqa: ARG001 - for rules that ask who
+    """Return what is to be done with a message, and why: a device's by the generation, an upstream's by its `down`.
 
     Good messages of a policy all get the same verdict. The policy is found by the effective topic name alone; nothing
     else in the message can choose a weaker one (`BAD-INPUT` F13).

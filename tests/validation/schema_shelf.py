@@ -7,7 +7,7 @@ import orjson
 
 from mqttproxy.config.model import DefaultSettings, PayloadSettings, PolicySettings, ProxyConfig, TopicSettings
 from mqttproxy.mqtt.packets import Message, Properties
-from mqttproxy.validation import Generation, Identity, Verdict, build_generation, judge
+from mqttproxy.validation import Generation, Identity, Rules, Verdict, build_generation, judge
 from mqttproxy.validation.contract import Contract
 
 SENDER = Identity("dev-1", None, "192.0.2.1", "plain")
@@ -60,5 +60,5 @@ def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: An
     return found
 
 
-def verdict_on(rules: Generation, payload: bytes, topic: str = "t", **properties: Any) -> Verdict:
+def verdict_on(rules: Rules, payload: bytes, topic: str = "t", **properties: Any) -> Verdict:
     return judge(Message(topic, payload, properties=Properties(**properties)), SENDER, rules)

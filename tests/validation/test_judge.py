@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mqttproxy.config.model import DefaultSettings, TopicFilter, TopicSettings
-from mqttproxy.mqtt.packets import Message, Publish, Will
+from mqttproxy.mqtt.packets import Message, Properties, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.validation import Action, Failure, Verdict, generation as rules_module, judge
+from mqttproxy.validation import Action, Failure, Verdict, generation as rules_module, identity_of_upstream, judge
 from tests.validation.schema_shelf import SENDER, generation, policy, verdict_on
 
 NUMBER = {"t/1.json": {"type": "number"}}
@@ -156,3 +156,62 @@ def test_a_hot_topic_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict_on(rules, GOOD)
     monkeypatch.setattr(type(rules), "scope_of", None)
     assert not verdict_on(rules, GOOD).failures
+
+
+class TestDirections:
+    """Policies for what devices send, for what upstreams send to them, and for both."""
+
+    @pytest.mark.parametrize(
+        ("direction", "up", "down"),
+        [
+            ("up", Action.HOLD, Action.FORWARD),
+            ("down", Action.FORWARD, Action.HOLD),
+            ("both", Action.HOLD, Action.HOLD),
+        ],
+    )
+    def test_a_policy_judges_the_messages_of_its_direction(self, direction: Any, up: Action, down: Action) -> None:
+        rules = generation(NUMBER, policy(direction=direction))
+        assert verdict_on(rules, BAD).action is up
+        assert verdict_on(rules.down, BAD).action is down
+        assert not verdict_on(rules.down, GOOD).failures
+
+    def test_the_first_policy_of_the_direction_applies(self) -> None:
+        first = policy(name="first", direction="down", on_failure=("refuse",))
+        rules = generation(NUMBER, first, policy(name="second", direction="both"))
+        assert verdict_on(rules, BAD).policy == "second"
+        assert verdict_on(rules.down, BAD).policy == "first"
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"default": DefaultSettings(action="hold")},
+            {"topics": TopicSettings(allowed=(TopicFilter("none"),))},
+        ],
+    )
+    def test_default_action_and_allowed_topics_are_for_devices_only(self, settings: Any) -> None:
+        rules = generation(NUMBER, policy(topics=("other",), direction="both"), **settings)
+        assert verdict_on(rules, GOOD).action is Action.HOLD
+        assert verdict_on(rules.down, GOOD) == Verdict(action=Action.FORWARD)
+
+    def test_topics_of_the_upstreams_server_can_have_a_policy(self) -> None:
+        rules = generation(NUMBER, policy(topics=("$SYS/#",), direction="down"))
+        message = Message("$SYS/load", BAD)
+        assert judge(message, SENDER, rules.down).action is Action.HOLD
+
+    def test_nobody_is_disconnected_for_what_an_upstream_sends(self) -> None:
+        rules = generation(NUMBER, policy(direction="both", on_failure=("disconnect",)))
+        assert verdict_on(rules, BAD).disconnect
+        down = verdict_on(rules.down, BAD)
+        assert (down.action, down.disconnect) == (Action.REFUSE, False)
+
+    def test_broken_text_is_refused_in_both_directions(self) -> None:
+        rules = generation(NUMBER)
+        message = Message("t", b"\xff", properties=Properties(payload_format_indicator=1))
+        for direction in (rules, rules.down):
+            verdict = judge(message, SENDER, direction)
+            assert (verdict.action, verdict.reason) == (Action.REFUSE, ReasonCode.PAYLOAD_FORMAT_INVALID)
+
+    def test_an_upstream_as_a_sender_has_no_client_identifier(self) -> None:
+        identity = identity_of_upstream("b")
+        assert (identity.client_id, identity.username) == ("", None)
+        assert (identity.address, identity.listener) == ("b", "upstream:b")
