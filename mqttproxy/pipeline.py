@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import trio
 from attrs import Factory, define, frozen
@@ -324,9 +324,9 @@ class Pipeline:
         """Hear that a destination has acknowledged: everything that one read of its link said."""
         origins: set[Origin] = set()
         last: Origin | None = None
-        for ticket in tokens:
-            if ticket.settle() and ticket.origin is not last:  # type: ignore[attr-defined] # the link gives back what it was given: tickets
-                last = ticket.origin  # type: ignore[attr-defined] # as above
+        for ticket in cast("Iterable[Ticket]", tokens):  # the link gives back what it was given
+            if ticket.settle() and ticket.origin is not last:
+                last = ticket.origin
                 origins.add(last)
         now = trio.current_time()
         for origin in origins:

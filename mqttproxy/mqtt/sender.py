@@ -108,7 +108,13 @@ class Sender:
         for item in items:
             message, token = item
             start = len(out)
-            packet_id = allocate(requests) if message.qos else 0
+            packet_id = 0
+            if message.qos:
+                packet_id = session.last_packet_id + 1
+                if packet_id > PACKET_ID_MAX or packet_id in outgoing or packet_id in requests:
+                    packet_id = allocate(requests)
+                else:
+                    session.last_packet_id = packet_id
             encode_publish_into(out, message, version, packet_id, False)
             if len(out) - start > limit:  # [MQTT-3.1.2-24], [MQTT-3.2.2-15]
                 del out[start:]

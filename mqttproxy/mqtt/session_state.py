@@ -20,14 +20,14 @@ class SessionState:
     - `incoming_qos2`: QoS 2 messages that we acknowledged with PUBREC; they wait for PUBREL.
     """
 
-    __slots__ = ("_last_packet_id", "connections", "incoming_qos2", "outgoing", "released")
+    __slots__ = ("connections", "incoming_qos2", "last_packet_id", "outgoing", "released")
 
     def __init__(self) -> None:
         self.outgoing: dict[int, tuple[Message, object]] = {}
         self.released: set[int] = set()
         self.incoming_qos2: set[int] = set()
         self.connections = 0  # how many had this session; the last one owns it
-        self._last_packet_id = 0
+        self.last_packet_id = 0  # that was allocated; they go round
 
     def __repr__(self) -> str:
         """Tell how much is unfinished."""
@@ -56,11 +56,11 @@ class SessionState:
 
         """
         outgoing = self.outgoing
-        packet_id = self._last_packet_id % PACKET_ID_MAX + 1
+        packet_id = self.last_packet_id % PACKET_ID_MAX + 1
         first = packet_id
         while packet_id in outgoing or packet_id in taken:
             packet_id = packet_id % PACKET_ID_MAX + 1
             if packet_id == first:
                 raise LocalProtocolError("all packet identifiers are in use")
-        self._last_packet_id = packet_id
+        self.last_packet_id = packet_id
         return packet_id

@@ -103,7 +103,7 @@ class TestLeavingNothing:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("place", ["receive", "acknowledge_all", "data_to_send"])
+    @pytest.mark.parametrize("place", ["receive", "acknowledge_one", "data_to_send"])
     async def test_an_error_of_ours_in_one_devices_tree_ends_that_connection_only(
         self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
