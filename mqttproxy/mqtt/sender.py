@@ -111,7 +111,7 @@ class Sender:
             packet_id = 0
             if message.qos:
                 packet_id = session.last_packet_id + 1
-                if packet_id > PACKET_ID_MAX or packet_id in outgoing or packet_id in requests:
+                if packet_id > session.packet_ids or packet_id in outgoing or packet_id in requests:
                     packet_id = allocate(requests)
                 else:
                     session.last_packet_id = packet_id

@@ -1,7 +1,7 @@
 """What of an MQTT session outlives its connection: the exchanges of QoS 1 and 2 that are not over."""
 
 from collections.abc import Container
-from typing import Final
+from typing import ClassVar, Final
 
 from mqttproxy.mqtt.errors import LocalProtocolError
 from mqttproxy.mqtt.packets import Message
@@ -21,6 +21,8 @@ class SessionState:
     """
 
     __slots__ = ("connections", "incoming_qos2", "last_packet_id", "outgoing", "released")
+
+    packet_ids: ClassVar = PACKET_ID_MAX  # how many there are
 
     def __init__(self) -> None:
         self.outgoing: dict[int, tuple[Message, object]] = {}
@@ -56,10 +58,10 @@ class SessionState:
 
         """
         outgoing = self.outgoing
-        packet_id = self.last_packet_id % PACKET_ID_MAX + 1
+        packet_id = self.last_packet_id % self.packet_ids + 1
         first = packet_id
         while packet_id in outgoing or packet_id in taken:
-            packet_id = packet_id % PACKET_ID_MAX + 1
+            packet_id = packet_id % self.packet_ids + 1
             if packet_id == first:
                 raise LocalProtocolError("all packet identifiers are in use")
         self.last_packet_id = packet_id
