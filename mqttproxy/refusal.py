@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from msgspec.structs import replace
 
 from mqttproxy.access import error_topic
+from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -73,6 +74,17 @@ class HeldTicket:
 Waiting = tuple[Held, HeldTicket]
 
 
+@frozen
+class HeldDown:
+    """The same for a message from an upstream."""
+
+    answer: Callable[[ReasonCode], None]
+    identity: Identity
+    verdict: Verdict
+    message: Message
+    quarantine_id: str
+
+
 @define(eq=False, kw_only=True)
 class Refusal:
     """Everything that happens to messages which are not simply carried. One for the process."""
@@ -87,6 +99,7 @@ class Refusal:
     dry_run: bool = False
     generation: int = 0  # number of the ruleset in force, for the audit trail
     _of_upstreams: deque[Waiting] = field(init=False, factory=deque)
+    _down: deque[tuple[Held, HeldDown]] = field(init=False, factory=deque)
 
     def failed(self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan) -> Message | Waiting | None:
         """Do what a failed verdict says.
@@ -102,11 +115,7 @@ class Refusal:
 
         """
         metrics, origin = self.metrics, ticket.origin
-        metrics.policy_failures.add(verdict.policy or "topics")
-        if verdict.alert:
-            self.alerts.warning(
-                f"alert:{verdict.policy}", "policy_alert", policy=verdict.policy, failure=reason_string(verdict)
-            )
+        self._note(verdict)
         if self.dry_run or verdict.observed:
             metrics.observed += 1
             self.decided("observed", origin.identity, publish, verdict=verdict, destinations=plan.names)
@@ -128,6 +137,55 @@ class Refusal:
             origin.acknowledge(trio.current_time())
             origin.disconnect(verdict.reason, reason_string(verdict))
         return carried
+
+    def failed_down(
+        self, message: Message, identity: Identity, verdict: Verdict, answer: Callable[[ReasonCode], None]
+    ) -> Message | None:
+        """Do what a failed verdict says with a message from an upstream.
+
+        Args:
+            message: under its local name.
+            identity: of the upstream.
+            verdict: with failures.
+            answer: acknowledges it to the upstream, with a reason; called once, now or after the commit of a held
+                message, and not at all if the message is returned.
+
+        Returns:
+            The message, if it is delivered all the same, for the caller to acknowledge; or None.
+
+        """
+        metrics = self.metrics
+        self._note(verdict)
+        if self.dry_run or verdict.observed:
+            metrics.observed += 1
+            self.decided("observed", identity, message, verdict=verdict, destinations=(LOCAL,))
+            return message
+        if verdict.action is Action.FORWARD:
+            metrics.marked += 1
+            self.decided("marked", identity, message, verdict=verdict, destinations=(LOCAL,))
+            return replace(message, properties=mark_properties(message, verdict))
+        if verdict.action is Action.REFUSE:
+            metrics.refused_down.add(verdict.reason.name.lower())
+            self.decided("refused", identity, message, verdict=verdict)
+            answer(verdict.reason)
+        elif not message.qos and len(self._down) >= MOST_OF_UPSTREAMS:
+            # More of QoS 1 and 2 cannot come before they are acknowledged: our Receive Maximum holds them back.
+            metrics.refused_down.add("quarantine_full")
+            self.decided("dropped", identity, message, verdict=verdict)
+            answer(ReasonCode.SUCCESS)
+        else:
+            metrics.waiting_down += 1
+            held = self._held(identity, message, verdict)
+            self._down.append((held, HeldDown(answer, identity, verdict, message, held.id)))
+            self._hold_waiting()
+        return None
+
+    def _note(self, verdict: Verdict) -> None:
+        self.metrics.policy_failures.add(verdict.policy or "topics")
+        if verdict.alert:
+            self.alerts.warning(
+                f"alert:{verdict.policy}", "policy_alert", policy=verdict.policy, failure=reason_string(verdict)
+            )
 
     def judge_raised(self, error: Exception) -> Verdict:
         """Return the verdict on a message that the judge could not judge, because of a bug: held, never let through."""
@@ -185,6 +243,7 @@ class Refusal:
 
     def committed(self, tokens: Iterable[object]) -> None:
         """Hear that held messages are on disk: only now are they acknowledged (promise P1)."""
+        tokens = list(tokens)
         kept = [token for token in tokens if isinstance(token, HeldTicket)]
         for token in kept:
             ticket, verdict, identity = token.ticket, token.verdict, token.ticket.origin.identity
@@ -201,7 +260,15 @@ class Refusal:
         for token in kept:
             if token.verdict.disconnect:
                 token.ticket.origin.disconnect(token.verdict.reason, reason_string(token.verdict))
-        self._hold_of_upstreams()
+        for down in tokens:
+            if isinstance(down, HeldDown):
+                self.metrics.waiting_down -= 1
+                self.metrics.held_down += 1
+                self.decided(
+                    "held", down.identity, down.message, verdict=down.verdict, quarantine_id=down.quarantine_id
+                )
+                down.answer(ReasonCode.SUCCESS)
+        self._hold_waiting()
 
     def refused_by(self, destination: str, refusals: Iterable[tuple[object, Message, ReasonCode]]) -> None:
         """Hear that an upstream will not have some messages: they are kept in the quarantine, then acknowledged."""
@@ -216,7 +283,7 @@ class Refusal:
             )
             held = self._held(ticket.origin.identity, message, verdict)
             self._of_upstreams.append((held, HeldTicket(ticket, verdict, message, held.id, judged=False)))
-        self._hold_of_upstreams()
+        self._hold_waiting()
 
     @property
     def is_overfull(self) -> bool:
@@ -227,16 +294,17 @@ class Refusal:
         """Return when devices may be read again."""
         while self.is_overfull:
             await self.quarantine.wait_room()
-            self._hold_of_upstreams()
+            self._hold_waiting()
 
-    def _hold_of_upstreams(self) -> None:
+    def _hold_waiting(self) -> None:
         # What finds the quarantine full tries again after its next commit.
-        while self._of_upstreams:
-            try:
-                self.quarantine.hold_nowait(*self._of_upstreams[0])
-            except trio.WouldBlock:
-                return
-            self._of_upstreams.popleft()
+        for waiting in (self._of_upstreams, self._down):
+            while waiting:
+                try:
+                    self.quarantine.hold_nowait(*waiting[0])
+                except trio.WouldBlock:
+                    return
+                waiting.popleft()
 
     def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
         return Held(

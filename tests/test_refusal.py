@@ -5,9 +5,11 @@ import orjson
 import pytest
 from trio.testing import MockClock
 
+from mqttproxy import refusal as refusal_module
 from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.validation import identity_of_upstream, judge
 from tests.client import Client
 from tests.house import POLICY, V5, V311, House, open_house, route, upstream
 
@@ -345,6 +347,117 @@ class TestRefusedUpstream:
             await bad_one(house, qos=0)
             house.a.refuse(ReasonCode.PACKET_TOO_LARGE)
             assert house.quarantine.waiting == []
+
+
+class Broker:
+    """An upstream that sends messages, as the pipeline hands those that failed to the refusal."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.identity = identity_of_upstream("a")
+        self.answers: list[int] = []
+
+    def send(self, message: Message) -> Message | None:
+        """Return what is delivered of a message; it must have failed."""
+        house = self.house
+        house.metrics.received_down += 1
+        verdict = judge(message, self.identity, house.pipeline.ruleset.generation.down)
+        assert verdict.failures
+        carried = house.refusal.failed_down(message, self.identity, verdict, self.answers.append)
+        house.metrics.carried_down += carried is not None
+        return carried
+
+
+def down(*on_failure: str, level: str = "enforce") -> str:
+    return policy(*on_failure, level=level) + 'direction = "down"\n'
+
+
+class TestFromUpstreams:
+    async def test_hold_acknowledges_to_the_broker_after_the_commit_and_not_before(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(down("hold")) as house:
+            broker = Broker(house)
+            assert broker.send(Message("n/1", BAD, 2, True)) is None
+            assert broker.answers == []
+            assert (house.metrics.waiting_down, house.metrics.held_down) == (1, 0)
+            assert house.audit_lines() == []
+            house.quarantine.commit()
+            assert broker.answers == [0]
+            assert (house.metrics.waiting_down, house.metrics.held_down) == (0, 1)
+            (held,) = house.quarantine.kept
+            assert (held.topic, held.payload, held.qos, held.retain, held.policy) == ("n/1", BAD, 2, True, "numbers")
+            assert (held.client_id, held.address, held.listener) == ("", "a", "upstream:a")
+            (line,) = house.audit_lines()
+            assert (line["action"], line["listener"], line["quarantine_id"]) == ("held", "upstream:a", held.id)
+            assert (house.metrics.held, house.metrics.waiting) == (0, 0)  # not of the devices' books
+
+    async def test_refuse_answers_0x99_at_once_and_keeps_nothing(self, autojump_clock: MockClock) -> None:
+        async with open_house(down("refuse")) as house:
+            broker = Broker(house)
+            assert broker.send(Message("n/1", BAD, 1)) is None
+            assert broker.answers == [INVALID]
+            assert house.quarantine.waiting == []
+            assert house.metrics.refused_down == {"payload_format_invalid": 1}
+            assert [line["action"] for line in house.audit_lines()] == ["refused"]
+
+    async def test_mark_delivers_with_what_is_wrong_in_user_properties(self, autojump_clock: MockClock) -> None:
+        async with open_house(down("mark")) as house:
+            broker = Broker(house)
+            carried = broker.send(Message("n/1", BAD, 1))
+            assert carried is not None
+            assert ("mp-policy", "numbers") in carried.properties.user_properties
+            assert (broker.answers, house.metrics.marked) == ([], 1)
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    async def test_observe_and_dry_run_deliver_as_it_is(self, *, dry_run: bool, autojump_clock: MockClock) -> None:
+        async with open_house(down("hold", level="enforce" if dry_run else "observe"), dry_run=dry_run) as house:
+            message = Message("n/1", BAD, 1)
+            assert Broker(house).send(message) is message
+            assert house.metrics.observed == 1
+            assert [line["action"] for line in house.audit_lines()] == ["observed"]
+
+    async def test_alert_warns_and_the_policy_counts(self, autojump_clock: MockClock) -> None:
+        async with open_house(down("refuse", "alert")) as house:
+            Broker(house).send(Message("n/1", BAD))
+            assert house.log.events() == ["policy_alert"]
+            assert house.metrics.policy_failures == {"numbers": 1}
+
+    async def test_no_device_reads_an_error_document_about_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(down("refuse")) as house:
+            device = await house.connect()
+            device.subscribe("$proxy/errors/d", "$proxy/errors/#")
+            await house.settle()
+            Broker(house).send(Message("n/1", BAD, 1))
+            await house.settle()
+            assert documents(device) == []
+
+    async def test_a_full_quarantine_is_tried_again_after_its_next_commit_in_order(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(down("hold")) as house:
+            house.quarantine.bound = 1
+            broker = Broker(house)
+            for number in range(3):
+                broker.send(Message(f"n/{number}", BAD, 1))
+            for done in range(1, 4):
+                house.quarantine.commit()
+                assert len(broker.answers) == done
+            assert [held.topic for held in house.quarantine.kept] == ["n/0", "n/1", "n/2"]
+            assert not house.refusal.is_overfull  # devices do not wait for what brokers send
+
+    async def test_what_nothing_holds_back_is_dropped_beyond_a_bound(
+        self, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    ) -> None:
+        monkeypatch.setattr(refusal_module, "MOST_OF_UPSTREAMS", 2)
+        async with open_house(down("hold")) as house:
+            house.quarantine.bound = 0
+            broker = Broker(house)
+            for qos in (0, 0, 0, 1):
+                broker.send(Message("n/1", BAD, qos))
+            assert (house.metrics.waiting_down, house.metrics.refused_down) == (3, {"quarantine_full": 1})
+            assert broker.answers == [0]
+            assert [line["action"] for line in house.audit_lines()] == ["dropped"]
 
 
 async def test_an_error_document_is_for_nobody_who_did_not_ask(autojump_clock: MockClock) -> None:

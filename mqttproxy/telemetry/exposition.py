@@ -83,6 +83,12 @@ def _general(metrics: Metrics) -> Iterable[Metric]:
         "received less routed, held, refused, dropped and waiting; anything but 0 is a bug",
         value=received - became,
     )
+    received, became = metrics.books_down()
+    yield GaugeMetricFamily(
+        "mqtt_proxy_down_books_difference",
+        "received from upstreams less carried, held, refused and waiting; anything but 0 is a bug",
+        value=received - became,
+    )
 
 
 def _told_attributes(metrics: Metrics) -> Iterable[Metric]:

@@ -238,6 +238,25 @@ class Metrics:
     bytes_in: int = field(default=0, metadata=_counter("mqtt_proxy_received_bytes", "bytes read from devices"))
     bytes_out: int = field(default=0, metadata=_counter("mqtt_proxy_sent_bytes", "bytes written to devices"))
 
+    # Messages from upstreams: the books. Each counts under exactly one of carried, held, refused, waiting.
+    received_down: int = field(
+        default=0, metadata=_counter("mqtt_proxy_down_received", "messages taken from upstreams")
+    )
+    carried_down: int = field(
+        default=0, metadata=_counter("mqtt_proxy_down_carried", "messages from upstreams given to their subscribers")
+    )
+    held_down: int = field(
+        default=0, metadata=_counter("mqtt_proxy_down_held", "messages from upstreams committed to the quarantine")
+    )
+    refused_down: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_down_refused", "messages from upstreams given to nobody and not kept", "reason"),
+    )
+    waiting_down: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_down_waiting", "messages from upstreams that wait for the quarantine commit"),
+    )
+
     # Towards devices.
     delivered_down: int = field(
         default=0, metadata=_counter("mqtt_proxy_deliveries", "messages handed to subscribed devices")
@@ -299,3 +318,8 @@ class Metrics:
         """
         became = self.routed + self.held + self.refused.total() + self.dropped.total() + self.waiting
         return self.received, became
+
+    def books_down(self) -> tuple[int, int]:
+        """Return what was received from upstreams, and everything that became of it; as `books`."""
+        became = self.carried_down + self.held_down + self.refused_down.total() + self.waiting_down
+        return self.received_down, became

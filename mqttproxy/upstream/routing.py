@@ -33,6 +33,7 @@ class _Entry:
     topics: tuple[str, ...]
     route: Route | None
     home: str
+    max_age: float | None = None
 
 
 LOCAL_ROUTE: Final = Route((LOCAL,))
@@ -61,6 +62,11 @@ class RouteTable:
         """Return the one place that serves subscriptions to this topic: `local` or the name of an upstream."""
         found = self._cache.get(topic)
         return (found or self._find(topic)).home
+
+    def max_age_of(self, topic: str) -> float | None:
+        """Return after how many seconds a message from an upstream is too old for devices; None: never."""
+        found = self._cache.get(topic)
+        return (found or self._find(topic)).max_age
 
     def homes_for_filter(self, topic_filter: str) -> set[str]:
         """Return every place that serves a topic which this filter matches.
@@ -118,7 +124,7 @@ def _entry(settings: RouteSettings, enabled: tuple[str, ...]) -> _Entry:
     if home not in there:
         home = _default_home(destinations, enabled)
     route = Route(destinations, settings.ack, settings.when_full, home) if destinations else None
-    return _Entry(settings.topics, route, home)
+    return _Entry(settings.topics, route, home, settings.max_age)
 
 
 def _default_home(destinations: tuple[str, ...], enabled: tuple[str, ...]) -> str:

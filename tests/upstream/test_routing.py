@@ -45,6 +45,17 @@ def test_the_first_route_in_file_order_applies_with_all_it_says() -> None:
     assert routes.route_for("x/1/2") == Route(("a",), "all", "wait", "a")
 
 
+def test_how_old_a_message_may_be_is_said_by_the_route_of_its_topic() -> None:
+    routes = table(
+        "aB",
+        {"topics": ("x/#",), "to": ("a",), "max_age": 30.0},
+        {"topics": ("y",), "to": ("b",), "max_age": 5.0},
+        {"topics": ("#",), "to": ("a",)},
+    )
+    assert [routes.max_age_of(topic) for topic in ("x/1", "x/1", "y", "z")] == [30.0, 30.0, 5.0, None]
+    assert table("a").max_age_of("x") is None
+
+
 def test_a_topic_without_a_route_goes_nowhere_and_is_at_home_at_the_first_upstream() -> None:
     routes = table("Cab", {"topics": ("x",), "to": ("b",)})
     assert routes.route_for("y") is None
