@@ -111,6 +111,7 @@ class Proxy:
                 log=self.log,
                 alerts=alerts,
                 new_client_id=lambda: f"auto-{uuid4().hex}",
+                server_reference=config.proxy.server_reference,
             )
         )
         self.metrics.generation = ruleset.generation.number

@@ -42,6 +42,7 @@ class MemoryByteStream:
         self._changed = trio.Event()
         self._writers = 0
         self._spawn: Spawn | None = None
+        self._hangup: Callable[[bool], None] | None = None
 
     @property
     def unsent(self) -> int:
@@ -71,6 +72,10 @@ class MemoryByteStream:
     def interrupt(self) -> None:
         """End a receive_each that waits; what arrived stays."""
         self._receiving.cancel()
+
+    def tell_hangup(self, call: Callable[[bool], None] | None) -> None:
+        """Tell when the other end closes or cuts."""
+        self._hangup = call
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all; what the kernel has no room for waits."""
@@ -162,6 +167,9 @@ class MemoryByteStream:
         if failure is not None:
             self._failure = self._failure or str(failure)
             self._backlog.clear()
+        if self._hangup is not None:
+            call, self._hangup = self._hangup, None
+            call(bool(self._arrived))
         self._notify()
 
     def _close(self, how: str) -> None:

@@ -182,6 +182,7 @@ def make_house(
         log=log,
         alerts=alerts,
         new_client_id=lambda: f"auto-{next(numbers)}",
+        server_reference=config.proxy.server_reference,
     )
     door, listener = Door(premises), FakeListener()
     door.listeners.append(cast("Listener", listener))

@@ -39,6 +39,9 @@ class ProxySettings:
 
     id: str = setting("mqttproxy", "name of this node in metrics and in client identifiers towards upstreams")
     data_dir: Path = setting(Path("data"), "folder for quarantine, audit and whatever else must survive a restart")
+    server_reference: str | None = setting(
+        None, "after SIGTERM: other servers for MQTT 5 devices, as in `other.example:1883`, told in their DISCONNECT"
+    )
     drain_grace: Seconds = setting(
         Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
     )
@@ -70,7 +73,9 @@ class LimitSettings:
     connect_deadline: Seconds = setting(
         Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
     )
-    handshakes: Count = setting(Count(1000), "connections that may be between accept and CONNECT at once")
+    handshakes: Count = setting(
+        Count(1000), "connections that may be between accept and CONNECT at once; those beyond it wait to be accepted"
+    )
     packet_size: Bytes = setting(Bytes(1024 * 1024), "largest packet from a device, checked on the fixed header")
     packet_size_before_connect: Bytes = setting(Bytes(64 * 1024), "the same for the CONNECT packet")
     payload_size: Bytes = setting(Bytes(256 * 1024), "largest payload of a PUBLISH")

@@ -24,6 +24,7 @@ EXAMPLE: Final = Path("proxy.toml.example")
 
 # Values for settings that have no default, as they are written in the file.
 _EXAMPLES: Final = {
+    ("proxy", "server_reference"): '"other.example:1883"',
     ("listeners", "name"): '"default"',
     ("listeners", "bind"): '"127.0.0.1:1883"',
     ("listeners", "certificate"): '"tls/server.pem"',

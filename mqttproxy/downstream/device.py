@@ -12,7 +12,17 @@ from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Settled
-from mqttproxy.mqtt.packets import Auth, Connect, Disconnect, Message, Publish, Subscribe, Unsubscribe
+from mqttproxy.mqtt.packets import (
+    NO_PROPERTIES,
+    Auth,
+    Connect,
+    Disconnect,
+    Message,
+    Properties,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.pipeline import Backlog
@@ -63,6 +73,7 @@ class Device:
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
         self._draining_queue = False
         self._nursery: trio.Nursery | None = None
+        self._error: Exception | None = None  # a bug, to be told by this device's own task
 
     # life.
 
@@ -79,7 +90,7 @@ class Device:
                         await self._read()
                     if self._reading.cancelled_caught:
                         await self._finish_acknowledging()
-                        self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
+                        self.dismiss()
                     nursery.cancel_scope.cancel()
         except Exception:
             self.ended = self.ended or "internal_error"
@@ -90,18 +101,38 @@ class Device:
                 self._leave()
             finally:  # whatever happened: somebody may wait to take over
                 self.gone.set()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def stop_reading(self) -> None:
         """Take no more from this device; it is told goodbye once everything taken is acknowledged."""
         self._reading.cancel()
 
-    def disconnect(self, reason: ReasonCode, words: str = "") -> None:
+    def disconnect(self, reason: ReasonCode, words: str = "", properties: Properties = NO_PROPERTIES) -> None:
         """End the connection, telling an MQTT 5 device why."""
         if not self.ended:
             self.ended = reason.name.lower()
-            self.connection.disconnect(reason, words or None)
+            self.connection.disconnect(reason, words or None, properties)
             self._flush()
             self._scope.cancel()
+
+    def dismiss(self) -> None:
+        """End the connection because the proxy is ending, naming another server if there is one."""
+        if reference := self._premises.server_reference:
+            self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
+        else:
+            self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
+
+    def _fail(self, error: Exception) -> None:
+        """End this connection because of a bug that showed while somebody else was being served.
+
+        Whoever called has nothing to do with it, so the error is raised in this device's own task.
+        """
+        if self._error is None:
+            self._error = error
+        self.ended = self.ended or "internal_error"
+        self._scope.cancel()
 
     def expire(self) -> None:
         """Hear that nothing came for 1.5 times the keep alive. [MQTT-3.1.2-22]."""
@@ -266,12 +297,27 @@ class Device:
         wait_for, self._wait_for = self._wait_for, None
         self._flush()
         self._is_paused = True
+        self.stream.tell_hangup(self._hung_up)
         try:
             if wait_for is not None:
                 await wait_for()
         finally:
+            self.stream.tell_hangup(None)
             self._is_paused = False
             self._paused_until = trio.current_time()
+
+    def _hung_up(self, has_unread: bool) -> None:
+        """Hear that the device is gone, though it is not being read.
+
+        If it had said something before, which may be DISCONNECT, there is time to come to that: as long as for a device
+        that has fallen silent just now.
+        """
+        if has_unread or self._left or self.connection.has_unread:
+            self._is_paused = False
+            self._paused_until = trio.current_time()
+        else:
+            self.ended = self.ended or "connection_lost"
+            self._scope.cancel()
 
     async def _wait_for_room(self) -> None:
         limits = self._premises.limits
@@ -308,41 +354,44 @@ class Device:
         pending = self.pending
         if self.ended or not pending:
             return
-        connection, latency = self.connection, self._metrics.latency_seconds
-        ticket = pending[0]
-        if (
-            len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
-        ):  # most devices, most of the time
-            pending.clear()
-            self.unacknowledged -= ticket.size
-            latency.observe(now - ticket.received_at)
-            self._send(connection.acknowledge_one(ticket.packet_id))
-            if self._room is not None:
-                self._room.set()
-            return
-        successes: list[tuple[int, int]] = []
-        read_at = pending[0].received_at
-        of_one_read = size = 0
-        while pending and pending[0].done:
-            ticket = pending.popleft()
-            size += ticket.size
-            if ticket.received_at != read_at:
+        try:
+            connection, latency = self.connection, self._metrics.latency_seconds
+            ticket = pending[0]
+            if (
+                len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
+            ):  # most devices, most of the time
+                pending.clear()
+                self.unacknowledged -= ticket.size
+                latency.observe(now - ticket.received_at)
+                self._send(connection.acknowledge_one(ticket.packet_id))
+                if self._room is not None:
+                    self._room.set()
+                return
+            successes: list[tuple[int, int]] = []
+            read_at = pending[0].received_at
+            of_one_read = size = 0
+            while pending and pending[0].done:
+                ticket = pending.popleft()
+                size += ticket.size
+                if ticket.received_at != read_at:
+                    latency.observe(now - read_at, of_one_read)
+                    read_at, of_one_read = ticket.received_at, 0
+                of_one_read += 1
+                if ticket.reason:
+                    connection.acknowledge_all(successes)
+                    successes = []
+                    connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
+                else:
+                    successes.append((ticket.packet_id, ticket.qos))
+            if of_one_read:
+                self.unacknowledged -= size
                 latency.observe(now - read_at, of_one_read)
-                read_at, of_one_read = ticket.received_at, 0
-            of_one_read += 1
-            if ticket.reason:
                 connection.acknowledge_all(successes)
-                successes = []
-                connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
-            else:
-                successes.append((ticket.packet_id, ticket.qos))
-        if of_one_read:
-            self.unacknowledged -= size
-            latency.observe(now - read_at, of_one_read)
-            connection.acknowledge_all(successes)
-            self._flush()
-            if self._room is not None:
-                self._room.set()
+                self._flush()
+                if self._room is not None:
+                    self._room.set()
+        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
+            self._fail(error)
 
     # down.
 
@@ -355,6 +404,12 @@ class Device:
 
     def pump(self) -> None:
         """Send from the queue, as far as the device's Receive Maximum and its socket allow."""
+        try:
+            self._pump()
+        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
+            self._fail(error)
+
+    def _pump(self) -> None:
         while len(self._queue) and not self.ended:
             if self.stream.unsent > UNSENT_HIGH:
                 self._pump_when_drained()

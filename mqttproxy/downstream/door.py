@@ -9,7 +9,6 @@ from mqttproxy.config.model import ListenerSettings
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.listen import Listener, listen
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
@@ -24,6 +23,7 @@ class Door:
         self._by_address: Counter[str] = Counter()
         self._connections = 0
         self._accepting = trio.CancelScope()
+        self._handshake_over = trio.lowlevel.ParkingLot()
         self._closing = False
 
     async def open(self, settings: Sequence[ListenerSettings]) -> None:
@@ -70,7 +70,7 @@ class Door:
             for device in devices:
                 await device.gone.wait()
         for device in list(self.premises.devices.values()):
-            device.disconnect(ReasonCode.SERVER_SHUTTING_DOWN)
+            device.dismiss()
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:
@@ -80,11 +80,26 @@ class Door:
     async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         self.premises.metrics.listening[listener.settings.name] = 1
         while True:
+            await self._wait_for_handshakes()
             raw = await listener.accept()
             if self._may_enter(raw):
                 nursery.start_soon(self._connection, listener, raw)
             else:
                 raw.abort()
+
+    async def _wait_for_handshakes(self) -> None:
+        """Accept no more while as many as may be are shaking hands: the kernel keeps those who come.
+
+        After a restart all devices come at once. Closing the door on them would make each come again, at a moment of
+        its own choosing and at the price of one more handshake; waiting brings them in as fast as it can be done.
+        """
+        metrics = self.premises.metrics
+        if metrics.handshakes < self.premises.limits.handshakes:
+            return
+        metrics.handshake_waits += 1
+        self.premises.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
+        while metrics.handshakes >= self.premises.limits.handshakes:
+            await self._handshake_over.park()
 
     def _accept_failed(self, words: str) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")
@@ -98,8 +113,6 @@ class Door:
             reason = "too_many_connections"
         elif self._by_address[host] >= limits.connections_per_address:
             reason = "too_many_from_address"
-        elif metrics.handshakes >= limits.handshakes:
-            reason = "too_many_handshakes"
         if reason:
             metrics.connections_refused.add(reason)
             self.premises.alerts.warning(reason, reason, address=host)
@@ -148,6 +161,7 @@ class Door:
             self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
         finally:
             metrics.handshakes -= 1
+            self._handshake_over.unpark_all()
             if device is None:
                 stream.abort()
         metrics.connections_refused.add(reason)

@@ -43,6 +43,9 @@ class ConnectedDevice(Protocol):
     def disconnect(self, reason: ReasonCode, words: str = "") -> None:
         """End its connection."""
 
+    def dismiss(self) -> None:
+        """End its connection because the proxy ends."""
+
     def stop_reading(self) -> None:
         """Let it finish."""
 
@@ -62,6 +65,7 @@ class Premises:
     log: Log
     alerts: RateLimited
     new_client_id: Callable[[], str]
+    server_reference: str | None = None  # for devices that are sent away because the proxy ends
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection

@@ -222,6 +222,12 @@ class Metrics:
     handshakes: int = field(
         default=0, metadata=_gauge("mqtt_proxy_handshakes", "connections between accept and CONNECT")
     )
+    handshake_waits: int = field(
+        default=0,
+        metadata=_counter(
+            "mqtt_proxy_handshake_waits", "times that no more were accepted, because `limits.handshakes` were on"
+        ),
+    )
     connections_opened: BoundedCounter = field(
         factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_opened", "connections accepted", "listener")
     )

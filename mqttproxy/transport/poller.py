@@ -44,6 +44,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
+        self._to_tell: dict[int, tuple[socket.socket, Callable[[bool], None]]] = {}  # of a hang-up, and of nothing else
         self._is_turn = False
         self._due: list[Callable[[], None]] = []
 
@@ -59,6 +60,7 @@ class Poller:
         if descriptor < 0:
             await trio.lowlevel.checkpoint()
             return False
+        self.tell_hangup(sock, None)
         self._epoll.register(descriptor, _EDGE)
         self._watched[descriptor] = _Watched(sock, take, trio.lowlevel.current_task())
 
@@ -69,10 +71,24 @@ class Poller:
         result: bool = await trio.lowlevel.wait_task_rescheduled(abort)
         return result
 
+    def tell_hangup(self, sock: socket.socket, call: Callable[[bool], None] | None) -> None:
+        """Call it once when the peer of a socket that is not watched hangs up; None: no more.
+
+        Nothing is read. It is called with True if there are bytes that still can be.
+        """
+        descriptor = sock.fileno()
+        if self._to_tell.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+        if call is not None and descriptor >= 0:
+            self._epoll.register(descriptor, select.EPOLLRDHUP)
+            self._to_tell[descriptor] = (sock, call)
+
     def closing(self, descriptor: int) -> None:
         """Hear that a socket is about to be closed: whoever watches it is told that the peer is gone."""
         if descriptor in self._watched:
             self._end(descriptor, Value(False))
+        elif self._to_tell.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def interrupt(self, descriptor: int) -> None:
         """End `watch` for a socket as if its `take` had returned False."""
@@ -109,6 +125,10 @@ class Poller:
                     one = watched.get(descriptor)
                     if one is not None:
                         self._receive(descriptor, one, flags)
+                    elif descriptor in self._to_tell:
+                        sock, tell = self._to_tell[descriptor]
+                        self.tell_hangup(sock, None)
+                        tell(_has_unread(sock))
                 is_over = clock() >= ends
                 if events and not is_over:
                     continue
@@ -144,6 +164,13 @@ class Poller:
     def _forget(self, descriptor: int) -> None:
         del self._watched[descriptor]
         self._epoll.unregister(descriptor)
+
+
+def _has_unread(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 _of_this_run: Final = trio.lowlevel.RunVar[Poller | None]("poller", None)

@@ -91,6 +91,13 @@ class ByteStream(Protocol):
         It is needed only where `take` is called by the poller: streams that wait for themselves do nothing.
         """
 
+    def tell_hangup(self, call: Callable[[bool], None] | None) -> None:
+        """While nobody receives, call it when the peer hangs up, in which nothing is read; None: no more.
+
+        To be ended before the next receive. It is called once, with True if bytes are there that can still be read.
+        Where the process runs no poller it is never called.
+        """
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all of data, and give the kernel at once what it has room for. The caller watches `unsent`.
 

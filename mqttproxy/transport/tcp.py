@@ -11,7 +11,7 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -103,6 +103,13 @@ class TcpStream:
         """End a `receive_each` that waits, as if its `take` had returned False."""
         if self._poller is not None:
             self._poller.interrupt(self._socket.fileno())
+
+    def tell_hangup(self, call: Callable[[bool], None] | None) -> None:
+        """Tell when the peer hangs up while nobody receives, if the process runs a poller."""
+        poller = current_poller()
+        if poller is not None and not self._closed:
+            poller.tell_hangup(self._socket, call)
+            self._poller = None if call is None else poller
 
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Take all of data, and give the kernel at once what it has room for."""

@@ -148,6 +148,10 @@ class TlsStream:
     def interrupt(self) -> None:
         """Do nothing: this stream waits for itself."""
 
+    def tell_hangup(self, call: Callable[[bool], None] | None) -> None:
+        """Tell when the peer hangs up while nobody receives."""
+        self._inner.tell_hangup(call)
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Encrypt all of data into as few records as it takes and hand them on."""
         try:

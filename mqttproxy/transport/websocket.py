@@ -124,6 +124,10 @@ class WebSocketStream:
     def interrupt(self) -> None:
         """Do nothing: this stream waits for itself."""
 
+    def tell_hangup(self, call: Callable[[bool], None] | None) -> None:
+        """Tell when the peer hangs up while nobody receives."""
+        self._inner.tell_hangup(call)
+
     def send_nowait(self, data: bytes | bytearray) -> None:
         """Send all of data, as one binary frame unless it is large."""
         if self._protocol.state is not State.OPEN:

@@ -69,6 +69,58 @@ class TestLastWill:
             house.a.settle()
 
 
+class TestHangingUpUnread:
+    """A device that is not read, because a destination has no room, is gone all the same when it hangs up."""
+
+    @pytest.mark.parametrize("how", ["cut", "close"])
+    async def test_it_is_noticed_at_once_if_it_has_said_no_more(self, how: str, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 0
+            device = await house.connect(keep_alive=60)
+            device.publish(*messages(1))
+            await house.settle()
+            assert house.inside()._is_paused
+            if how == "cut":
+                device.cut()
+            else:
+                await device.stream.aclose()
+            await house.settle()
+            assert house.premises.devices == {}
+            assert house.metrics.connections_closed == {"connection_lost": 1}
+            assert house.lanes["a"].waiting == 0
+
+    async def test_what_it_said_last_is_worth_as_long_as_its_keep_alive(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 0
+            late, early = await house.connect("late", keep_alive=60), await house.connect("early", keep_alive=60)
+            for device in (late, early):
+                device.publish(*messages(1))
+                await house.settle()
+                device.disconnect()
+                await device.stream.aclose()
+            await trio.sleep(89)
+            assert set(house.premises.devices) == {"late", "early"}
+            house.a.make_room(1)
+            await house.settle()
+            assert house.metrics.connections_closed == {"disconnect": 1}
+            await trio.sleep(2)
+            assert house.metrics.connections_closed == {"disconnect": 1, "keep_alive_timeout": 1}
+            house.a.settle()
+
+    async def test_a_device_that_is_read_again_is_not_held_to_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 0
+            device = await house.connect(keep_alive=60)
+            device.publish(*messages(1))
+            await trio.sleep(200)
+            house.a.make_room(1)
+            await house.settle()
+            house.a.settle()
+            await trio.sleep(80)
+            assert device.ended_at is None
+            assert device.settled == [(1, 0)]
+
+
 class TestLeavingNothing:
     @pytest.mark.parametrize("how", ["disconnect", "cut", "error", "will", "takeover"])
     async def test_a_device_that_is_gone_does_not_wait_for_the_garbage_collector(
@@ -127,6 +179,48 @@ class TestTrouble:
             await house.settle()
             assert other.settled == [(2, 0)]
             assert other.received == [("w", b"")]
+            house.log.lines.clear()
+
+    @pytest.mark.parametrize("place", ["publish", "data_to_send"])
+    async def test_an_error_while_delivering_to_one_device_does_not_touch_the_sender(
+        self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_house() as house:
+            sender, faulty, fine = [await house.connect(name) for name in ("sender", "faulty", "fine")]
+            for device in (faulty, fine):
+                device.subscribe("t")
+            await house.settle()
+
+            def fail(*_: object) -> None:
+                raise ZeroDivisionError("injected")
+
+            monkeypatch.setattr(house.inside("faulty").connection, place, fail)
+            sender.publish(*messages(1))
+            await house.settle()
+            assert faulty.ended_at is not None
+            assert house.log.events() == ["internal_error"]
+            assert house.metrics.connections_closed == {"internal_error": 1}
+            assert sender.settled == [(1, 0)]
+            assert fine.received == [("t", b"x")]
+            house.log.lines.clear()
+
+    async def test_an_error_while_acknowledging_does_not_touch_the_destination(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_house(upstream()) as house:
+            faulty, fine = await house.connect("faulty"), await house.connect("fine")
+            for device in (faulty, fine):
+                device.publish(*messages(1))
+                await house.settle()
+
+            def fail(*_: object) -> None:
+                raise ZeroDivisionError("injected")
+
+            monkeypatch.setattr(house.inside("faulty").connection, "acknowledge_one", fail)
+            house.a.settle()
+            await house.settle()
+            assert fine.settled == [(1, 0)]
+            assert house.metrics.connections_closed == {"internal_error": 1}
             house.log.lines.clear()
 
     async def test_an_error_while_leaving_does_not_keep_the_next_connection_out(

@@ -4,7 +4,7 @@ from trio.testing import MockClock
 
 from mqttproxy.config.model import Address, LimitSettings, ListenerSettings
 from mqttproxy.downstream.door import Door
-from mqttproxy.mqtt.packets import Message
+from mqttproxy.mqtt.packets import Disconnect, Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import TransportError
@@ -36,10 +36,27 @@ class TestLimits:
             await trio.sleep(11)
             assert house.door._by_address == {}
 
-    async def test_handshakes_at_once(self, autojump_clock: MockClock) -> None:
+    async def test_beyond_the_handshakes_at_once_the_next_waits_and_comes_in_when_one_is_over(
+        self, autojump_clock: MockClock
+    ) -> None:
         async with open_house("[limits]\nhandshakes = 2") as house:
-            assert await outcomes(house, 3) == ["open", "open", "closed"]
-            assert house.metrics.connections_refused == {"too_many_handshakes": 1}
+            assert await outcomes(house, 2) == ["open", "open"]
+            device = house.device(keep_alive=60)
+            await trio.sleep(9)
+            assert (device.connack, device.ended_at, house.metrics.handshake_waits) == (None, None, 1)
+            await trio.sleep(2)  # the two have had their time to say CONNECT
+            assert device.connack is not None
+            assert house.metrics.connections_refused == {"connect_deadline": 2}
+            assert house.log.events() == ["handshakes_wait"]
+
+    async def test_a_storm_of_devices_comes_in_without_one_being_sent_away(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nhandshakes = 5\nconnections_per_address = 1000") as house:
+            house.listener.patience = 0.1
+            devices = [house.device(f"d{number}") for number in range(300)]
+            await trio.sleep(7)
+            assert all(device.connack is not None for device in devices)
+            assert house.metrics.connections_refused == {}
+            assert house.metrics.handshake_waits > 0
 
     async def test_devices_that_are_in_do_not_count_as_handshakes(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nhandshakes = 1") as house:
@@ -123,6 +140,21 @@ class TestDrain:
             assert busy.settled == [(1, 0)]
             assert busy.goodbye is ReasonCode.SERVER_SHUTTING_DOWN
             assert house.a.carried == ["t"]
+
+    async def test_another_server_is_named_if_there_is_one(self, autojump_clock: MockClock) -> None:
+        async with open_house('[proxy]\nserver_reference = "other.example:1883"\n' + upstream()) as house:
+            idle, busy = await house.connect("idle"), await house.connect("busy")
+            old = await house.connect("old", V311)
+            busy.publish(Message("t", b"", 1))
+            await house.settle()
+            await house.door.drain(5.0)
+            await house.settle()
+            for device in (idle, busy):
+                (goodbye,) = device.of(Disconnect)
+                assert goodbye.reason is ReasonCode.USE_ANOTHER_SERVER
+                assert goodbye.properties.server_reference == "other.example:1883"
+            assert (old.ended_at, len(old.events)) == (0.0, 1)
+            house.a.settle()
 
     async def test_at_the_deadline_everybody_goes(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:

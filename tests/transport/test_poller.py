@@ -249,3 +249,46 @@ async def test_what_came_while_nobody_watched_is_handed_over_to_the_next() -> No
         await until(lambda: second.result is True)
         assert (first.got, second.got) == (b"a", b"b")
         stream.abort()
+
+
+class TestHangup:
+    async def test_a_peer_that_hangs_up_while_nobody_receives_is_told_once_and_nothing_is_read(self) -> None:
+        async with polled() as (_, nursery, connect):
+            peer, stream = connect()
+            told: list[bool] = []
+            stream.tell_hangup(told.append)
+            peer.send(b"last words")
+            await wait_all_tasks_blocked(0.01)
+            assert told == []
+            peer.close()
+            await until(lambda: bool(told))
+            await wait_all_tasks_blocked(0.01)
+            assert told == [True]
+            taker = Taker()
+            nursery.start_soon(taker.run, stream)
+            await until(lambda: taker.result is not None)
+            assert (taker.got, taker.result) == (b"last words", False)
+            await stream.aclose()
+
+    async def test_it_is_told_whether_there_is_anything_left_to_read(self) -> None:
+        async with polled() as (_, _nursery, connect):
+            peer, stream = connect()
+            told: list[bool] = []
+            stream.tell_hangup(told.append)
+            peer.close()
+            await until(lambda: bool(told))
+            assert told == [False]
+            await stream.aclose()
+
+    async def test_nothing_is_told_once_it_is_not_wanted_any_more_or_the_stream_is_closed(self) -> None:
+        async with polled() as (poller, _nursery, connect):
+            told: list[bool] = []
+            for end in (lambda stream: stream.tell_hangup(None), TcpStream.abort):
+                peer, stream = connect()
+                stream.tell_hangup(told.append)
+                end(stream)
+                peer.close()
+                await wait_all_tasks_blocked(0.01)
+                assert poller._to_tell == {}
+                await stream.aclose()
+            assert told == []
