@@ -1,0 +1,36 @@
+"""One proxy for all of these tests, with nothing but defaults and one policy; each test has devices of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance.device import Server
+from tests.harness import RunningProxy, running_proxy, write_settings
+
+SETTINGS = """
+[limits]
+connections_per_address = 5000
+
+[[policies]]
+name = "numbers"
+topics = ["numbers/#"]
+schema = "number@1"
+on_failure = ["refuse"]
+"""
+
+
+@pytest.fixture(scope="session")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    folder = tmp_path_factory.mktemp("conformance")
+    file = write_settings(folder, SETTINGS, transports=("tcp", "ws"))
+    (folder / "schemas" / "number").mkdir(parents=True)
+    (folder / "schemas" / "number" / "1.json").write_text('{"type": "number"}')
+    with running_proxy(file) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server(proxy: RunningProxy) -> Iterator[Server]:
+    server = Server(proxy)
+    yield server
+    server.close()
