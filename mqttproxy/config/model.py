@@ -97,6 +97,19 @@ class LimitSettings:
     write_timeout: Seconds = setting(Seconds(30.0), "a device that takes no bytes for this long is disconnected")
     retained_messages: Count = setting(Count(100_000), "retained messages of local topics; one more is refused")
     retained_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
+    wills_per_second: Count = setting(Count(1000), "wills published in a second when very many are due at once")
+    wills_pending: Count = setting(
+        Count(100_000), "wills that wait for their delay or their turn; one more is published at once"
+    )
+    wills_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes")
+    will_grace: Seconds = setting(
+        Seconds(30.0), "after a restart: devices that come back within this time have their wills cancelled"
+    )
+    flapping_connects: int = setting(
+        15, "connections of one client identifier within `flapping_window`; one more, and it is banned. 0: no bans"
+    )
+    flapping_window: Seconds = setting(Seconds(60.0), "counted from the first of them")
+    flapping_ban: Seconds = setting(Seconds(300.0), "how long it is not let in; trying does not prolong it")
 
 
 @frozen(kw_only=True)
@@ -261,6 +274,7 @@ class TelemetrySettings:
     metrics_bind: Address | None = setting(
         Address("127.0.0.1:9100"), "host:port of /metrics, /health and /ready; empty string: not opened"
     )
+    sys_interval: Seconds = setting(Seconds(10.0), "how often the `$SYS` topics get new values; 0: there are none")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe event that is logged")
     log_format: Literal["auto", "console", "json"] = setting("auto", "auto: console on a terminal, JSON otherwise")
 

@@ -47,6 +47,8 @@ _OF_SETTING: Final = {
     ("limits", "receive_maximum"): Range(1, _16_BIT),
     ("limits", "qos2_awaiting_release"): Range(1, _16_BIT),
     ("limits", "topic_alias_maximum"): Range(0, _16_BIT),
+    ("limits", "will_grace"): Range(0, CENTURY),
+    ("limits", "flapping_connects"): Range(0, 1_000_000),
     ("payload", "json_depth"): Range(1, 1000),  # what walks a payload may do so by recursion
     ("upstreams", "keep_alive"): Range(1, _16_BIT),
     ("upstreams", "session_expiry"): Range(0, 2**32 - 1),
@@ -55,6 +57,7 @@ _OF_SETTING: Final = {
     ("upstreams", "backoff_reset"): Range(0, CENTURY),
     ("upstreams", "breaker_ratio"): Range(0, 1, above=True),
     ("quarantine", "inline_bytes"): Range(0, 2**30),
+    ("telemetry", "sys_interval"): Range(0, CENTURY),
 }
 
 
