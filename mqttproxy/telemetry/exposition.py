@@ -28,6 +28,7 @@ _DESTINATION_COUNTERS: Final = (
         "messages answered negatively by the destination, or too large for it",
     ),
     ("reconnects", "mqtt_proxy_destination_reconnects", "links made after the first"),
+    ("unplaced", "mqtt_proxy_destination_unplaced", "messages it sent whose topics have no name here"),
 )
 _DESTINATION_GAUGES: Final = (
     ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),

@@ -102,6 +102,7 @@ class DestinationSnapshot:
     dropped: Mapping[str, int] = _NONE  # given up, by reason
     reconnects: int = 0
     insecure: bool = False  # its certificate is not checked
+    unplaced: int = 0  # messages it sent whose topics have no name here
 
     def books(self) -> tuple[int, int]:
         """Return offered, and everything that became of it. They are equal or there is a bug."""

@@ -25,6 +25,8 @@ from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Opened
 from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
 from mqttproxy.upstream.interest import Interest
+from mqttproxy.upstream.mapping import NO_MAP
+from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, Outbox
 
 UNSENT_HIGH: Final = 256 * 1024  # bytes the kernel did not take; above it nothing new is published
@@ -55,6 +57,7 @@ class Link:
         *,
         outbox: Outbox,
         interest: Interest,
+        naming: Naming,
         books: Books,
         callbacks: Callbacks,
         owner: Owner,
@@ -67,6 +70,7 @@ class Link:
         self._stream = opened.stream
         self._outbox = outbox
         self._interest = interest
+        self._naming = naming
         self._books = books
         self._callbacks = callbacks
         self._owner = owner
@@ -176,7 +180,7 @@ class Link:
                 tokens.append(event.token)
                 size += len(event.message.payload)
             else:
-                refused.append((event.token, event.message, event.reason))
+                refused.append((event.token, self._naming.local(event.message), event.reason))
                 refused_size += len(event.message.payload)
         books = self._books
         books.delivered += len(tokens)
@@ -187,10 +191,11 @@ class Link:
             self._prove()
 
     def _receive(self, arrived: list[Publish]) -> None:
-        filters_of = self._interest.filters_of
+        arrivals = self._naming.arrivals(arrived)
         self._books.received += len(arrived)
         self._books.received_bytes += sum([len(publish.payload) for publish in arrived])
-        self._callbacks.received(self.settings.name, [(publish, filters_of(publish)) for publish in arrived])
+        self._books.unplaced += len(arrived) - len(arrivals)
+        self._callbacks.received(self.settings.name, arrivals)
         self._conn.acknowledge_all([(publish.packet_id, publish.qos) for publish in arrived if publish.qos])
 
     # What goes
@@ -231,6 +236,8 @@ class Link:
         if not items:
             return
         size = queued_bytes - outbox.queued_bytes
+        if self._naming.topics is not NO_MAP:
+            items, size = self._renamed(items)
         sent = self._conn.publish(items)
         added = len(outgoing) - in_flight
         if added and not in_flight:
@@ -239,6 +246,13 @@ class Link:
             self._books.in_flight_bytes += size
         else:
             self._end_at_once(items, sent, added, size)
+
+    def _renamed(self, items: list[Item]) -> tuple[list[Item], int]:
+        """Return items under the broker's names, and their payload bytes; refuse what has no place there."""
+        named, homeless = self._naming.departures(items)
+        if homeless:
+            self._tell([], [(token, message, ReasonCode.TOPIC_NAME_INVALID) for message, token in homeless])
+        return named, size_of(named)
 
     def _end_at_once(self, items: list[Item], sent: Sent, added: int, size: int) -> None:
         """Account for a batch of which some is not in flight: written at QoS 0, or too large for the broker."""
@@ -252,7 +266,7 @@ class Link:
         books.in_flight_bytes += in_flight_bytes
         books.delivered += len(items) - added - len(refused)
         books.delivered_bytes += size - in_flight_bytes - refused_bytes
-        self._tell(sent.done, refused)
+        self._tell(sent.done, [(token, self._naming.local(message), reason) for token, message, reason in refused])
 
     def _resume(self) -> None:
         """Send what is in flight again; a broker that came back with lower limits may end some of it at once."""

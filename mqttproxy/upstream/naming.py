@@ -1,14 +1,17 @@
 """What devices want, told to `Interest` in the upstream's names; and what came, told in ours."""
 
+from collections.abc import Sequence
+
 import trio
 from attrs import define
 
-from mqttproxy.mqtt.packets import Publish
+from mqttproxy.mqtt.packets import Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import matches, split_shared
 from mqttproxy.upstream.callbacks import Arrival
 from mqttproxy.upstream.interest import Interest
 from mqttproxy.upstream.mapping import NO_MAP, TopicMap
+from mqttproxy.upstream.outbox import Item
 
 
 @define(eq=False)
@@ -92,6 +95,22 @@ class Naming:
             if local is not None:
                 found.append((local, self._local_filters(filters_of(publish), publish.topic)))
         return found
+
+    def departures(self, items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+        """Return what goes, under the upstream's names, and what has no place there, as it is."""
+        named: list[Item] = []
+        homeless: list[Item] = []
+        for message, token in items:
+            remote = self.topics.message_to_remote(message)
+            if remote is None:
+                homeless.append((message, token))
+            else:
+                named.append((remote, token))
+        return named, homeless
+
+    def local(self, message: Message) -> Message:
+        """Return a message that went, under its local name again; what another map has named may keep that name."""
+        return message if self.topics is NO_MAP else self.topics.message_to_local(message) or message
 
     def _local_filters(self, names: tuple[str, ...] | None, remote: str) -> tuple[str, ...] | None:
         if names is None:

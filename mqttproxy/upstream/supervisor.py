@@ -26,6 +26,8 @@ from mqttproxy.upstream.connect import Account, Dial, account_of, connect
 from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, as_link_error
 from mqttproxy.upstream.interest import Interest
 from mqttproxy.upstream.link import Link
+from mqttproxy.upstream.mapping import topic_map
+from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, Outbox
 from mqttproxy.upstream.prospects import Prospects
 
@@ -93,6 +95,7 @@ class Upstream:
         bell = Bell()
         self._outbox = Outbox(messages=settings.queue_messages, payload_bytes=settings.queue_bytes, bell=bell)
         self._interest = Interest(bell)
+        self._naming = Naming(self._interest, topic_map(settings))
         self._link: Link | None = None
         self._round = trio.CancelScope()
         self._accepts = True  # the breaker lets us take messages
@@ -154,15 +157,15 @@ class Upstream:
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
         """Count one more device that wants this filter, and ask the broker for it; see `Interest`."""
-        self._interest.add(topic_filter, qos)
+        self._naming.add(topic_filter, qos)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Count one device less; the last one ends the subscription."""
-        self._interest.remove(topic_filter)
+        self._naming.remove(topic_filter)
 
     async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
         """Wait for the broker's answer to the askings so far, over as many links as it takes: give it a deadline."""
-        return await self._interest.wait(topic_filter)
+        return await self._naming.wait(topic_filter)
 
     async def drain(self, deadline: float) -> bool:
         """Wait until nothing waits and nothing is in flight, or the deadline on trio's clock; say which it was."""
@@ -208,6 +211,7 @@ class Upstream:
             dropped=dict(books.dropped),
             reconnects=max(0, books.connects - 1),
             insecure=self.settings.insecure_skip_verify,
+            unplaced=books.unplaced,
         )
 
     def check_books(self) -> None:
@@ -256,6 +260,7 @@ class Upstream:
             settings,
             outbox=self._outbox,
             interest=self._interest,
+            naming=self._naming,
             books=self.books,
             callbacks=self._callbacks,
             owner=self,
@@ -337,6 +342,8 @@ class Upstream:
         self.settings, self._account = settings, account
         if (settings.url, settings.version, account.client_id) != (before.url, before.version, known.client_id):
             self._knows_session = False  # whatever session is there, it is not the one we know
+        if settings.topics != before.topics:
+            self._naming.use(topic_map(settings))
         self._outbox.set_bounds(messages=settings.queue_messages, payload_bytes=settings.queue_bytes)
         self._prospects.begin_anew(settings)
         self._update_accepts()
@@ -356,7 +363,8 @@ class Upstream:
 
     def abandon(self) -> None:
         """Drop what is still there, after `run` has ended."""
-        items = [*self._session.outgoing.values(), *self._outbox.take_all()]
+        sent = [(self._naming.local(message), token) for message, token in self._session.outgoing.values()]
+        items = [*sent, *self._outbox.take_all()]
         self._session = SessionState()
         self.books.in_flight_bytes = 0
         self._refuse_removed(items)
