@@ -5,7 +5,7 @@ more than its length (`BAD-INPUT` B5, B8).
 """
 
 from collections.abc import Hashable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -14,6 +14,8 @@ from mqttproxy.mqtt.wire import unwanted_character
 T = TypeVar("T", bound=Hashable)
 
 SHARE: Final = "$share/"
+FEW: Final = 8  # values under a filter that are searched one by one; more of them are hashed
+_NOTHING: Final[dict[str, Any]] = {}
 _NAME_INVALID: Final = ReasonCode.TOPIC_NAME_INVALID
 _FILTER_INVALID: Final = ReasonCode.TOPIC_FILTER_INVALID
 
@@ -109,13 +111,16 @@ def _starts_apart(a: str, b: str) -> bool:
 
 
 class _Node(Generic[T]):
-    """One level of some filters: the values of the filters that end here, and the levels below."""
+    """One level of some filters: the values of the filters that end here, and the levels below.
+
+    Most nodes of a large tree are leaves with one value, so neither costs a dict before there is need of one.
+    """
 
     __slots__ = ("below", "values")
 
     def __init__(self) -> None:
-        self.below: dict[str, _Node[T]] = {}
-        self.values: dict[T, None] = {}  # a dict for its order, and because a popular filter loses values often
+        self.below: dict[str, _Node[T]] | None = None
+        self.values: tuple[T, ...] | dict[T, None] = ()  # a dict once there are many: a popular filter loses some often
 
 
 class FilterTree(Generic[T]):
@@ -136,35 +141,48 @@ class FilterTree(Generic[T]):
         """Add a value under a filter; False: it stood there already."""
         node = self._root
         for level in topic_filter.split("/"):
+            if node.below is None:
+                node.below = {}
             child = node.below.get(level)
             if child is None:
                 child = node.below[level] = _Node()
             node = child
-        if value in node.values:
+        values = node.values
+        if value in values:
             return False
-        node.values[value] = None
+        if isinstance(values, dict):
+            values[value] = None
+        elif len(values) < FEW:
+            node.values = (*values, value)
+        else:
+            node.values = dict.fromkeys((*values, value))
         self._size += 1
         return True
 
     def remove(self, topic_filter: str, value: T) -> bool:
         """Remove a value from a filter, and the branches that are bare after it; False: it did not stand there."""
-        path: list[tuple[_Node[T], str]] = []
+        path: list[tuple[dict[str, _Node[T]], str]] = []
         node = self._root
         for level in topic_filter.split("/"):
-            path.append((node, level))
-            child = node.below.get(level)
-            if child is None:
+            below = node.below
+            child = below.get(level) if below else None
+            if below is None or child is None:
                 return False
+            path.append((below, level))
             node = child
-        if value not in node.values:
+        values = node.values
+        if value not in values:
             return False
-        del node.values[value]
+        if isinstance(values, dict):
+            del values[value]
+        else:
+            node.values = tuple(other for other in values if other != value)
         self._size -= 1
-        for parent, level in reversed(path):
-            child = parent.below[level]
+        for below, level in reversed(path):
+            child = below[level]
             if child.values or child.below:
                 break
-            del parent.below[level]
+            del below[level]
         return True
 
     def match(self, topic: str) -> list[T]:
@@ -175,7 +193,7 @@ class FilterTree(Generic[T]):
         for level in topic.split("/"):
             below: list[_Node[T]] = []
             for node in nodes:
-                children = node.below
+                children = node.below or _NOTHING
                 if (child := children.get(level)) is not None:
                     below.append(child)
                 if wild:
@@ -189,6 +207,6 @@ class FilterTree(Generic[T]):
             wild = True
         for node in nodes:
             found.extend(node.values)
-            if (child := node.below.get("#")) is not None:  # 'a/#' matches 'a' too
+            if (child := (node.below or _NOTHING).get("#")) is not None:  # 'a/#' matches 'a' too
                 found.extend(child.values)
         return found

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import (
+    FEW,
     FilterTree,
     check_topic_filter,
     check_topic_name,
@@ -183,6 +184,18 @@ def test_an_emptied_tree_holds_no_nodes() -> None:
     assert not tree._root.below
     assert not tree.remove("a/b", "x")
     assert not tree.remove("z", "x")
+
+
+def test_a_popular_filter_keeps_the_order_of_its_values_and_loses_each_of_them() -> None:
+    tree: FilterTree[int] = FilterTree()
+    for value in range(3 * FEW):
+        assert tree.add("a/#", value)
+        assert not tree.add("a/#", value)
+    assert tree.match("a/b") == list(range(3 * FEW))
+    for value in range(3 * FEW):
+        assert tree.remove("a/#", value)
+        assert not tree.remove("a/#", value)
+    assert (len(tree), tree.match("a/b")) == (0, [])
 
 
 def test_the_deepest_topic_costs_no_recursion() -> None:
