@@ -282,6 +282,36 @@ class Metrics:
         default=0, metadata=_gauge("mqtt_proxy_retained_bytes", "payload bytes of retained messages")
     )
 
+    # Wills and flapping.
+    wills_pending: int = field(
+        default=0,
+        metadata=_gauge(
+            "mqtt_proxy_wills_pending", "wills that wait for their delay, their turn or their destinations"
+        ),
+    )
+    wills_bytes: int = field(default=0, metadata=_gauge("mqtt_proxy_wills_bytes", "bytes of those"))
+    wills_published: int = field(default=0, metadata=_counter("mqtt_proxy_wills_published", "wills that were due"))
+    wills_cancelled: int = field(
+        default=0, metadata=_counter("mqtt_proxy_wills_cancelled", "wills whose devices came back in time")
+    )
+    wills_early: int = field(
+        default=0,
+        metadata=_counter(
+            "mqtt_proxy_wills_early", "wills published at once, because too many or too large ones waited"
+        ),
+    )
+    flapping_banned: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_flapping_banned", "client identifiers not let in, because they connect too often"),
+    )
+    flapping_bans: int = field(
+        default=0, metadata=_counter("mqtt_proxy_flapping_bans", "client identifiers that were banned for that")
+    )
+    flapping_forgotten: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_flapping_forgotten", "client identifiers no longer watched: there were too many"),
+    )
+
     # Quarantine, audit, generations.
     quarantine_bytes: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_size_bytes", "payload bytes in the quarantine")
