@@ -92,8 +92,22 @@ class LimitSettings:
     topic_alias_maximum: int = setting(32, "topic aliases a device may use, 0: none")
     subscriptions_per_packet: Count = setting(Count(100), "topic filters in one SUBSCRIBE or UNSUBSCRIBE")
     subscriptions_per_client: Count = setting(Count(1000), "subscriptions of one client")
-    queue_messages: Count = setting(Count(1000), "messages that wait for one slow device; the next is dropped")
+    queue_messages: Count = setting(
+        Count(1000), "messages that wait for one slow or absent device; `queue_when_full` tells what is dropped then"
+    )
     queue_bytes: Bytes = setting(Bytes(16 * 1024 * 1024), "the same in payload bytes")
+    queue_when_full: Literal["drop_newest", "drop_oldest"] = setting(
+        "drop_newest", "what a device's full queue loses: the message that comes, or those that wait longest"
+    )
+    queues_bytes: Bytes = setting(
+        Bytes(256 * 1024 * 1024),
+        "bytes of all that waits for all devices, with topics and properties",
+    )
+    sessions: Count = setting(Count(1_000_000), "sessions in all, of connected and absent devices; one more is refused")
+    session_expiry: Seconds = setting(
+        Seconds(7 * 86_400.0),
+        "longest time a session is kept for an absent device; for MQTT 3.1.1 it is this long",
+    )
     write_timeout: Seconds = setting(Seconds(30.0), "a device that takes no bytes for this long is disconnected")
     retained_messages: Count = setting(Count(100_000), "retained messages of local topics; one more is refused")
     retained_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")

@@ -49,6 +49,7 @@ _OF_SETTING: Final = {
     ("limits", "topic_alias_maximum"): Range(0, _16_BIT),
     ("limits", "will_grace"): Range(0, CENTURY),
     ("limits", "flapping_connects"): Range(0, 1_000_000),
+    ("limits", "session_expiry"): Range(0, 2**32 - 2),  # the highest would say: never
     ("payload", "json_depth"): Range(1, 1000),  # what walks a payload may do so by recursion
     ("upstreams", "keep_alive"): Range(1, _16_BIT),
     ("upstreams", "session_expiry"): Range(0, 2**32 - 1),
