@@ -2,7 +2,7 @@
 
 import trio
 
-from mqttproxy.access import may_connect
+from mqttproxy.access import connack_reason, judge_will, may_connect
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.device import Device, forget_frames
 from mqttproxy.downstream.premises import Premises
@@ -13,6 +13,7 @@ from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.transport.stream import ByteStream
 from mqttproxy.validation import Identity
+from mqttproxy.validation.answers import reason_string
 
 
 class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
@@ -56,8 +57,9 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
-    await _take_over(premises, client_id)
     identity = Identity(client_id, connect.username, stream.peer.host, listener)
+    _judge_will(premises, stream, connection, connect, identity)
+    await _take_over(premises, client_id)
     device = Device(premises, stream, connection, connect, identity)
     connection.accept(SessionState(), session_present=False, client_id=client_id)
     stream.send_nowait(connection.data_to_send())
@@ -87,10 +89,26 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             return connect
 
 
-def _refuse(stream: ByteStream, connection: ServerConnection, reason: ReasonCode) -> None:
-    connection.refuse(reason)
+def _judge_will(
+    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
+) -> None:
+    """Refuse a device whose will would be held or refused if it were published now."""
+    refusal = premises.pipeline.refusal
+    if connect.will is None or refusal.dry_run:
+        return
+    verdict = judge_will(connect.will, identity, premises.pipeline.ruleset.generation)
+    if verdict is not None:
+        refusal.decided("refused", identity, connect.will, verdict=verdict)
+        reason = connack_reason(verdict, is_5=connect.version is ProtocolVersion.V5)
+        _refuse(stream, connection, reason, f"will: {reason_string(verdict)}", "will_refused")
+
+
+def _refuse(
+    stream: ByteStream, connection: ServerConnection, reason: ReasonCode, words: str | None = None, label: str = ""
+) -> None:
+    connection.refuse(reason, words)
     stream.send_nowait(connection.data_to_send())
-    raise NotWelcome(reason.name.lower())
+    raise NotWelcome(label or reason.name.lower())
 
 
 async def _take_over(premises: Premises, client_id: str) -> None:

@@ -2,9 +2,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion
+from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Will
 from mqttproxy.mqtt.reasons import ReasonCode
-from tests.house import V5, V311, open_house, upstream
+from tests.house import POLICY, V5, V311, open_house, upstream
 
 
 class TestTakeover:
@@ -106,6 +106,43 @@ class TestRefusing:
             assert house.metrics.connections_refused == {"malformed_packet": 50}
             assert house.metrics.protocol_errors == {"malformed_packet": 50}
             assert house.log.events() == ["bad_connect"]
+
+
+class TestWills:
+    @pytest.mark.parametrize(
+        ("will", "reason"),
+        [
+            (Will("n/1", b"x"), ReasonCode.PAYLOAD_FORMAT_INVALID),
+            (Will("$SYS/x", b""), ReasonCode.NOT_AUTHORIZED),
+        ],
+    )
+    async def test_one_that_could_not_be_published_keeps_its_device_out_and_the_connected_one_in(
+        self, will: Will, reason: ReasonCode, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(POLICY) as house:
+            old = await house.connect()
+            new = house.device(will=will)
+            await house.settle()
+            assert new.connack is not None
+            assert new.connack.reason is reason
+            assert (new.connack.properties.reason_string or "").startswith("will: ")
+            assert new.ended_at is not None
+            assert old.ended_at is None
+            assert house.metrics.connections_refused == {"will_refused": 1}
+            lines = [(line["action"], line["topic"], line["reason"]) for line in house.audit_lines()]
+            assert lines == [("refused", will.topic, reason.name.lower())]
+
+    async def test_a_3_1_1_device_is_told_that_it_is_not_authorized(self, autojump_clock: MockClock) -> None:
+        async with open_house(POLICY) as house:
+            device = house.device(version=V311, will=Will("n/1", b"x"))
+            await house.settle()
+            assert device.stream._other.sent == b"\x20\x02\x00\x05"
+
+    async def test_a_good_one_is_welcome_and_in_a_dry_run_any(self, autojump_clock: MockClock) -> None:
+        async with open_house(POLICY) as house:
+            await house.connect(will=Will("n/1", b"1"))
+        async with open_house(POLICY, dry_run=True) as house:
+            await house.connect(will=Will("n/1", b"x"))
 
 
 class TestClientIdentifiers:
