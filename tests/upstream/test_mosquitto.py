@@ -14,6 +14,7 @@ from mqttproxy.upstream.probe import probe
 from mqttproxy.upstream.supervisor import Upstream
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.upstream.broker import Heard, messages, settings
+from tests.upstream.test_mapping import mapping
 
 PATIENCE = 20.0  # seconds
 
@@ -66,6 +67,28 @@ async def test_messages_go_there_and_come_back_as_they_were(broker: Mosquitto, v
             if version == "5":
                 assert publish.properties.user_properties == properties.user_properties
                 assert publish.properties.content_type == "text/plain"
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_topics_have_their_names_there_and_their_names_here(broker: Mosquitto, version: str) -> None:
+    names = (mapping("plant/{line}/#", "acme/eu/{line}/in/#"),)
+    async with (
+        linked_to(broker, version=version, topics=names) as (upstream, heard),
+        linked_to(broker, client_id="other") as (other, overheard),
+    ):
+        other.subscribe("#", 1)
+        for topic_filter in ("plant/#", "plant/+/#"):
+            upstream.subscribe(topic_filter, 1)
+        assert await other.wait_subscribed("#") is ReasonCode.GRANTED_QOS_1
+        assert await upstream.wait_subscribed("plant/#") is ReasonCode.GRANTED_QOS_1
+        assert upstream.offer([(Message("plant/7/x", b"", 1), 1), (Message("plant", b"", 1), 2)]) == 2
+        await until(lambda: len(heard.arrived) == len(overheard.arrived) == 2)
+        assert [publish.topic for publish, _ in overheard.arrived] == ["acme/eu/7/in/x", "plant"]
+        found = [(publish.topic, filters) for publish, filters in heard.arrived]
+        if version == "5":
+            assert found == [("plant/7/x", ("plant/#", "plant/+/#")), ("plant", ("plant/#",))]
+        else:
+            assert found == [("plant/7/x", None), ("plant", None)]
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

@@ -1,16 +1,20 @@
 """What devices want under local names, asked and brought under the upstream's."""
 
+from collections import Counter
+
 import trio
 from attrs import define, field
+from hypothesis import assume, given, strategies as st
 from trio.testing import MockClock
 
 from mqttproxy.mqtt.packets import Properties, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.topics import matches
 from mqttproxy.upstream.bell import Bell
 from mqttproxy.upstream.interest import Interest, Want
 from mqttproxy.upstream.mapping import NO_MAP, TopicMap
 from mqttproxy.upstream.naming import Naming
-from tests.upstream.test_mapping import PLANT, mapped
+from tests.upstream.test_mapping import PLANT, TOPICS, filters, mapped, maps
 
 
 @define(eq=False)
@@ -151,3 +155,35 @@ async def test_a_filter_that_nothing_there_can_match_is_not_refused(autojump_clo
     assert broker.hear() == []
     assert await names.wait("acme/eu/7/in/x") is ReasonCode.SUCCESS
     assert await names.wait("nobody") is ReasonCode.NO_SUBSCRIPTION_EXISTED
+
+
+@given(st.lists(maps(), min_size=1, max_size=3), st.lists(filters(), unique=True, max_size=4), TOPICS, st.booleans())
+def test_each_filter_that_matches_gets_a_message_once_whatever_the_names_are_and_were(
+    topics: list[TopicMap],
+    wanted: list[str],
+    topic: str,
+    one_copy: bool,
+) -> None:
+    names, broker = naming(NO_MAP)
+    for topic_filter in wanted:
+        names.add(topic_filter, 0)
+        broker.hear()
+    for now in topics:
+        names.use(now)
+        broker.hear()
+    remote = topics[-1].to_remote(topic)
+    assume(remote is not None)
+    assert remote is not None
+    bringing = [name for name in broker.wants if matches(name, remote)]
+    copies = [bringing] if one_copy and bringing else [[name] for name in bringing]
+    arrived = names.arrivals([broker.message(remote, *names_of_copy) for names_of_copy in copies])
+    assert {publish.topic for publish, _ in arrived} <= {topic}
+    came_for = Counter(topic_filter for _, filters_of in arrived for topic_filter in filters_of or ())
+    for topic_filter in wanted:
+        if matches(topic_filter, topic):
+            assert came_for[topic_filter] == 1
+        else:
+            assert came_for[topic_filter] <= 1  # by itself; it does not match the local name, so nobody gets it
+    for topic_filter in wanted:
+        names.remove(topic_filter)
+    assert broker.hear() == []
