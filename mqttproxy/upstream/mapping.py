@@ -42,13 +42,10 @@ class _Way:
         """Return a filter for the names of exactly those topics that this filter and the source match."""
         if not overlaps(self.source, topic_filter):
             return None
-        wanted = topic_filter.split("/")
-        levels = []
-        for index, ours in enumerate(self.fixed):
-            if wanted[index] == "#":
-                wanted[index:] = [*self.fixed[index:], "#"]  # it stands for all that we have, and for more
-            levels.append(wanted[index] if ours == "+" else ours)
-        return self._fill([*levels, *wanted[len(self.fixed) :]])
+        levels = topic_filter.split("/")
+        if levels[-1] == "#" and len(levels) <= len(self.fixed):
+            levels[-1:] = [*self.fixed[len(levels) - 1 :], "#"]  # it stands for the rest of our levels, and for more
+        return self._fill(levels)
 
     def _fill(self, levels: Sequence[str]) -> str | None:
         filled = [levels[part] if isinstance(part, int) else part for part in self.template]
@@ -125,7 +122,7 @@ class TopicMap:
         at this upstream can match.
         """
         group, plain = split_shared(topic_filter)
-        if not self._ways or plain[:1] == "$":
+        if not self._ways:
             return (topic_filter,)
         found = [name for way in self._ways if (name := way.filter_of(plain)) is not None]
         if not any(covers(way.source, plain) or covers(way.target, plain) for way in self._ways):
