@@ -7,6 +7,7 @@ Ask `admit` for a CONNECT that is otherwise welcome, before an older connection 
 can make a client identifier banned, and the device that is connected stays.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 SWEPT: Final = 2  # entries whose time is over that one question sweeps out; more than it can add
@@ -30,9 +31,10 @@ class Flapping:
         self._window = window
         self._ban = ban
         self._most = most
-        # Both in the order of their times, so that what is over is at the front.
-        self._seen: dict[str, tuple[float, int]] = {}  # when the window began, connections since
-        self._banned: dict[str, float] = {}  # until when
+        # Both in the order of their times, so that what is over is at the front. A plain dict would have to look past
+        # all that was removed there before.
+        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when the window began, connections since
+        self._banned: OrderedDict[str, float] = OrderedDict()  # until when
         self.bans = 0
         self.forgotten = 0  # while they still meant something
 
@@ -75,9 +77,9 @@ class Flapping:
         self._seen[client_id] = (began, count + 1)
         return None
 
-    def _make_room(self, entries: dict[str, tuple[float, int]] | dict[str, float]) -> None:
+    def _make_room(self, entries: OrderedDict[str, tuple[float, int]] | OrderedDict[str, float]) -> None:
         if len(entries) >= self._most:
-            del entries[next(iter(entries))]
+            entries.popitem(last=False)
             self.forgotten += 1
 
     def _sweep(self, now: float) -> None:
