@@ -6,5 +6,6 @@ In memory, for as long as a connection lasts: persistent sessions, shared subscr
 from mqttproxy.sessions.queue import DeviceQueue
 from mqttproxy.sessions.retained import RetainedStore
 from mqttproxy.sessions.table import Subscriber, SubscriptionTable
+from mqttproxy.sessions.wills import PendingWill, Wills
 
-__all__ = ["DeviceQueue", "RetainedStore", "Subscriber", "SubscriptionTable"]
+__all__ = ["DeviceQueue", "PendingWill", "RetainedStore", "Subscriber", "SubscriptionTable", "Wills"]
