@@ -236,7 +236,7 @@ class Flow(Sender):
         if packet_id in self._qos2:
             raise RemoteProtocolError("PUBREL before PUBREC")
         if packet_id in self.session.incoming_qos2:
-            self.session.incoming_qos2.remove(packet_id)
+            self.session.forget(packet_id)
             self._unreleased.discard(packet_id)
             self._share_receive_maximum()
         else:
@@ -311,7 +311,7 @@ class Flow(Sender):
         self._forget_unacknowledged(packet_id)
         # A later connection may have used the identifier for another message already.
         if self._number == self.session.connections:
-            self.session.incoming_qos2.add(packet_id)
+            self.session.keep(packet_id)
             self._unreleased.add(packet_id)
             self._share_receive_maximum()
 

@@ -7,6 +7,7 @@ safe because nothing in a packet can refer back to it.
 """
 
 from enum import IntEnum
+from math import inf
 from typing import Final
 
 from msgspec import Struct
@@ -84,6 +85,12 @@ class Message(Struct, frozen=True, gc=False):
     qos: int = 0
     retain: bool = False
     properties: Properties = NO_PROPERTIES
+
+
+class Timed(Message, frozen=True, gc=False):
+    """A message that is over at `expires_at`, monotonic seconds: see `expiry.py`. On the wire it is like any other."""
+
+    expires_at: float = inf
 
 
 class Publish(Message, frozen=True, gc=False):

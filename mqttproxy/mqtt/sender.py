@@ -154,7 +154,8 @@ class Sender:
         if packet.reason.is_failure:
             self.session.released.discard(packet_id)
             return self._settle(packet_id, packet.reason, packet.properties)
-        self.session.released.add(packet_id)
+        if packet_id not in self.session.released:  # PUBREC may come twice
+            self.session.release(packet_id)
         encode_ack_into(self._out, PUBREL, packet_id)
         return None
 

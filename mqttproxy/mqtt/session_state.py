@@ -1,6 +1,6 @@
 """What of an MQTT session outlives its connection: the exchanges of QoS 1 and 2 that are not over."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from typing import ClassVar, Final
 
 from mqttproxy.mqtt.errors import LocalProtocolError
@@ -18,6 +18,9 @@ class SessionState:
       `(message, token)` that was given to `publish`, in the order of sending.
     - `released`: those of `outgoing` whose PUBREC came; they wait for PUBCOMP.
     - `incoming_qos2`: QoS 2 messages that we acknowledged with PUBREC; they wait for PUBREL.
+
+    `keep`, `forget` and `release` are the steps of QoS 2 that must not be lost: a session that outlives the process
+    overrides them to note each step on disk, and lets `restore` put them back.
     """
 
     __slots__ = ("connections", "incoming_qos2", "last_packet_id", "outgoing", "released")
@@ -42,6 +45,35 @@ class SessionState:
         """Count one more connection and return its number: only the one with the highest may change the session."""
         self.connections += 1
         return self.connections
+
+    def keep(self, packet_id: int) -> None:
+        """Note that an incoming QoS 2 message is acknowledged with PUBREC: sent again, it is the same one."""
+        self.incoming_qos2.add(packet_id)
+
+    def forget(self, packet_id: int) -> None:
+        """Note that PUBREL came: from now on the packet identifier stands for a new message."""
+        self.incoming_qos2.remove(packet_id)
+
+    def release(self, packet_id: int) -> None:
+        """Note that PUBREC came for a message of ours: never again is it sent, only PUBREL."""
+        self.released.add(packet_id)
+
+    def restore(
+        self, outgoing: Mapping[int, tuple[Message, object]], released: Iterable[int], incoming_qos2: Iterable[int]
+    ) -> None:
+        """Put back what was on disk, before the first connection. All of it counts as sent before.
+
+        Args:
+            outgoing: in the order of sending.
+            released: those of `outgoing` whose PUBREC had come.
+            incoming_qos2: what we had acknowledged with PUBREC, and no PUBREL had come.
+
+        """
+        self.outgoing = dict(outgoing)
+        self.released = set(released)
+        self.incoming_qos2 = set(incoming_qos2)
+        # Identifiers go on from where they stood: one that was just used stays unused for as long as possible.
+        self.last_packet_id = next(reversed(self.outgoing), 0)
 
     def forget_progress(self) -> None:
         """Begin anew, because the peer has lost its half: all that is outgoing will be sent as if never sent before."""

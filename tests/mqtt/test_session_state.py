@@ -45,3 +45,12 @@ def test_each_connection_gets_the_next_number() -> None:
     session = SessionState()
     assert [session.attach(), session.attach()] == [1, 2]
     assert repr(session) == "<SessionState outgoing=0 released=0 incoming_qos2=0>"
+
+
+def test_a_restored_session_goes_on_where_it_stood() -> None:
+    session = SessionState()
+    session.restore({7: ITEM, 9: ITEM}, [9], [3])
+    assert list(session.outgoing) == [7, 9]
+    assert session.released == {9}
+    assert session.incoming_qos2 == {3}
+    assert session.allocate(()) == 10
