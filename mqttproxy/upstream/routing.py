@@ -97,7 +97,7 @@ def covers(wide: str, narrow: str) -> bool:
     """Say whether `wide` matches every topic that `narrow` matches."""
     if narrow[0] == "$" and wide[0] in "+#":
         return False
-    wide_levels = wide.split("/")
+    wide_levels = ["#"] if wide == "+/#" else wide.split("/")  # every topic has a first level
     narrow_levels = narrow.split("/")
     for index, level in enumerate(wide_levels):
         if level == "#":

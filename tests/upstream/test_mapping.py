@@ -113,6 +113,7 @@ class TestFilters:
             (STRIPPED, "acme", ()),
             (STRIPPED, "acme/$SYS/#", ()),
             (STRIPPED, "a", ()),
+            (mapped(("{site}/#", "acme/{site}/#")), "#", ("acme/+/#",)),
             (TURNED, "x/#", ("+/of/x", "x/#")),
             (TURNED, "x/+", ("+/of/x",)),
             (mapped(("a/{x}", "r1/{x}"), ("b/{x}", "r2/{x}")), "+/7", ("+/7",)),
