@@ -51,6 +51,7 @@ class Device:
         limits = premises.limits
         self.identity: Identity = identity
         self.client_id = identity.client_id
+        self.is_connected = True  # as a subscriber: subscriptions end with the connection
         self.pending: deque[Ticket] = deque()
         self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
         self.ended = ""  # why the connection ended: a label of bounded kind

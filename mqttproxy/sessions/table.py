@@ -1,55 +1,75 @@
-"""Who is subscribed to what, and what one message becomes for each of them."""
+"""Who is subscribed to what."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
-
-from msgspec import Struct
-from msgspec.structs import replace
+from typing import Final, Literal, NamedTuple
+from zlib import crc32
 
 from mqttproxy.mqtt.packets import Message, Subscription
-from mqttproxy.mqtt.topics import FilterTree
+from mqttproxy.mqtt.topics import FilterTree, split_shared
+from mqttproxy.sessions.copies import (
+    Entry,
+    SharedMessage,
+    Subscriber,
+    client_id_of,
+    copy_for,
+    copy_with,
+    options_for,
+    shared_copy_for,
+)
+from mqttproxy.sessions.groups import Group, by_group
+
+__all__ = ["Entry", "SharedMessage", "Subscriber", "SubscriptionTable", "by_group", "copy_for"]
 
 CACHED_TOPICS: Final = 10_000
+# To look up a topic that more subscriptions match is little beside delivering to them, and to cache it costs memory.
+CACHED_MATCHES: Final = 64
+RECENT: Final = 1000  # subscriptions that are looked through for an equal one
 
 
-class Subscriber(Protocol):
-    """A device as the subscriptions see it."""
+class _Matched(NamedTuple):
+    """What a topic matches: the subscriptions of each session together, and groups."""
 
-    @property
-    def client_id(self) -> str:
-        """Client identifier; unique among the connected."""
-
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Queue messages for this device, in order; never waits. What does not fit is dropped and counted there."""
+    sessions: Sequence[Sequence[Entry]]
+    groups: Sequence[Group]
 
 
-class Entry(Struct, frozen=True):
-    """One subscription of one device. `identifier` is 0 when the device gave none."""
-
-    subscriber: Subscriber
-    subscription: Subscription
-    identifier: int = 0
+_Due = dict[str, tuple[Subscriber, list[Message]]]
 
 
 class SubscriptionTable:
-    """Every subscription of every connected device, whatever the home of the topics."""
+    """Every subscription of every session, whatever the home of the topics."""
 
-    def __init__(self) -> None:
-        self._tree: FilterTree[Entry] = FilterTree()
+    def __init__(self, *, shared: Literal["hash", "round_robin"] = "hash") -> None:
+        """Make an empty table.
+
+        Args:
+            shared: which member of a group gets a message: by hash of the sender, whose messages so stay in order; or
+                each in turn.
+
+        """
+        self._by_hash = shared == "hash"
+        self._tree: FilterTree[Entry | Group] = FilterTree()
+        self._groups: dict[str, Group] = {}
         self._by_client: dict[str, dict[str, Entry]] = {}
-        self._matched: dict[str, Sequence[Entry]] = {}
+        self._matched: dict[str, _Matched] = {}
+        self._recent: dict[Subscription, Subscription] = {}
         self.count = 0
 
     def subscribe(self, subscriber: Subscriber, subscription: Subscription, identifier: int = 0) -> bool:
         """Add a subscription, or replace the one with the same filter. Returns whether it is new. [MQTT-3.8.4-3]."""
+        topic_filter = subscription.topic_filter
         mine = self._by_client.setdefault(subscriber.client_id, {})
-        old = mine.get(subscription.topic_filter)
-        entry = Entry(subscriber, subscription, identifier)
-        if old is not None:
-            self._tree.remove(subscription.topic_filter, old)
-        self._tree.add(subscription.topic_filter, entry)
-        mine[subscription.topic_filter] = entry
-        self._matched.clear()
+        old = mine.get(topic_filter)
+        entry = Entry(subscriber, self._equal(subscription), identifier)
+        share, plain = split_shared(topic_filter)
+        if share is not None:
+            self._join(topic_filter, plain, entry)
+        else:
+            if old is not None:
+                self._tree.remove(plain, old)
+            self._tree.add(plain, entry)
+            self._forget(plain)
+        mine[entry.subscription.topic_filter] = entry
         self.count += old is None
         return old is None
 
@@ -61,10 +81,22 @@ class SubscriptionTable:
             return False
         if not mine:
             del self._by_client[client_id]
-        self._tree.remove(topic_filter, entry)
-        self._matched.clear()
+        share, plain = split_shared(topic_filter)
+        if share is not None:
+            self._part(topic_filter, plain, client_id)
+        else:
+            self._tree.remove(plain, entry)
+            self._forget(plain)
         self.count -= 1
         return True
+
+    def has(self, client_id: str, topic_filter: str) -> bool:
+        """Say whether a client has subscribed to this very filter."""
+        return topic_filter in self._by_client.get(client_id, ())
+
+    def count_of(self, client_id: str) -> int:
+        """Return how many subscriptions a client has."""
+        return len(self._by_client.get(client_id, ()))
 
     def filters_of(self, client_id: str) -> tuple[str, ...]:
         """Return the filters that a client has subscribed to."""
@@ -76,7 +108,8 @@ class SubscriptionTable:
 
     def has_subscriber(self, topic: str) -> bool:
         """Say whether anybody would get a message on this topic."""
-        return bool(self._entries(topic))
+        matched = self._match(topic)
+        return bool(matched.sessions or matched.groups)
 
     def deliver(
         self,
@@ -86,67 +119,168 @@ class SubscriptionTable:
         only: frozenset[str] | None = None,
         retained: bool = False,
     ) -> int:
-        """Hand messages to everyone subscribed, each device's in one call. Returns how many copies were made.
+        """Hand messages to everyone subscribed, each session's in one call. Returns how many copies were made.
+
+        A session gets one copy of a message, though several of its filters match, [MQTT-3.3.4-2] [MQTT-3.3.4-3], and
+        another one for each group that chooses it.
 
         Args:
             messages: in order.
-            sender: client identifier of who published them, for No Local. [MQTT-3.8.3-3]
-            only: count only these filters as subscribed; None: all of them.
-            retained: they were sent because of a subscription, not because somebody published them now.
+            sender: client identifier of who published them, for No Local [MQTT-3.8.3-3] and for the choice in groups;
+                without one, the choice is by topic.
+            only: count only these filters as subscribed, shared ones as `$share/group/filter`; None: all of them.
+            retained: they were sent because of a subscription, not because somebody published them now. Shared
+                subscriptions get no such messages.
 
         """
-        due: dict[str, tuple[Subscriber, list[Message]]] = {}
+        due: _Due = {}
         copies = 0
         for message in messages:
-            for subscriber, copy in self._copies(message, sender, only, retained):
-                waiting = due.get(subscriber.client_id)
-                if waiting is None:
-                    due[subscriber.client_id] = waiting = (subscriber, [])
-                waiting[1].append(copy)
-                copies += 1
-        for subscriber, batch in due.values():
-            subscriber.deliver(batch)
+            matched = self._match(message.topic)
+            if matched.sessions:
+                copies += _deal(message, matched.sessions, due, sender, only=only, retained=retained)
+            if matched.groups and not retained:
+                for group in matched.groups:
+                    if only is None or group.shared_filter in only:
+                        entry = group.by_hash(sender or message.topic) if self._by_hash else group.by_turn()
+                        _add(due, entry, shared_copy_for(message, entry))
+                        copies += 1
+        _hand_over(due)
         return copies
 
-    def _entries(self, topic: str) -> Sequence[Entry]:
-        entries = self._matched.get(topic)
-        if entries is None:
+    def redispatch(self, shared_filter: str, messages: Sequence[Message], leaver: str) -> Sequence[Message]:
+        """Give messages of a group that one member cannot deal with to others.
+
+        Args:
+            shared_filter: `$share/group/filter`.
+            messages: as they were delivered to the leaver; `by_group` tells which.
+            leaver: its client identifier. While it is still subscribed, so that it may come back for them, only
+                connected members are considered; else any.
+
+        Returns:
+            What nobody took, in order: all of it or nothing.
+
+        """
+        group = self._groups.get(shared_filter)
+        others = [entry for entry in group.members if client_id_of(entry) != leaver] if group else []
+        candidates = [entry for entry in others if entry.subscriber.is_connected]
+        if not candidates and not self.has(leaver, shared_filter):
+            candidates = others
+        if not candidates:
+            return messages
+        due: _Due = {}
+        for index, message in enumerate(messages):
+            # Who sent it is no longer known. By topic at least the order within each is kept.
+            number = crc32(message.topic.encode()) if self._by_hash else index
+            entry = candidates[number % len(candidates)]
+            _add(due, entry, shared_copy_for(message, entry))
+        _hand_over(due)
+        return ()
+
+    def _join(self, shared_filter: str, plain: str, entry: Entry) -> None:
+        group = self._groups.get(shared_filter)
+        if group is None:
+            group = self._groups[shared_filter] = Group(shared_filter)
+            self._tree.add(plain, group)
+            self._forget(plain)
+        group.put(entry)
+
+    def _part(self, shared_filter: str, plain: str, client_id: str) -> None:
+        group = self._groups[shared_filter]
+        group.remove(client_id)
+        if not group.members:
+            del self._groups[shared_filter]
+            self._tree.remove(plain, group)
+            self._forget(plain)
+
+    def _equal(self, subscription: Subscription) -> Subscription:
+        """Return an equal subscription that is there already: thousands of devices want the same filter."""
+        if len(self._recent) >= RECENT:
+            self._recent.clear()
+        return self._recent.setdefault(subscription, subscription)
+
+    def _forget(self, topic_filter: str) -> None:
+        """Forget what was cached for the topics that a filter matches.
+
+        That is one topic, unless there are wildcards. To drop everything then costs no more than to have looked it up.
+        """
+        if "+" in topic_filter or "#" in topic_filter:
+            self._matched.clear()
+        else:
+            self._matched.pop(topic_filter, None)
+
+    def _match(self, topic: str) -> _Matched:
+        matched = self._matched.get(topic)
+        if matched is not None:
+            return matched
+        found = self._tree.match(topic)
+        matched = _sort(found)
+        if len(found) <= CACHED_MATCHES:
             if len(self._matched) >= CACHED_TOPICS:
                 self._matched.clear()
-            self._matched[topic] = entries = self._tree.match(topic)
-        return entries
+            self._matched[topic] = matched
+        return matched
 
-    def _copies(
-        self, message: Message, sender: str, only: frozenset[str] | None, retained: bool
-    ) -> Iterable[tuple[Subscriber, Message]]:
-        """One copy for each device, though several of its filters match. [MQTT-3.3.4-2] [MQTT-3.3.4-3]."""
-        chosen: dict[str, list[Entry]] = {}
-        for entry in self._entries(message.topic):
-            client_id = entry.subscriber.client_id
-            if entry.subscription.no_local and client_id == sender:
+
+def _sort(found: list[Entry | Group]) -> _Matched:
+    if not found:
+        return _NOBODY
+    sessions: dict[str, list[Entry]] = {}
+    groups = []
+    for each in found:
+        if isinstance(each, Group):
+            groups.append(each)
+        else:
+            sessions.setdefault(each.subscriber.client_id, []).append(each)
+    return _Matched(tuple(sessions.values()), groups)
+
+
+_NOBODY: Final = _Matched((), ())
+
+
+def _deal(
+    message: Message,
+    sessions: Sequence[Sequence[Entry]],
+    due: _Due,
+    sender: str,
+    *,
+    only: frozenset[str] | None,
+    retained: bool,
+) -> int:
+    """Add the copies of one message for the sessions that match. Returns how many."""
+    copies = 0
+    made: dict[tuple[int, bool, tuple[int, ...]], Message] = {}  # those who want the same share it
+    for matching in sessions:
+        entries = matching
+        if only is not None or client_id_of(matching[0]) == sender:
+            entries = [entry for entry in matching if _counts(entry, sender, only)]
+            if not entries:
                 continue
-            if only is not None and entry.subscription.topic_filter not in only:
-                continue
-            chosen.setdefault(client_id, []).append(entry)
-        for entries in chosen.values():
-            yield entries[0].subscriber, copy_for(message, entries, retained=retained)
+        options = options_for(message, entries, retained)
+        copy = made.get(options)
+        if copy is None:
+            copy = made[options] = copy_with(message, *options)
+        _add(due, entries[0], copy)
+        copies += 1
+    return copies
 
 
-def copy_for(message: Message, entries: Sequence[Entry], *, retained: bool = False) -> Message:
-    """Return the message as these subscriptions of one device get it.
+def _counts(entry: Entry, sender: str, only: frozenset[str] | None) -> bool:
+    subscription = entry.subscription
+    if subscription.no_local and client_id_of(entry) == sender:
+        return False
+    return only is None or subscription.topic_filter in only
 
-    Args:
-        message: as it was published.
-        entries: subscriptions of one device that match it.
-        retained: it is sent because of the subscription, not because somebody published it now. [MQTT-3.3.1-8]
 
-    """
-    qos = min(message.qos, max(entry.subscription.qos for entry in entries))
-    retain = retained or (message.retain and any(entry.subscription.retain_as_published for entry in entries))
-    properties = message.properties
-    identifiers = tuple(entry.identifier for entry in entries if entry.identifier)
-    if identifiers or properties.subscription_identifiers:
-        properties = replace(properties, subscription_identifiers=identifiers)
-    if type(message) is Message and (qos, retain) == (message.qos, message.retain) and properties is message.properties:
-        return message
-    return Message(message.topic, message.payload, qos, retain, properties)
+def _add(due: _Due, entry: Entry, message: Message) -> None:
+    subscriber = entry.subscriber
+    waiting = due.get(subscriber.client_id)
+    if waiting is None:
+        due[subscriber.client_id] = (subscriber, [message])
+    else:
+        waiting[1].append(message)
+
+
+def _hand_over(due: _Due) -> None:
+    for subscriber, messages in due.values():
+        subscriber.deliver(messages)
