@@ -155,12 +155,27 @@ class Upstream:
                 return
             await self._accepting.park()
 
-    def subscribe(self, topic_filter: str, qos: int) -> None:
-        """Count one more device that wants this filter, and ask the broker for it; see `Interest`."""
+    def subscribe(
+        self,
+        topic_filter: str,
+        qos: int,
+        *,
+        retained_for: object | None = None,  # noqa: ARG002 # soon
+        as_published: bool = False,  # noqa: ARG002 # soon
+    ) -> None:
+        """Count one more device that wants this filter, and ask the broker for it.
+
+        Args:
+            topic_filter: as the device gave it, `$share/group/filter` too.
+            qos: the device's.
+            retained_for: the session that what is retained shall go to, and to nobody else. None: it wants none.
+            as_published: it wants the retain flag as it was published.
+
+        """
         self._naming.add(topic_filter, qos)
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """Count one device less; the last one ends the subscription."""
+    def unsubscribe(self, topic_filter: str, *, as_published: bool = False) -> None:  # noqa: ARG002 # soon
+        """Count one device less, with the flag of its `subscribe`; the last one ends the subscription."""
         self._naming.remove(topic_filter)
 
     async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
