@@ -16,7 +16,8 @@ from attrs import Factory, define, frozen
 
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, Ticket, make_plan, release
-from mqttproxy.mqtt.packets import Message, Publish
+from mqttproxy.mqtt.expiry import timed
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal, Waiting
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
@@ -165,8 +166,11 @@ class Pipeline:
             holds: list[Waiting] = []
             group.owners.append((len(items), origin))
             for publish in publishes:
+                message: Message = publish
+                if publish.properties is not NO_PROPERTIES:
+                    message = timed(publish, now)
                 try:
-                    verdict = judge(publish, identity, generation)
+                    verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
                 plan = plans.get(publish.topic) or self._plan(publish.topic)
@@ -178,13 +182,13 @@ class Pipeline:
                     origin.unacknowledged += size
                     ticket = Ticket(origin, publish.packet_id, qos, size, now, plan.needed, plan.width, plan.may_drop)
                     pending.append(ticket)
-                message: Message | None = publish
                 if verdict.failures or plan.special or (publish.retain and plan.local):
                     failed += bool(verdict.failures)
                     spare = ticket or Ticket(origin, 0, 0, len(publish.payload), now, 0, 0)
-                    message = self._exception(publish, spare, verdict, plan, holds)
-                if message is None:
-                    continue
+                    carried = self._exception(message, spare, verdict, plan, holds)
+                    if carried is None:
+                        continue
+                    message = carried
                 if plan is not group.plan:
                     self._dispatch(group, backlogs)
                     group = Group(plan, origin)
@@ -348,4 +352,6 @@ class Pipeline:
 
 def _as_kept(message: Message) -> Message:
     """Return the message as it is retained: without what belongs to the packet that brought it."""
+    if isinstance(message, Timed):
+        return message
     return Message(message.topic, message.payload, message.qos, True, message.properties)
