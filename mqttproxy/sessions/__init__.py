@@ -1,11 +1,20 @@
-"""Subscriptions, retained messages and the queues towards devices.
+"""Sessions: subscriptions, retained messages, wills, and what waits for devices; what of it must last is on disk."""
 
-In memory, for as long as a connection lasts: persistent sessions, shared subscriptions and wills come next.
-"""
-
+from mqttproxy.sessions.journal import Journal
 from mqttproxy.sessions.queue import DeviceQueue
 from mqttproxy.sessions.retained import RetainedStore
+from mqttproxy.sessions.session import Attached, Session
+from mqttproxy.sessions.sessions import Sessions, SessionsFull
 from mqttproxy.sessions.table import Subscriber, SubscriptionTable
-from mqttproxy.sessions.wills import PendingWill, Wills
 
-__all__ = ["DeviceQueue", "PendingWill", "RetainedStore", "Subscriber", "SubscriptionTable", "Wills"]
+__all__ = [
+    "Attached",
+    "DeviceQueue",
+    "Journal",
+    "RetainedStore",
+    "Session",
+    "Sessions",
+    "SessionsFull",
+    "Subscriber",
+    "SubscriptionTable",
+]

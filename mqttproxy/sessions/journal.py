@@ -1,0 +1,331 @@
+"""What sessions must not lose, on its way to disk: one commit for all that waits, and who waits is told."""
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import trio
+
+from mqttproxy.mqtt.packets import Message, Timed, Will
+from mqttproxy.sessions.records import Changes, Key, RetainedRow, Row, WillRow
+from mqttproxy.sessions.wills import NEVER, PendingWill
+from mqttproxy.telemetry.logs import get_log
+
+T = TypeVar("T")
+
+# What the disk can do to us. Whatever is not here is our bug, and must end the process.
+DISK_TROUBLE: Final = (sqlite3.Error, OSError)
+
+_FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
+_LAST_RETRY: Final = 5.0
+_LOG: Final = get_log(component="sessions")
+
+Loaded = dict[type[Row], list[Row]]  # all rows of each kind, in the order of their keys
+
+
+class Store(Protocol):
+    """Where the rows live. Every call is made in a thread, one at a time; all but `close` may raise `DISK_TROUBLE`."""
+
+    set_aside: list[tuple[Path, str]]  # broken ones that were moved away, and why; the journal empties it
+
+    def load(self) -> Loaded:
+        """Read everything."""
+
+    def apply(self, changes: Changes) -> None:
+        """Make changes durable, all or nothing; after an error the same ones come again. A repetition does no harm."""
+
+    def close(self) -> None:
+        """Close it. It opens again by itself."""
+
+
+class Journal:
+    """Writes down what is noted. One for a data folder.
+
+    Plain attributes for metrics: `noted` (changes), `commits_total`, `written_total` (rows) and `failures_total` (of
+    the disk) count since the start; `pending` is how many rows wait. `trouble` says in words why nothing can be
+    committed at present, None: all is well. `set_aside` is the folder that a broken database was moved to last.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        *,
+        wall: Callable[[], float] = time.time,
+        now: Callable[[], float] = trio.current_time,
+        trouble_changed: Callable[[str | None], None] = lambda _: None,
+        drain: float = 5.0,
+    ) -> None:
+        """Make one; `run` opens the store and loads it.
+
+        Args:
+            store: where to; None: nothing is kept, and everything counts as durable at once.
+            wall: seconds since 1970.
+            now: monotonic seconds.
+            trouble_changed: told each new value of `trouble`, in the Trio thread.
+            drain: seconds that a cancelled `run` may still take to commit what waits.
+
+        """
+        self.noted = 0
+        self.batches = 0  # how many were given to the store; what is noted between two goes into one commit
+        self.commits_total = 0
+        self.written_total = 0
+        self.failures_total = 0
+        self.trouble: str | None = None
+        self.set_aside: Path | None = None
+        self._store: Final = store
+        self._wall: Final = wall
+        self._now: Final = now
+        self._trouble_changed: Final = trouble_changed
+        self._drain: Final = drain
+        self._thread: Final = trio.CapacityLimiter(1)
+        self._loaded: Loaded = {}
+        self._changes = Changes()
+        self._calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_changes`
+        self._writing: Changes | None = None  # is with the store, again and again until it is committed
+        self._writing_calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_writing`
+        self._wake = trio.Event()
+        self._closing: Final = trio.Event()
+        self._ended = False
+
+    # What sessions say.
+
+    @property
+    def pending(self) -> int:
+        """How many rows wait for their commit."""
+        return len(self._changes) + (0 if self._writing is None else len(self._writing))
+
+    def add(self, row: Row) -> None:
+        """Note a row that is new: its key was never used before."""
+        self._note()
+        if self._store is not None:
+            self._changes.put(row, is_new=True)
+
+    def put(self, row: Row) -> None:
+        """Note what a row is from now on, whether it is new or not."""
+        self._note()
+        if self._store is not None:
+            self._changes.put(row, is_new=False)
+
+    def remove(self, kind: type[Row], key: Key) -> None:
+        """Note that a row is gone."""
+        self._note()
+        if self._store is not None:
+            self._changes.remove(kind, key)
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call it once everything noted so far is on disk, in the Trio thread and in order; at once if it is.
+
+        It must not raise.
+        """
+        if self._changes or self._calls:
+            self._calls.append(call)
+        elif self._writing is not None:
+            self._writing_calls.append(call)
+        else:
+            call()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether everything noted so far is on disk, so that `when_durable` would call at once."""
+        return not self._changes and not self._calls and self._writing is None
+
+    def note_retained(self, topic: str, message: Message | None) -> None:
+        """Note the retained message of a topic, None: there is none now."""
+        if message is None:
+            self.remove(RetainedRow, topic)
+        else:
+            expires_at = self.to_wall(message)
+            self.put(RetainedRow(topic, message.payload, message.qos, message.properties, expires_at))
+
+    def note_will(self, number: int, will: PendingWill | None) -> None:
+        """Note what stands under this number from now on, None: nothing."""
+        if will is None:
+            self.remove(WillRow, number)
+            return
+        due = None if will.due == NEVER else will.due - self._now() + self._wall()
+        message = will.message
+        self.put(
+            WillRow(
+                number,
+                will.client_id,
+                will.username,
+                will.address,
+                will.listener,
+                message.topic,
+                message.payload,
+                message.qos,
+                message.retain,
+                will.delay,
+                due,
+                message.properties,
+            )
+        )
+
+    def _note(self) -> None:
+        self.noted += 1
+        if not self._wake.is_set():
+            self._wake.set()
+
+    # Clocks: wall on disk, because the monotonic one begins anew; monotonic in memory, because the wall one is set.
+
+    def to_wall(self, message: Message) -> float | None:
+        """Return when a message is over by the wall clock, None: never."""
+        if not isinstance(message, Timed) or message.expires_at == NEVER:
+            return None
+        return message.expires_at - self._now() + self._wall()
+
+    def to_monotonic(self, moment: float | None) -> float:
+        """Return a moment by the monotonic clock, None: infinity."""
+        return NEVER if moment is None else moment - self._wall() + self._now()
+
+    # What was there at the start.
+
+    def take_loaded(self, kind: type[T]) -> list[T]:
+        """Return the rows of a kind as they were at the start, once: they are let go of."""
+        rows: list[T] = self._loaded.pop(kind, [])  # type: ignore[arg-type, assignment] # a kind has its rows
+        return rows
+
+    def retained(self) -> Iterable[Message]:
+        """Yield the retained messages of the start, once, for `RetainedStore.restore`."""
+        for row in self.take_loaded(RetainedRow):
+            if row.expires_at is None:
+                yield Message(row.topic, row.payload, row.qos, True, row.properties)
+            else:
+                over = self.to_monotonic(row.expires_at)
+                yield Timed(row.topic, row.payload, row.qos, True, row.properties, over)
+
+    def wills(self) -> Iterable[PendingWill]:
+        """Yield the wills of the start, once, for `Wills.restore`."""
+        for row in self.take_loaded(WillRow):
+            message = Will(row.topic, row.payload, row.qos, row.retain, row.properties)
+            due = self.to_monotonic(row.due)
+            yield PendingWill(
+                row.client_id, row.username, row.address, row.listener, message, row.delay, due, row.number
+            )
+
+    # The work.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Load what is there, then commit what is noted, until cancelled; what waits then is still committed in time.
+
+        Started once everything is loaded, however often the disk must be asked: a proxy that does not know its
+        sessions must not make new ones.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                # Cancelling must not tear a commit from its report, so the work is shielded, and told to end.
+                with trio.CancelScope(shield=True) as work:
+                    nursery.start_soon(self._end_in_time, work)
+                    await self._work(task_status)
+                if self.pending:
+                    _LOG.error("sessions_not_drained", rows=self.pending, reason=self.trouble)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended = True
+            # Otherwise the thread that was given up closes, if it ever comes back.
+            if self._store is not None and not self._thread.borrowed_tokens:
+                self._store.close()
+
+    async def _end_in_time(self, work: trio.CancelScope) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            work.deadline = trio.current_time() + self._drain
+            self._closing.set()
+            self._wake.set()
+
+    async def _work(self, task_status: trio.TaskStatus[None]) -> None:
+        store = self._store
+        if store is None:
+            task_status.started()
+            await self._closing.wait()
+            return
+        delay = _FIRST_RETRY
+        is_loaded = False
+        while not self.is_clear or not self._closing.is_set():
+            try:
+                if not is_loaded:
+                    self._loaded = await self._in_thread(store.load, store)
+                    is_loaded = True
+                    task_status.started()
+                else:
+                    await self._turn(store)
+                self._set_trouble(None)
+                delay = _FIRST_RETRY
+            except _DiskError as error:
+                self.failures_total += 1
+                self._set_trouble(str(error))
+                await self._pause(delay)
+                delay = min(delay * 2, _LAST_RETRY)
+                if self._closing.is_set() and not is_loaded:
+                    return
+        await self._in_thread(store.close, store)
+
+    async def _turn(self, store: Store) -> None:
+        """Commit what waits, or wait until there is something."""
+        if self.is_clear:
+            if not self._closing.is_set():
+                self._wake = trio.Event()
+                await self._wake.wait()
+            return
+        if self._writing is None:
+            self._writing, self._changes = self._changes, Changes()
+            self._writing_calls, self._calls = self._calls, deque()
+            self.batches += 1
+        if self._writing:  # otherwise all that was noted has cancelled itself
+            await self._in_thread(partial(store.apply, self._writing), store)
+            self.commits_total += 1
+            self.written_total += len(self._writing)
+        self._writing = None
+        calls, self._writing_calls = self._writing_calls, deque()
+        self._set_trouble(None)
+        for call in calls:
+            call()
+
+    async def _pause(self, delay: float) -> None:
+        if self._closing.is_set():
+            await trio.sleep(delay)
+        else:
+            with trio.move_on_after(delay):
+                await self._closing.wait()
+
+    async def _in_thread(self, call: Callable[[], T], store: Store) -> T:
+        def call_and_look() -> T:
+            try:
+                return call()
+            finally:
+                if self._ended:
+                    store.close()
+
+        try:
+            # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
+            return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
+        except DISK_TROUBLE as error:
+            raise _DiskError(f"sessions cannot be stored: {_words(error)}") from error
+        finally:
+            while not self._thread.borrowed_tokens and store.set_aside:
+                self.set_aside, reason = store.set_aside.pop(0)
+                _LOG.error("sessions_set_aside", folder=str(self.set_aside), reason=reason)
+
+    def _set_trouble(self, trouble: str | None) -> None:
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        if trouble is None:
+            _LOG.info("sessions_healed")
+        else:
+            _LOG.error("sessions_trouble", reason=trouble, waiting=self.pending)
+        self._trouble_changed(trouble)
+
+
+class _DiskError(Exception):
+    """The disk failed; the text says how, for people."""
+
+
+def _words(error: BaseException) -> str:
+    name = getattr(error, "sqlite_errorname", None)
+    return str(error) if name is None else f"{error} ({name})"

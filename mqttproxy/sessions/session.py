@@ -1,0 +1,417 @@
+"""One session: what waits for its device, what is on its way, and what of it must be on disk before bytes go out.
+
+Output commit: bytes that follow from a step of QoS 2, or of a subscription, tell the device that we remember it. So
+they are written to the connection's buffer as always, but the session is *held* until the journal has committed the
+step, and a held session's device flushes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from mqttproxy.config.model import LimitSettings
+from mqttproxy.mqtt.packets import Message, Properties, Timed
+from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.sessions.journal import Journal
+from mqttproxy.sessions.queue import Item, SessionQueue, weigh
+from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow
+
+
+class Attached(Protocol):
+    """The connected device of a session."""
+
+    def pump(self) -> None:
+        """Send what it can take."""
+
+    def flush(self) -> None:
+        """Write to the socket what was withheld while the session was held."""
+
+
+class Stored:
+    """A message on record, and how many queued rows refer to it."""
+
+    __slots__ = ("number", "payload", "references")
+
+    def __init__(self, number: int, payload: int = 0) -> None:
+        self.number = number
+        self.payload = payload  # its identity, see `Ledger`
+        self.references = 0
+
+
+class Kept:
+    """The token of a message that a durable session has on record until it is settled."""
+
+    __slots__ = ("is_settled", "row", "stored", "weight")
+
+    def __init__(self, row: QueuedRow, stored: Stored, weight: int) -> None:
+        self.row = row
+        self.stored = stored
+        self.weight = weight
+        self.is_settled = False
+
+
+class Ledger:
+    """What all sessions share: the journal, their common bound, and the books.
+
+    Attributes:
+        queued_messages: what waits for all devices; of durable sessions also what is on its way to them.
+        queued_bytes: the same, as it counts in `limits.queues_bytes`.
+
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        limits: LimitSettings,
+        *,
+        now: Callable[[], float],
+        dropped: Callable[[str, int], None],
+    ) -> None:
+        """Make it.
+
+        Args:
+            journal: where to note what must not be lost.
+            limits: of queues; may be exchanged at any time.
+            now: monotonic seconds.
+            dropped: told why and how many messages were dropped.
+
+        """
+        self.journal: Final = journal
+        self.limits = limits
+        self.now: Final = now
+        self.dropped: Final = dropped
+        self.queued_messages = 0
+        self.queued_bytes = 0
+        self.last_queued = 0  # numbers given to rows
+        self.last_message = 0
+        # Messages of the journal's present batch by the identity of their payload, so that what goes to many sessions
+        # is written once. The payload stands beside, so that the identity is not given to another object.
+        self._recent: dict[int, tuple[Stored, MessageRow]] = {}
+        self._recent_batch = 0
+
+    def count(self, weight: int) -> None:
+        """Count a message that waits from now on."""
+        self.queued_messages += 1
+        self.queued_bytes += weight
+
+    def uncount(self, weight: int) -> None:
+        """Count one less."""
+        self.queued_messages -= 1
+        self.queued_bytes -= weight
+
+    def keep(self, session: int, message: Message, weight: int) -> Kept:
+        """Put a message for a session on record."""
+        stored = self._store(message)
+        stored.references += 1
+        self.last_queued += 1
+        row = QueuedRow(
+            self.last_queued, session, stored.number, message.qos, message.retain,
+            message.properties.subscription_identifiers, getattr(message, "shared_filter", ""),
+        )  # fmt: skip
+        self.journal.add(row)
+        return Kept(row, stored, weight)
+
+    def settle(self, kept: Kept) -> None:
+        """Strike a message off the record; more than once does no harm."""
+        if kept.is_settled:
+            return
+        kept.is_settled = True
+        self.uncount(kept.weight)
+        self.journal.remove(QueuedRow, kept.row.number)
+        stored = kept.stored
+        stored.references -= 1
+        if not stored.references:
+            self.journal.remove(MessageRow, stored.number)
+            recent = self._recent.get(stored.payload)
+            if recent is not None and recent[0] is stored:
+                del self._recent[stored.payload]
+
+    def _store(self, message: Message) -> Stored:
+        if self._recent_batch != self.journal.batches:
+            self._recent_batch = self.journal.batches
+            self._recent.clear()
+        properties = message.properties
+        if properties.subscription_identifiers:
+            properties = replace(properties, subscription_identifiers=())
+        expires_at = self.journal.to_wall(message)
+        recent = self._recent.get(id(message.payload))
+        if recent is not None and _is_same(recent[1], message, properties, expires_at):
+            return recent[0]
+        self.last_message += 1
+        stored = Stored(self.last_message, id(message.payload))
+        row = MessageRow(stored.number, message.topic, message.payload, properties, expires_at)
+        self.journal.add(row)
+        self._recent[id(message.payload)] = (stored, row)
+        return stored
+
+
+def _is_same(row: MessageRow, message: Message, properties: Properties, expires_at: float | None) -> bool:
+    return (
+        row.payload is message.payload
+        and row.topic == message.topic
+        and row.expires_at == expires_at
+        and (row.properties is properties or row.properties == properties)
+    )
+
+
+class DurableState(SessionState):
+    """Exchanges that survive a restart: each step of QoS 2 is noted, and the session held until it is on disk."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: "Session") -> None:
+        super().__init__()
+        self._session = session
+
+    def keep(self, packet_id: int) -> None:
+        """Note PUBREC, which must not go out before."""
+        super().keep(packet_id)
+        session = self._session
+        if not session.is_over:
+            session.journal.add(IncomingRow(session.number, packet_id))
+            session.hold()
+
+    def forget(self, packet_id: int) -> None:
+        """Note PUBREL: after PUBCOMP the device uses the packet identifier for another message."""
+        super().forget(packet_id)
+        session = self._session
+        if not session.is_over:
+            session.journal.remove(IncomingRow, (session.number, packet_id))
+            session.hold()
+
+    def release(self, packet_id: int) -> None:
+        """Note PUBREC: after PUBREL the device would take the same PUBLISH for a new message."""
+        super().release(packet_id)
+        token = self.outgoing[packet_id][1]
+        if isinstance(token, Kept):
+            token.row = replace(token.row, released=True)
+            self._session.journal.put(token.row)
+            self._session.hold()
+
+
+class Session:
+    """The session of one client identifier. `number` is its key on record.
+
+    Attributes:
+        expiry: seconds that it outlives its connection; 0: it ends with it.
+        due: when it is over, monotonic seconds; while its device is connected it is not due, whatever stands here.
+        is_over: it was discarded; nothing of it is noted any more.
+
+    """
+
+    __slots__ = (
+        "_held",
+        "_ledger",
+        "_state",
+        "client_id",
+        "device",
+        "due",
+        "expiry",
+        "is_on",
+        "is_over",
+        "number",
+        "queue",
+    )
+
+    def __init__(self, client_id: str, ledger: Ledger, number: int, expiry: float) -> None:
+        """Make one without a device."""
+        self.client_id = client_id
+        self.number = number
+        self.expiry = expiry
+        self.due = 0.0
+        self.queue = SessionQueue()
+        self.device: Attached | None = None
+        self.is_on = False  # opened, and not closed since
+        self.is_over = False
+        self._ledger = ledger
+        self._held = 0
+        self._state: SessionState | None = None  # made when it is asked for: it takes more than all the rest
+
+    def __repr__(self) -> str:
+        """Tell whose it is, and what waits."""
+        return f"<Session {self.client_id!r} queued={len(self.queue)} {'on' if self.is_on else 'off'}>"
+
+    @property
+    def journal(self) -> Journal:
+        """Where this session is on record."""
+        return self._ledger.journal
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it outlives its connection, and so this process."""
+        return self.expiry > 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether its device is there now."""
+        return self.device is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing may be written to the device's socket at present."""
+        return self._held > 0
+
+    @property
+    def state(self) -> SessionState:
+        """The unfinished exchanges."""
+        if self._state is None:
+            self._state = DurableState(self) if self.is_durable else SessionState()
+        return self._state
+
+    # Towards the device.
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Queue messages for the device, in order, and send what it can take; what does not fit is dropped and counted.
+
+        QoS 0 is not kept for a device that is not there.
+        """
+        lost = 0
+        for message in messages:
+            if not message.qos and not self.is_on:
+                lost += 1
+            elif self._has_room(message):
+                self._append(message)
+            else:
+                self._ledger.dropped("queue_full", 1)
+        if lost:
+            self._ledger.dropped("offline", lost)
+        if self.device is not None:
+            self.device.pump()
+
+    def take(self, quota: int, max_bytes: int, now: float) -> list[Item]:
+        """Remove from the queue and return what may be sent now, with tokens: None for what is not on record.
+
+        Args:
+            quota: how many of QoS 1 and 2 the device may be sent now.
+            max_bytes: stop after about this many payload bytes.
+            now: monotonic seconds.
+
+        """
+        taken, over = self.queue.take(quota, max_bytes, now)
+        for message, token in taken:
+            if token is None:
+                self._ledger.uncount(weigh(message))
+        self._drop(over, "expired")
+        return taken
+
+    def sent(self) -> None:
+        """Note the packet identifiers of what was just published. To be called right after `publish`."""
+        if not self.is_durable or self._state is None:
+            return
+        fresh: list[Kept] = []
+        is_exactly_once = False
+        for packet_id, (message, token) in reversed(self._state.outgoing.items()):
+            if not isinstance(token, Kept) or token.row.packet_id:
+                break
+            token.row = replace(token.row, packet_id=packet_id)
+            fresh.append(token)
+            is_exactly_once |= message.qos == 2
+        for token in fresh:
+            self.journal.put(token.row)
+        if is_exactly_once:
+            self.hold()
+
+    def settled(self, tokens: Iterable[object]) -> None:
+        """Strike off the record what the device has taken or refused for good, or can never take."""
+        for token in tokens:
+            if isinstance(token, Kept):
+                self._ledger.settle(token)
+
+    def hold(self) -> None:
+        """Withhold what is written to the device from now on until all that is noted is on disk."""
+        if not self.journal.is_clear:  # it must not flush now: this is called in the middle of writing
+            self._held += 1
+            self.journal.when_durable(self._let_go)
+
+    def _let_go(self) -> None:
+        self._held -= 1
+        if not self._held and self.device is not None:
+            self.device.flush()
+
+    # Bounds.
+
+    def _has_room(self, message: Message) -> bool:
+        """Return whether a message fits, after making room as the settings say."""
+        if self._fits(message):
+            return True
+        self._drop(self.queue.sweep(self._ledger.now()), "expired")
+        limits = self._ledger.limits
+        if limits.queue_when_full == "drop_oldest" and len(message.payload) <= limits.queue_bytes:
+            while not self._fits(message) and len(self.queue):
+                self._drop((self.queue.popleft(),), "queue_full")
+        return self._fits(message)
+
+    def _fits(self, message: Message) -> bool:
+        queue, limits = self.queue, self._ledger.limits
+        return (
+            len(queue) < limits.queue_messages
+            and queue.size + len(message.payload) <= limits.queue_bytes
+            and self._ledger.queued_bytes + weigh(message) <= limits.queues_bytes
+        )
+
+    def _append(self, message: Message) -> None:
+        weight = weigh(message)
+        self._ledger.count(weight)
+        token = self._ledger.keep(self.number, message, weight) if message.qos and self.is_durable else None
+        self.queue.append(message, token)
+
+    def _drop(self, items: Sequence[Item], reason: str) -> None:
+        if items:
+            self._let_go_of(items)
+            self._ledger.dropped(reason, len(items))
+
+    def _let_go_of(self, items: Iterable[Item]) -> None:
+        for message, token in items:
+            if isinstance(token, Kept):
+                self._ledger.settle(token)
+            else:
+                self._ledger.uncount(weigh(message))
+
+    # Its end, told by `Sessions`.
+
+    def disconnected(self) -> None:
+        """Forget what is not kept for an absent device."""
+        self.device = None
+        self.is_on = False
+        self._drop(self.queue.remove(lambda message: not message.qos), "offline")
+
+    def discarded(self) -> list[Message]:
+        """Strike everything off the record. Returns what others may still get, as it was delivered and in order.
+
+        That is what waited, and of QoS 1 what was sent: nobody else may get a message of QoS 2 that was.
+        [MQTT-4.8.2-5].
+        """
+        left = [message for message, _ in self._outgoing() if message.qos == 1]
+        left += [message for message, _ in self.queue]
+        self.settled(token for _, token in self._outgoing())
+        self._let_go_of(self.queue.remove(lambda _: True))
+        if isinstance(self._state, DurableState):
+            for packet_id in self._state.incoming_qos2:
+                self.journal.remove(IncomingRow, (self.number, packet_id))
+        self.is_over = True
+        self.is_on = False
+        self.device = None
+        return left
+
+    def _outgoing(self) -> Iterator[Item]:
+        return iter(() if self._state is None else self._state.outgoing.values())
+
+    # Its return from disk, told by `Sessions`.
+
+    def restore(self, items: Sequence[tuple[Message, Kept]], incoming_qos2: Sequence[int]) -> None:
+        """Put back what was on record, in the order of delivery."""
+        outgoing: dict[int, Item] = {}
+        now = self._ledger.now()
+        for message, kept in items:
+            self._ledger.count(kept.weight)
+            packet_id = kept.row.packet_id
+            if packet_id:
+                outgoing[packet_id] = (message, kept)
+            elif isinstance(message, Timed) and message.expires_at <= now:
+                self._drop(((message, kept),), "expired")
+            else:
+                self.queue.append(message, kept)
+        if outgoing or incoming_qos2:
+            released = [kept.row.packet_id for _, kept in items if kept.row.released]
+            self.state.restore(outgoing, released, incoming_qos2)
