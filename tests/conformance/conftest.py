@@ -1,4 +1,7 @@
-"""One proxy for all of these tests, with nothing but defaults and one policy; each test has devices of its own."""
+"""One proxy for all of these tests, with nothing but defaults and one policy; each test has devices of its own.
+
+Devices come and go here faster than any real one, and refused ones share an identifier: nobody is banned for it.
+"""
 
 from collections.abc import Iterator
 
@@ -10,6 +13,7 @@ from tests.harness import RunningProxy, running_proxy, write_settings
 SETTINGS = """
 [limits]
 connections_per_address = 5000
+flapping_connects = 0
 
 [[policies]]
 name = "numbers"

@@ -147,7 +147,7 @@ STATEMENTS: Final[tuple[Statement, ...]] = (
     server("4.7.3-4", "they are compared as they are, without normalisation"),
     both("4.8.0-1", "what breaks the protocol ends the connection"),
     both("4.8.0-2", "so does a passing failure while a packet is dealt with",
-         "the proxy never gives up a message half way: it waits, and does not acknowledge meanwhile",
+         "nothing from outside makes the proxy fail so; with an error put into it, that connection ends and no other",
          "tests/downstream/test_device_end.py"),
     # 6 WebSocket.
     both("6.0.0-1", "packets travel in binary frames; any other data frame ends the connection"),
