@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final
@@ -11,7 +11,6 @@ import pytest
 
 from tests.bad_input.wire import V311, unsubscribe
 from tests.conformance.packets import V5, Kind, Packet, Prop, Will, ack, connect, prop, publish, read, subscribe
-from tests.harness import RunningProxy
 
 PATIENCE: Final = 10.0  # seconds for any answer on a busy machine
 FOR_LONG: Final = prop(Prop.SESSION_EXPIRY_INTERVAL, 300)
@@ -165,8 +164,8 @@ class Device:
 class Server:
     """The proxy, and the devices of one test."""
 
-    def __init__(self, proxy: RunningProxy) -> None:
-        self.proxy = proxy
+    def __init__(self, ports: Mapping[str, int]) -> None:
+        self.ports = ports  # by transport
         self._devices: list[Device] = []
 
     def new_id(self) -> str:
@@ -179,7 +178,7 @@ class Server:
 
     def dial(self, version: int = V5, client_id: str = "") -> Device:
         """Open a connection and say nothing."""
-        device = Device(self.proxy.port(), version, client_id)
+        device = Device(self.ports["tcp"], version, client_id)
         self._devices.append(device)
         return device
 

@@ -108,7 +108,7 @@ def dial(server: Server) -> Iterator[Callable[..., WebSocket]]:
     opened = []
 
     def open_one(**more: str | None) -> WebSocket:
-        opened.append(WebSocket(server.proxy.port("ws"), **more))
+        opened.append(WebSocket(server.ports["ws"], **more))
         return opened[-1]
 
     yield open_one
