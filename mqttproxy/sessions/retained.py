@@ -1,29 +1,79 @@
 """Retained messages of topics whose home is local, bounded in number and bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import chain, islice
+from math import inf
 from typing import Final
 
-from mqttproxy.mqtt.packets import Message
+import trio
+
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Timed
+from mqttproxy.mqtt.topics import SHARE
 
 # What a message costs beside its payload and topic, roughly, so that a million empty ones are not free.
 OVERHEAD: Final = 200
+SLICE: Final = 1000  # nodes that are looked at, or messages that expire, before others get their turn
+# A level with more topics below it is listed once for all who go through it, as long as it stays as it is.
+WIDE: Final = 1000
+SPARE: Final = 1000  # times of messages replaced since that may lie about before they are swept out
 
 
 class _Node:
-    __slots__ = ("children", "message")
+    __slots__ = ("children", "listed", "message")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
+        self.children: dict[str, _Node] | None = None
+        self.listed: tuple[_Node, ...] | None = None
         self.message: Message | None = None
+
+    def snapshot(self) -> "tuple[_Node, ...]":
+        """Return the children as they are now, for somebody who goes through them with long pauses."""
+        if self.listed is not None:
+            return self.listed
+        listed = tuple(self.children.values()) if self.children else ()
+        if len(listed) > WIDE:
+            self.listed = listed
+        return listed
+
+    def child(self, level: str) -> "_Node":
+        """Return a child, made if it was not there."""
+        if self.children is None:
+            self.children = {}
+        child = self.children.get(level)
+        if child is None:
+            child = self.children[level] = _Node()
+            self.listed = None
+        return child
 
 
 class RetainedStore:
     """The last retained message of each topic, in a tree of topic levels."""
 
-    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_messages: int,
+        max_bytes: int,
+        note: Callable[[str, Message | None], None] = lambda _topic, _message: None,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        """Make an empty store.
+
+        Args:
+            max_messages: kept at most.
+            max_bytes: of payloads, topics and properties, and something for each message.
+            note: told each change: a topic and its message, or None when it has none any more.
+            now: the clock that tells whether a `Timed` message is over.
+
+        """
         self._root = _Node()
+        self._dollar_root = _Node()  # `$` topics apart: no wildcard reaches them from the first level [MQTT-4.7.2-1]
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        self._note = note
+        self._now = now
+        self._times: list[tuple[float, str]] = []  # a heap; also of messages that were replaced since
         self.count = 0
         self.size = 0
 
@@ -32,6 +82,95 @@ class RetainedStore:
         if not message.payload:
             self._clear(message.topic)
             return True
+        if not self._put(message):
+            return False
+        self._note(message.topic, message)
+        return True
+
+    def restore(self, messages: Iterable[Message]) -> int:
+        """Put back what was kept before a restart. What does not fit any more is noted as cleared; returns how many."""
+        dropped = 0
+        for message in messages:
+            if not self._put(message):
+                self._note(message.topic, None)
+                dropped += 1
+        return dropped
+
+    @property
+    def next_expiry(self) -> float:
+        """When to call `expire` again: not before anything is over. `inf`: nothing will be."""
+        return self._times[0][0] if self._times else inf
+
+    def expire(self, now: float, most: int = SLICE) -> int:
+        """Remove messages that are over, a slice of them: call again while `next_expiry` is not after `now`.
+
+        Args:
+            now: monotonic seconds.
+            most: messages that are looked at.
+
+        Returns:
+            How many were removed.
+
+        """
+        removed = 0
+        for _ in range(most):
+            if self.next_expiry > now:
+                break
+            _, topic = heappop(self._times)
+            node = self._find(topic)
+            if node is not None and isinstance(node.message, Timed) and node.message.expires_at <= now:
+                self._clear(topic)
+                removed += 1
+        return removed
+
+    def match(self, topic_filter: str) -> Iterator[Message]:
+        """Yield the retained messages that a filter matches, those that are over left out.
+
+        `$` topics only where the filter begins with `$`; for a shared subscription none. What is kept or cleared
+        between two steps may or may not be among what comes.
+        """
+        return chain.from_iterable(self.slices(topic_filter))
+
+    def slices(self, topic_filter: str, nodes: int = SLICE) -> Iterator[list[Message]]:
+        """Yield the same in lists, and also an empty list now and then: each step takes about the same short time.
+
+        Args:
+            topic_filter: what was subscribed to.
+            nodes: of the tree that are looked at for each list.
+
+        """
+        if topic_filter.startswith(SHARE):
+            return
+        walk = self._walk(topic_filter)
+        while looked_at := list(islice(walk, nodes)):
+            yield [message for message in looked_at if message is not None and not self._is_over(message)]
+
+    def _is_over(self, message: Message) -> bool:
+        return isinstance(message, Timed) and message.expires_at <= self._now()
+
+    def _walk(self, topic_filter: str) -> Iterator[Message | None]:
+        """Yield for each node that is looked at the message to send, if any."""
+        levels = topic_filter.split("/")
+        stack: list[tuple[Iterator[_Node], int]] = [(iter((self._root_of(topic_filter),)), 0)]
+        while stack:
+            nodes, depth = stack[-1]
+            node = next(nodes, None)
+            if node is None:
+                stack.pop()
+                continue
+            level = levels[depth] if depth < len(levels) else ""
+            is_end = depth == len(levels) or level == "#"  # `a/#` matches `a` too [MQTT-4.7.1-2]
+            yield node.message if is_end else None
+            if depth == len(levels) or node.children is None:
+                continue
+            if level == "#":
+                stack.append((iter(node.snapshot()), depth))
+            elif level == "+":
+                stack.append((iter(node.snapshot()), depth + 1))
+            elif (child := node.children.get(level)) is not None:
+                stack.append((iter((child,)), depth + 1))
+
+    def _put(self, message: Message) -> bool:
         node = self._find(message.topic)
         old = node.message if node else None
         count = self.count + (old is None)
@@ -39,61 +178,67 @@ class RetainedStore:
         if count > self._max_messages or size > self._max_bytes:
             return False
         if node is None:
-            node = self._root
+            node = self._root_of(message.topic)
             for level in message.topic.split("/"):
-                node = node.children.setdefault(level, _Node())
+                node = node.child(level)
         node.message = message
         self.count, self.size = count, size
+        if isinstance(message, Timed) and message.expires_at < inf:
+            self._remember(message)
         return True
 
-    def match(self, topic_filter: str) -> Iterator[Message]:
-        """Yield the retained messages that a filter matches; `$` topics only where the filter begins with `$`."""
-        levels = topic_filter.split("/")
-        stack: list[tuple[_Node, int]] = [(self._root, 0)]
-        while stack:
-            node, depth = stack.pop()
-            if depth == len(levels):
-                if node.message is not None:
-                    yield node.message
-                continue
-            level = levels[depth]
-            at_root = node is self._root
-            if level == "#":
-                if node.message is not None:  # `a/#` matches `a` too [MQTT-4.7.1-2]
-                    yield node.message
-                stack.extend(
-                    (child, depth) for name, child in node.children.items() if not (at_root and name[:1] == "$")
-                )
-            elif level == "+":
-                stack.extend(
-                    (child, depth + 1) for name, child in node.children.items() if not (at_root and name[:1] == "$")
-                )
-            elif (child := node.children.get(level)) is not None:
-                stack.append((child, depth + 1))
+    def _remember(self, message: Timed) -> None:
+        heappush(self._times, (message.expires_at, message.topic))
+        if len(self._times) > 2 * self.count + SPARE:
+            kept = {topic: at for at, topic in self._times if self._expiry_of(topic) == at}
+            self._times = [(at, topic) for topic, at in kept.items()]
+            heapify(self._times)
+
+    def _expiry_of(self, topic: str) -> float:
+        node = self._find(topic)
+        return node.message.expires_at if node is not None and isinstance(node.message, Timed) else inf
+
+    def _root_of(self, topic: str) -> _Node:
+        return self._dollar_root if topic[:1] == "$" else self._root
 
     def _find(self, topic: str) -> _Node | None:
-        node: _Node | None = self._root
+        node: _Node | None = self._root_of(topic)
         for level in topic.split("/"):
-            node = node.children.get(level) if node else None
+            node = node.children.get(level) if node and node.children else None
         return node
 
     def _clear(self, topic: str) -> None:
-        path = [self._root]
-        levels = topic.split("/")
-        for level in levels:
-            child = path[-1].children.get(level)
-            if child is None:
-                return
-            path.append(child)
-        if path[-1].message is None:
+        node = self._find(topic)
+        if node is None or node.message is None:
             return
         self.count -= 1
-        self.size -= _size(path[-1].message)
-        path[-1].message = None
-        while len(path) > 1 and not path[-1].children and path[-1].message is None:
-            path.pop()
-            del path[-1].children[levels[len(path) - 1]]
+        self.size -= _size(node.message)
+        node.message = None
+        self._prune(topic)
+        self._note(topic, None)
+
+    def _prune(self, topic: str) -> None:
+        """Remove the branches that are bare now, from the leaf on."""
+        node = self._root_of(topic)
+        path: list[tuple[_Node, str]] = []
+        for level in topic.split("/"):
+            path.append((node, level))
+            node = node.child(level)
+        for parent, level in reversed(path):
+            below = parent.children
+            if below is None or below[level].message is not None or below[level].children:
+                break
+            del below[level]
+            parent.listed = None
+            if not below:
+                parent.children = None
 
 
 def _size(message: Message) -> int:
-    return OVERHEAD + len(message.topic) + len(message.payload)
+    size = OVERHEAD + len(message.topic) + len(message.payload)
+    properties = message.properties
+    if properties is not NO_PROPERTIES:
+        size += len(properties.content_type or "") + len(properties.response_topic or "")
+        size += len(properties.correlation_data or b"")
+        size += sum(len(key) + len(value) for key, value in properties.user_properties)
+    return size
