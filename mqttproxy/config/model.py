@@ -90,6 +90,9 @@ class LimitSettings:
     )
     qos2_awaiting_release: Count = setting(Count(100), "QoS 2 messages of a device that wait for PUBREL")
     topic_alias_maximum: int = setting(32, "topic aliases a device may use, 0: none")
+    topic_aliases_to_device: int = setting(
+        32, "topic aliases used towards a device that takes them, for topics that repeat; 0: none"
+    )
     subscriptions_per_packet: Count = setting(Count(100), "topic filters in one SUBSCRIBE or UNSUBSCRIBE")
     subscriptions_per_client: Count = setting(Count(1000), "subscriptions of one client")
     queue_messages: Count = setting(

@@ -47,6 +47,7 @@ _OF_SETTING: Final = {
     ("limits", "receive_maximum"): Range(1, _16_BIT),
     ("limits", "qos2_awaiting_release"): Range(1, _16_BIT),
     ("limits", "topic_alias_maximum"): Range(0, _16_BIT),
+    ("limits", "topic_aliases_to_device"): Range(0, _16_BIT),
     ("limits", "will_grace"): Range(0, CENTURY),
     ("limits", "flapping_connects"): Range(0, 1_000_000),
     ("limits", "session_expiry"): Range(0, 2**32 - 2),  # the highest would say: never

@@ -8,6 +8,8 @@ from functools import lru_cache
 from struct import Struct as Layout
 from typing import Final
 
+from msgspec.structs import replace
+
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.grammar import REASONS, PacketType
 from mqttproxy.mqtt.packets import (
@@ -47,6 +49,7 @@ PUBCOMP: Final = 0x70
 
 _ACKS: Final = {PubAck: PUBACK, PubRec: PUBREC, PubRel: PUBREL, PubComp: PUBCOMP}
 _plain_ack: Final = Layout("!BBH").pack
+_plain_alias: Final = Layout("!BBH").pack  # the property length, and the one property
 
 
 def encode(packet: Packet, version: ProtocolVersion) -> bytes:
@@ -92,7 +95,7 @@ def encode_publish_into(out: bytearray, message: Message, version: ProtocolVersi
         LocalProtocolError: a topic, property or size that cannot be said; `out` is as it was.
 
     """
-    topic = _topic_field(message.topic) if message.topic else _no_topic(message.properties, version)
+    topic = topic_field(message.topic) if message.topic else _no_topic(message.properties, version)
     payload = message.payload
     qos = message.qos
     first = 0x30 | qos << 1
@@ -116,8 +119,42 @@ def encode_publish_into(out: bytearray, message: Message, version: ProtocolVersi
     out += payload
 
 
+def encode_aliased_into(out: bytearray, message: Message, packet_id: int, alias: int, topic: bytes) -> None:
+    """Append a PUBLISH of MQTT 5 with a topic alias, never sent before; else as `encode_publish_into`.
+
+    Args:
+        out: what is to be sent.
+        message: what the PUBLISH carries; its topic is not looked at.
+        packet_id: as there.
+        alias: from 1 to what the peer takes.
+        topic: from `topic_field`, to set the alias; or two zero bytes, to use it.
+
+    Raises:
+        LocalProtocolError: as there.
+
+    """
+    payload, qos, properties = message.payload, message.qos, message.properties
+    first = 0x30 | qos << 1
+    if message.retain:
+        first |= 1
+    tail = packet_id.to_bytes(2, "big") if qos else b""
+    tail += (
+        _plain_alias(3, 0x23, alias)
+        if properties is NO_PROPERTIES
+        else _property_field(replace(properties, topic_alias=alias))
+    )
+    size = len(topic) + len(tail) + len(payload)
+    if size > VARINT_MAX:
+        raise LocalProtocolError(f"a PUBLISH of {size} bytes cannot be said", ReasonCode.PACKET_TOO_LARGE)
+    out.append(first)
+    write_varint(out, size)
+    out += topic
+    out += tail
+    out += payload
+
+
 @lru_cache(maxsize=4096)
-def _topic_field(topic: str) -> bytes:
+def topic_field(topic: str) -> bytes:
     """Return a checked topic name with its length; topics recur, and fan-out says each one several times.
 
     What is remembered is bounded in bytes too, because messages come from a decoder with its limit for topics.
@@ -236,7 +273,7 @@ def _connect_flags(packet: Connect) -> int:
 def _will(body: bytearray, will: Will, version: ProtocolVersion) -> None:
     if version is V5:
         write_properties(body, will.properties, PacketType.WILL)
-    body += _topic_field(will.topic)
+    body += topic_field(will.topic)
     write_binary(body, will.payload)
 
 

@@ -40,3 +40,15 @@ def aged(message: Message, now: float) -> Message | None:
     if interval is None or left > interval - 1:
         return message
     return replace(message, properties=replace(message.properties, message_expiry_interval=ceil(left)))
+
+
+def resent(message: Message, now: float) -> Message:
+    """Return the message as it is to be sent again: with what is left, and with one second when nothing is.
+
+    Its delivery has begun, so it goes to its end. [MQTT-4.4.0-1].
+    """
+    if (current := aged(message, now)) is not None:
+        return current
+    if message.properties.message_expiry_interval is None:
+        return message
+    return replace(message, properties=replace(message.properties, message_expiry_interval=1))

@@ -10,10 +10,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from mqttproxy.mqtt.aliases import TopicAliases
 from mqttproxy.mqtt.answers import Answer, sayable, shorter_and_shorter, without_problems
 from mqttproxy.mqtt.encode import PUBREL, encode, encode_ack_into, encode_publish_into
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
+from mqttproxy.mqtt.expiry import resent
 from mqttproxy.mqtt.packets import (
     ConnAck,
     Disconnect,
@@ -52,12 +54,14 @@ class Sender:
         self.session = session
         self.strays = 0
         self.unsendable = 0
+        self.last_packet = 0.0
         self._out = bytearray()
         self._peer_receive_maximum = PACKET_ID_MAX
         self._peer_packet_size = NO_LIMIT
         self._peer_maximum_qos = 2
         self._peer_retains = True
         self._peer_wants_problems = True
+        self._encode_publish = encode_publish_into
         # Of session.outgoing, what has not gone over this connection yet; the session was there before the connection.
         self._unsent = dict.fromkeys(session.outgoing)
         self._is_resumed = False
@@ -74,6 +78,11 @@ class Sender:
 
     def _in_flight_maximum(self) -> int:
         return min(self._peer_receive_maximum, PACKET_ID_MAX - len(self._requests))
+
+    def _use_aliases(self, taken: int | None, maximum: int) -> None:
+        """Say topics by alias from now on, if the peer takes aliases and we want to give it any."""
+        if taken and maximum:
+            self._encode_publish = TopicAliases(min(taken, maximum), self._peer_packet_size).encode_into
 
     def data_to_send(self) -> bytes | bytearray:
         """Take what is to be written; empty when there is nothing. It is the caller's from then on."""
@@ -103,6 +112,7 @@ class Sender:
         version, limit = self.version, self._peer_packet_size
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
+        encode_publish = self._encode_publish
         done: list[object] = []
         too_large: list[object] = []
         for item in items:
@@ -115,7 +125,7 @@ class Sender:
                     packet_id = allocate(requests)
                 else:
                     session.last_packet_id = packet_id
-            encode_publish_into(out, message, version, packet_id, False)
+            encode_publish(out, message, version, packet_id, False)
             if len(out) - start > limit:  # [MQTT-3.1.2-24], [MQTT-3.2.2-15]
                 del out[start:]
                 too_large.append(token)
@@ -196,7 +206,7 @@ class Sender:
             elif message.qos:
                 continue
             else:
-                encode_publish_into(self._out, message, self.version, 0, False)
+                encode_publish_into(self._out, resent(message, self.last_packet), self.version, 0, False)
                 if token is not None:
                     sent.done.append(token)
             del outgoing[packet_id], self._unsent[packet_id]
@@ -218,7 +228,9 @@ class Sender:
         room = self._in_flight_maximum() - (len(outgoing) - len(unsent))
         for packet_id in list(islice(unsent, max(0, room))):
             del unsent[packet_id]
-            encode_publish_into(self._out, outgoing[packet_id][0], self.version, packet_id, self._dup)
+            # With the whole topic: how often one is sent again is not worth an alias.
+            message = resent(outgoing[packet_id][0], self.last_packet)
+            encode_publish_into(self._out, message, self.version, packet_id, self._dup)
 
     # Answers.
 

@@ -50,7 +50,10 @@ _PINGRESP: Final = b"\xd0\x00"
 
 
 class ServerLimits(Struct, frozen=True, kw_only=True):
-    """What one device may do: the same names and units as in `[limits]`."""
+    """What one device may do: the same names and units as in `[limits]`, from where the door takes them all.
+
+    `topic_aliases_to_device` is how many aliases we use of those the device takes.
+    """
 
     packet_size_before_connect: int = 64 * 1024
     packet_size: int = 1024 * 1024
@@ -62,6 +65,7 @@ class ServerLimits(Struct, frozen=True, kw_only=True):
     receive_maximum: int = 256
     qos2_awaiting_release: int = 100
     topic_alias_maximum: int = 32
+    topic_aliases_to_device: int = 32
     keep_alive: float = 3600.0
 
 
@@ -164,7 +168,7 @@ class ServerConnection(Flow):
                 self._out += _PINGRESP
                 return None
             case Auth():
-                self._check_auth()
+                self._check_auth(packet)
             case Disconnect():
                 self._check_disconnect(packet)
         return super()._take(packet)
@@ -185,6 +189,7 @@ class ServerConnection(Flow):
             # Within its receive maximum a device may leave all it wants unreleased.
             self._awaiting_release_maximum = max(self._awaiting_release_maximum, self._receive_maximum)
             self._share_receive_maximum()
+            self._use_aliases(asked.topic_alias_maximum, self._limits.topic_aliases_to_device)
         if self._peer_packet_size < SMALLEST_MAXIMUM_PACKET_SIZE:
             raise RemoteProtocolError(
                 f"packets of at most {self._peer_packet_size} bytes are too small for our answers",
@@ -195,9 +200,14 @@ class ServerConnection(Flow):
         if packet.properties.subscription_identifiers:  # [MQTT-3.3.4-6]
             raise RemoteProtocolError("PUBLISH from a client with a subscription identifier")
 
-    def _check_auth(self) -> None:
-        if self.connect is None or self.connect.properties.authentication_method is None:  # [MQTT-4.12.0-6]
+    def _check_auth(self, packet: Auth) -> None:
+        method = None if self.connect is None else self.connect.properties.authentication_method
+        if method is None:  # [MQTT-4.12.0-6]
             raise RemoteProtocolError("AUTH without an authentication method in CONNECT")
+        if packet.properties.authentication_method != method:  # [MQTT-4.12.0-5], [MQTT-4.12.1-1]
+            raise RemoteProtocolError("AUTH with another authentication method than CONNECT")
+        if packet.reason is ReasonCode.SUCCESS:  # 3.15.2.1
+            raise RemoteProtocolError("AUTH with a reason that is the server's")
 
     def _check_disconnect(self, packet: Disconnect) -> None:
         if (
@@ -218,7 +228,8 @@ class ServerConnection(Flow):
             session: the device's, kept from its last connection or new. An older connection of it must have ended.
             session_present: it was kept.
             client_id: the effective one; told to the device if it sent none.
-            extra: properties of CONNACK that go before those computed here.
+            extra: properties of CONNACK that go before those computed here; a session expiry interval when the session
+                will be kept for another time than the device asked for, which only the caller knows.
 
         Returns:
             As `publish`, for what the session held.
@@ -242,6 +253,11 @@ class ServerConnection(Flow):
         return self._resume()
 
     def _terms(self, connect: Connect, client_id: str) -> Properties:
+        """Return what the device must know. What is left out is available: QoS 2, retain, all kinds of subscriptions.
+
+        Response information is left out even if the device asks for it, as 3.1.2.11.6 lets us: which topics a device
+        may use for responses is a matter of the access rules, and no part of topics is set aside for it.
+        """
         limits = self._limits
         keep_alive = min(max(1, int(self.keep_alive)), KEEP_ALIVE_MAX)
         return Properties(
@@ -250,8 +266,6 @@ class ServerConnection(Flow):
             receive_maximum=None if limits.receive_maximum >= PACKET_ID_MAX else limits.receive_maximum,
             maximum_packet_size=limits.packet_size,
             topic_alias_maximum=limits.topic_alias_maximum or None,
-            session_expiry_interval=0 if connect.properties.session_expiry_interval else None,
-            shared_subscription_available=0,
         )
 
     def refuse(

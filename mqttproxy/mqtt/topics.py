@@ -7,6 +7,8 @@ more than its length (`BAD-INPUT` B5, B8).
 from collections.abc import Hashable
 from typing import Any, Final, Generic, TypeVar
 
+from msgspec import Struct
+
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.wire import unwanted_character
@@ -110,17 +112,15 @@ def _starts_apart(a: str, b: str) -> bool:
     return a in ("+", "#") and b[:1] == "$"
 
 
-class _Node(Generic[T]):
+class _Node(Struct, Generic[T], gc=False, eq=False):
     """One level of some filters: the values of the filters that end here, and the levels below.
 
-    Most nodes of a large tree are leaves with one value, so neither costs a dict before there is need of one.
+    Most nodes of a large tree are leaves with one value, so neither costs a dict before there is need of one. Nothing
+    refers back up, so the garbage collector need not look through a million of them.
     """
 
-    __slots__ = ("below", "values")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Node[T]] | None = None
-        self.values: tuple[T, ...] | dict[T, None] = ()  # a dict once there are many: a popular filter loses some often
+    below: "dict[str, _Node[T]] | None" = None
+    values: tuple[T, ...] | dict[T, None] = ()  # a dict once there are many: a popular filter loses some often
 
 
 class FilterTree(Generic[T]):

@@ -19,7 +19,7 @@ from mqttproxy.mqtt.packets import (
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits, State
 from mqttproxy.mqtt.session_state import SessionState
-from tests.mqtt.machines import V5, V311, hear, open_client, open_server, publish, said
+from tests.mqtt.machines import V5, V311, hear, message, open_client, open_server, publish, said
 
 NOT_FOUND = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
 both_versions = pytest.mark.parametrize("version", [V311, V5])
@@ -91,6 +91,61 @@ def test_c6_a_repeated_qos_2_publish_is_answered_again_and_not_handed_out_again(
     assert said(conn) == [PubComp(7)]
     hear(conn, publish(7, 2))
     assert len(conn.next_batch(1.0)) == 1  # after PUBREL the identifier means a new message
+
+
+@both_versions
+@pytest.mark.parametrize("dup", [False, True])
+def test_c6_until_pubrel_an_identifier_means_the_same_message_over_connections_and_restarts(
+    version: ProtocolVersion, dup: bool
+) -> None:
+    # Whatever DUP says: the receiver goes by the packet identifier alone. [MQTT-4.3.3-10], [MQTT-4.1.0-1]
+    session = SessionState()
+    conn = open_server(version, session=session)
+    hear(conn, publish(7, 2))
+    conn.acknowledge_all([(packet.packet_id, 2) for packet in conn.next_batch(1.0)])  # type: ignore[union-attr]  # Publish
+    restarted = SessionState()
+    restarted.restore({}, (), session.incoming_qos2)
+    for kept in (session, restarted):
+        conn = open_server(version, session=kept)
+        hear(conn, publish(7, 2, dup=dup))
+        assert conn.next_batch(1.0) == []
+        assert said(conn) == [PubRec(7)]
+        hear(conn, PubRel(7), publish(7, 2))
+        assert len(conn.next_batch(1.0)) == 1
+        assert said(conn) == [PubComp(7)]
+
+
+def test_each_step_of_qos_2_is_told_to_the_session_once() -> None:
+    class Noting(SessionState):
+        __slots__ = ("notes",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.notes: list[tuple[str, int]] = []
+
+        def keep(self, packet_id: int) -> None:
+            super().keep(packet_id)
+            self.notes.append(("keep", packet_id))
+
+        def forget(self, packet_id: int) -> None:
+            super().forget(packet_id)
+            self.notes.append(("forget", packet_id))
+
+        def release(self, packet_id: int) -> None:
+            super().release(packet_id)
+            self.notes.append(("release", packet_id))
+
+    session = Noting()
+    conn = open_server(session=session)
+    hear(conn, publish(7, 2), publish(8, 2), publish(9))
+    conn.next_batch(1.0)
+    conn.acknowledge_all([(7, 2), (8, 2), (9, 1)])
+    hear(conn, publish(7, 2, dup=True), PubRel(7), PubRel(7))
+    conn.next_batch(1.0)
+    conn.publish([(message(1, 2), None)])
+    hear(conn, PubRec(1), PubRec(1), PubComp(1))
+    conn.next_batch(1.0)
+    assert session.notes == [("keep", 7), ("keep", 8), ("forget", 7), ("release", 1)]
 
 
 def test_c8_a_pubrel_for_nothing_is_answered_so_that_the_peer_can_end_its_exchange() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
+from mqttproxy.mqtt.expiry import timed
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
     Message,
@@ -15,6 +16,7 @@ from mqttproxy.mqtt.packets import (
     Publish,
     PubRec,
     PubRel,
+    Timed,
 )
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.sender import State
@@ -253,6 +255,29 @@ def test_resuming_twice_sends_nothing_twice() -> None:
     conn.data_to_send()
     conn.resume()
     assert conn.data_to_send() == b""
+
+
+@both_versions
+def test_a_session_put_back_after_a_restart_is_sent_again_in_order(version: ProtocolVersion) -> None:
+    session = SessionState()
+    outgoing = {number: (message(number, qos), number) for number, qos in ((9, 2), (4, 1), (5, 2), (2, 2))}
+    session.restore(outgoing, {9, 5}, ())
+    conn = open_server(version, session=session)
+    [_, *again] = said(conn)
+    assert again == [PubRel(9), PubRel(5), as_publish(4, 4, dup=True), as_publish(2, 2, 2, dup=True)]
+    conn.publish([(message(1), 1)])
+    assert said(conn) == [as_publish(1, 3)]
+
+
+def test_what_is_sent_again_tells_what_is_left_of_its_life() -> None:
+    session = SessionState()
+    interval = Properties(message_expiry_interval=10)
+    outgoing = [timed(Message("t", b"%d" % number, 1, False, interval), -7.5 * number) for number in (0, 1, 2)]
+    session.restore({n + 1: (item, n) for n, item in enumerate(outgoing)}, (), ())
+    session.outgoing[4] = Timed("t", b"3", 1, expires_at=-1.0), 3
+    conn = open_server(session=session)
+    left = [packet.properties.message_expiry_interval for packet in said(conn) if isinstance(packet, Publish)]
+    assert left == [10, 3, 1, None]  # what is over too, because its delivery has begun
 
 
 def test_a_server_sends_again_behind_connack() -> None:

@@ -107,24 +107,32 @@ def test_connack_tells_the_terms() -> None:
                 receive_maximum=7,
                 maximum_packet_size=1000,
                 topic_alias_maximum=3,
-                session_expiry_interval=0,
-                shared_subscription_available=0,
             )
         )
     ]
 
 
-def test_connack_is_silent_where_the_device_has_what_it_asked_for() -> None:
+def test_connack_is_silent_where_all_is_available() -> None:
+    asked = Properties(request_response_information=1, session_expiry_interval=100)
+    conn = greeted_server(Connect(client_id="d", keep_alive=50, properties=asked))
+    conn.accept(SessionState(), session_present=False, client_id="d")
+    [connack] = said(conn)
+    assert isinstance(connack, ConnAck)
+    told = connack.properties
+    assert (told.maximum_qos, told.retain_available, told.session_expiry_interval) == (None, None, None)
+    assert (told.wildcard_subscription_available, told.subscription_identifier_available) == (None, None)
+    assert (told.shared_subscription_available, told.response_information) == (None, None)
+
+
+def test_what_the_caller_says_in_connack_goes_before_our_terms() -> None:
     conn = greeted_server(
         Connect(client_id="d", keep_alive=50), ServerLimits(receive_maximum=65_535, topic_alias_maximum=0)
     )
-    extra = Properties(shared_subscription_available=1, response_information="x")
+    extra = Properties(session_expiry_interval=7, maximum_packet_size=500, response_information="x")
     conn.accept(SessionState(), session_present=False, client_id="d", extra=extra)
     [connack] = said(conn)
     assert connack == ConnAck(
-        properties=Properties(
-            maximum_packet_size=1024 * 1024, shared_subscription_available=1, response_information="x"
-        )
+        properties=Properties(session_expiry_interval=7, maximum_packet_size=500, response_information="x")
     )
 
 
@@ -331,6 +339,63 @@ def test_c17_auth_needs_a_method_in_connect() -> None:
     assert conn.next_batch(1.0) == [auth]
     conn.send(Auth(SUCCESS, Properties(authentication_method="m")))
     assert said(conn) == [Auth(SUCCESS, Properties(authentication_method="m"))]
+
+
+AUTH_M = Properties(authentication_method="m")
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        Auth(),
+        Auth(ReasonCode.REAUTHENTICATE, Properties(authentication_method="other")),
+        Auth(SUCCESS, Properties(authentication_method="m", authentication_data=b"x")),
+    ],
+)
+def test_c17_auth_with_another_method_or_with_the_server_s_reason_is_an_error(auth: Auth) -> None:
+    conn = open_server(properties=AUTH_M)
+    hear(conn, auth)
+    assert failed(conn).reason is ReasonCode.PROTOCOL_ERROR
+
+
+def test_c17_auth_before_connect_is_told_nothing() -> None:
+    conn = ServerConnection(ServerLimits(), now=0.0)
+    hear(conn, Auth(ReasonCode.REAUTHENTICATE, AUTH_M))
+    failed(conn)
+    assert said(conn) == []
+
+
+def test_c17_auth_while_deciding_waits_for_the_decision_and_is_judged_then() -> None:
+    conn = greeted_server()
+    hear(conn, Auth(ReasonCode.CONTINUE_AUTHENTICATION, AUTH_M))
+    assert conn.next_batch(1.0) == []
+    conn.accept(SessionState(), session_present=False, client_id="d")
+    conn.data_to_send()
+    assert failed(conn).reason is ReasonCode.PROTOCOL_ERROR
+
+
+def test_c17_authentication_data_without_a_method_is_a_protocol_error() -> None:
+    conn = ServerConnection(ServerLimits(), now=0.0)
+    conn.receive_data(bytes.fromhex("1011 0004 4d515454 05 02 0000 04 16 0001 78 0000"), 0.0)
+    error = failed(conn)
+    assert said(conn) == [ConnAck(ReasonCode.PROTOCOL_ERROR, properties=Properties(reason_string=str(error)))]
+    conn = open_server(properties=AUTH_M)
+    conn.receive_data(bytes.fromhex("f0 06 19 04 16 0001 78"), 0.0)
+    assert failed(conn).reason is ReasonCode.PROTOCOL_ERROR
+
+
+def test_c17_mqtt_3_1_1_has_no_auth() -> None:
+    conn = open_server(V311)
+    conn.receive_data(b"\xf0\x00", 1.0)
+    failed(conn)
+    assert said(conn) == []
+
+
+def test_a_server_reference_goes_along_with_the_end() -> None:
+    conn = open_server()
+    elsewhere = Properties(server_reference="b.example:1883")
+    conn.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=elsewhere)
+    assert said(conn) == [Disconnect(ReasonCode.USE_ANOTHER_SERVER, elsewhere)]
 
 
 def test_a_disconnect_cannot_prolong_a_session_that_was_to_end_with_the_connection() -> None:
