@@ -11,12 +11,13 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     access        who may connect, publish, subscribe
     validation ∘  the judge: policies, schemas, payload gate, verdicts
     quarantine    the hold: what was refused and why
-    sessions      subscriptions, retained messages, queues towards devices
+    sessions      subscriptions, retained messages, wills, sessions and what waits for their devices
     upstream      the far side: routing∘ breaker∘ backoff∘ outbox supervisor pool, and the link to an MQTT broker
     transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines
     telemetry     the notebook: metrics, structured logs, audit trail, health
+    sqlite        database files that back promises: made, private, durable, checked, set aside if broken
     apart         work that is done once and needs much memory, in a process of its own
 """
 

@@ -1,7 +1,6 @@
 """The quarantine of a running proxy: takes held messages, commits them in groups, says when they are durable."""
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,12 +14,10 @@ from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
 from mqttproxy.quarantine.model import Held, weigh
 from mqttproxy.quarantine.writer import BOUNDS, Writer
+from mqttproxy.sqlite import DISK_TROUBLE, words
 from mqttproxy.telemetry.logs import get_log
 
 T = TypeVar("T")
-
-# What the disk can do to us. Whatever is not here is our bug, and must end the process.
-DISK_TROUBLE: Final = (sqlite3.Error, OSError)
 
 _FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
 _LAST_RETRY: Final = 5.0
@@ -225,7 +222,7 @@ class Quarantine:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
             return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
         except DISK_TROUBLE as error:
-            raise _DiskError(f"held messages cannot be stored in {self._directory}: {_words(error)}") from error
+            raise _DiskError(f"held messages cannot be stored in {self._directory}: {words(error)}") from error
         finally:
             if not self._thread.borrowed_tokens:
                 self._take_news()
@@ -253,8 +250,3 @@ class Quarantine:
 
 class _DiskError(Exception):
     """The disk failed; the text says how, for people."""
-
-
-def _words(error: BaseException) -> str:
-    name = getattr(error, "sqlite_errorname", None)
-    return str(error) if name is None else f"{error} ({name})"

@@ -18,6 +18,7 @@ from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.quarantine.database import BrokenDatabaseError, Connect, is_broken, is_busy, open_for_writing, set_aside
 from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+from mqttproxy.sqlite import renew_log
 
 SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
 
@@ -189,7 +190,8 @@ class Writer:
             connection.close()
             raise
         self._opened = _Opened(connection, folder)
-        self._renew_log()
+        renew_log(connection, in_doubt=self._log_in_doubt)
+        self._log_in_doubt = False
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
         self._seen_version = self._number("PRAGMA data_version")
         self._count()
@@ -199,18 +201,6 @@ class Writer:
         self.set_aside.append((set_aside(self._directory, self._now()), reason))
         self._broken = None
         self._written.clear()
-
-    def _renew_log(self) -> None:
-        """Begin a new write-ahead log.
-
-        After a failed write some frames may be in the page cache and not on disk. Frames behind them would be lost
-        with them in a power failure, however durable they are.
-
-        """
-        busy = self._number("PRAGMA wal_checkpoint(TRUNCATE)")
-        if busy and self._log_in_doubt:
-            raise sqlite3.OperationalError("after a write error: waiting until no other process reads the database")
-        self._log_in_doubt = False
 
     def _count(self) -> None:
         row = self._execute("SELECT count(*), coalesce(sum(weight), 0) FROM held").fetchone()

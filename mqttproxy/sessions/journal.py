@@ -1,6 +1,5 @@
 """What sessions must not lose, on its way to disk: one commit for all that waits, and who waits is told."""
 
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,12 +12,10 @@ import trio
 from mqttproxy.mqtt.packets import Message, Timed, Will
 from mqttproxy.sessions.records import Changes, Key, RetainedRow, Row, WillRow
 from mqttproxy.sessions.wills import NEVER, PendingWill
+from mqttproxy.sqlite import DISK_TROUBLE, words
 from mqttproxy.telemetry.logs import get_log
 
 T = TypeVar("T")
-
-# What the disk can do to us. Whatever is not here is our bug, and must end the process.
-DISK_TROUBLE: Final = (sqlite3.Error, OSError)
 
 _FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
 _LAST_RETRY: Final = 5.0
@@ -305,7 +302,7 @@ class Journal:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
             return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
         except DISK_TROUBLE as error:
-            raise _DiskError(f"sessions cannot be stored: {_words(error)}") from error
+            raise _DiskError(f"sessions cannot be stored: {words(error)}") from error
         finally:
             while not self._thread.borrowed_tokens and store.set_aside:
                 self.set_aside, reason = store.set_aside.pop(0)
@@ -324,8 +321,3 @@ class Journal:
 
 class _DiskError(Exception):
     """The disk failed; the text says how, for people."""
-
-
-def _words(error: BaseException) -> str:
-    name = getattr(error, "sqlite_errorname", None)
-    return str(error) if name is None else f"{error} ({name})"
