@@ -25,8 +25,11 @@ class Subscriber(Protocol):
         """Queue messages for this device, in order; never waits. What does not fit is dropped and counted there."""
 
 
-class Entry(Struct, frozen=True, eq=False):
-    """One subscription of one session. `identifier` is 0 when the device gave none."""
+class Entry(Struct, frozen=True, eq=False, gc=False):
+    """One subscription of one session. `identifier` is 0 when the device gave none.
+
+    The garbage collector does not look through a million of them: the table drops each when its session unsubscribes.
+    """
 
     subscriber: Subscriber
     subscription: Subscription
