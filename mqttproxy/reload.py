@@ -26,7 +26,7 @@ from mqttproxy.validation import build_generation
 from mqttproxy.validation.files import SchemaFolder
 
 # Sections that are read once, at start. Changing them is told, and waits for a restart.
-AT_START: Final = ("proxy", "listeners", "limits", "audit", "telemetry")
+AT_START: Final = ("proxy", "listeners", "limits", "sessions", "audit", "telemetry")
 
 CHECK_BEGINS: Final = 10.0  # seconds that the process which checks may take besides the schemas
 

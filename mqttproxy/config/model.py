@@ -130,6 +130,17 @@ class LimitSettings:
 
 
 @frozen(kw_only=True)
+class SessionSettings:
+    """`[sessions]`: how messages reach those who subscribed. What bounds that stands in `[limits]`."""
+
+    shared: Literal["hash", "round_robin"] = setting(
+        "hash",
+        "which connected member of a shared subscription gets a message: by hash of the sender's client identifier, "
+        "whose messages so stay in order; or each in turn",
+    )
+
+
+@frozen(kw_only=True)
 class AccessSettings:
     """`[access]`: who may connect."""
 
@@ -325,6 +336,7 @@ class ProxyConfig:
     proxy: ProxySettings = field(default=ProxySettings())
     listeners: tuple[ListenerSettings, ...] = field(default=Factory(_default_listeners))
     limits: LimitSettings = field(default=LimitSettings())
+    sessions: SessionSettings = field(default=SessionSettings())
     access: AccessSettings = field(default=AccessSettings())
     topics: TopicSettings = field(default=TopicSettings())
     schemas: SchemaSettings = field(default=SchemaSettings())
