@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,16 +22,19 @@ from mqttproxy import __version__
 from mqttproxy.apart import run_apart
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
+from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.door import Door
+from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.handover import NOTHING_TO_COMMIT, Lane
+from mqttproxy.handover import Lane
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.database import is_made, quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
-from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.sessions import Journal, RetainedStore, Sessions, SubscriptionTable
+from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
@@ -71,7 +75,7 @@ class Proxy:
             health=self.health,
         )
         self.quarantine = Quarantine(quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed)
-        table = SubscriptionTable()
+        table = SubscriptionTable(shared=config.sessions.shared)
         alerts = RateLimited(log=self.log)
         self.refusal = Refusal(
             table=table,
@@ -83,6 +87,7 @@ class Proxy:
             dry_run=dry_run,
         )
         limits = config.limits
+        journal = Journal(None)  # nothing is on disk yet
         self.pipeline = Pipeline(
             ruleset=ruleset,
             lanes={},
@@ -90,7 +95,7 @@ class Proxy:
             retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
             refusal=self.refusal,
             metrics=self.metrics,
-            journal=NOTHING_TO_COMMIT,
+            journal=journal,
         )
         self.pool = Pool(
             proxy_id=config.proxy.id,
@@ -101,12 +106,30 @@ class Proxy:
         )
         self.pool.apply(config.upstreams)
         self.use_upstreams()
+        self.sessions = Sessions(
+            table=table, journal=journal, limits=limits, wall=time.time, dropped=self.metrics.dropped_down.add
+        )
+        publisher = Publisher(self.pipeline)
+        self.wills = Wills(
+            fire=publisher.fire,
+            per_second=limits.wills_per_second,
+            most=limits.wills_pending,
+            most_bytes=limits.wills_bytes,
+            grace=limits.will_grace,
+        )
+        publisher.settled = self.wills.settled
         self.door = Door(
             Premises(
                 limits=limits,
                 access=config.access,
                 pipeline=self.pipeline,
                 upstreams=self.pool,
+                sessions=self.sessions,
+                wills=self.wills,
+                publisher=publisher,
+                flapping=Flapping(
+                    connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban
+                ),
                 metrics=self.metrics,
                 log=self.log,
                 alerts=alerts,
@@ -180,6 +203,8 @@ class Proxy:
             await self.door.open(self.config.listeners)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.door.run)
+                serving.start_soon(self.sessions.run)
+                serving.start_soon(self.wills.run)
                 await serving.start(self._obey_signals, serving.cancel_scope)
                 self.health.report("listeners", True)
                 self._say_ready(metrics_at)

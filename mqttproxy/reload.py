@@ -111,8 +111,7 @@ async def put_in_force(running: Running) -> bool:
     premises = running.door.premises
     premises.access = config.access
     if before.routes != config.routes or before.upstreams != config.upstreams:
-        for device in list(premises.devices.values()):
-            device.rehome()
+        premises.rehome_soon()
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     running.metrics.generation = number
     running.metrics.reloads += 1

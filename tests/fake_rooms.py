@@ -14,6 +14,7 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine.model import Held
 from mqttproxy.refusal import Refusal
+from mqttproxy.sessions import Journal
 from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
 from tests.fakes import MemoryByteStream
@@ -37,6 +38,7 @@ class FakeUpstream:
         taken: what it holds, in order.
         ever_taken, settled, refusals, forced_out: payloads, by what became of them.
         wanted: filters that devices want, and how many.
+        asked: every time it was asked for one, and for whom what is retained.
         answers: what the broker says to a filter instead of success; None: nothing.
 
     """
@@ -55,6 +57,7 @@ class FakeUpstream:
         self.offered = self.delivered = self.refused = 0
         self.dropped: Counter[str] = Counter()
         self.wanted: Counter[str] = Counter()
+        self.asked: list[tuple[str, object | None]] = []
         self.answers: dict[str, ReasonCode | None] = {}
         self.house: Surroundings
         self._room = trio.Event()
@@ -97,8 +100,11 @@ class FakeUpstream:
 
     # As subscriptions see it.
 
-    def subscribe(self, topic_filter: str, qos: int) -> None:
+    def subscribe(
+        self, topic_filter: str, qos: int, *, retained_for: object | None = None, as_published: bool = False
+    ) -> None:
         self.wanted[topic_filter] += 1
+        self.asked.append((topic_filter, retained_for))
 
     def unsubscribe(self, topic_filter: str) -> None:
         self.wanted[topic_filter] -= 1
@@ -241,28 +247,23 @@ class FakeListener:
         self.closed = True
 
 
-class FakeJournal:
-    """The sessions' journal: commits when the test says so, or at once."""
+class FakeJournal(Journal):
+    """The sessions' journal: commits when the test says so, or at once. It keeps nothing."""
 
     def __init__(self, *, at_once: bool = True) -> None:
-        self.noted = 0
-        self.changes: list[object] = []
+        super().__init__(None)
         self.at_once = at_once
-        self._waiting: list[Callable[[], None]] = []
-
-    def note(self, change: object) -> None:
-        self.noted += 1
-        self.changes.append(change)
+        self.commits: list[Callable[[], None]] = []  # what waits for one
 
     def when_durable(self, call: Callable[[], None]) -> None:
         if self.at_once:
             call()
         else:
-            self._waiting.append(call)
+            self.commits.append(call)
 
     def commit(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
+        commits, self.commits = self.commits, []
+        for call in commits:
             call()
 
 

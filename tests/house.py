@@ -21,8 +21,10 @@ import trio.testing
 from attrs import define, field
 
 from mqttproxy.config.load import parse_config
+from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.door import Door
+from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane, Ticket
 from mqttproxy.mqtt.packets import (
@@ -32,7 +34,8 @@ from mqttproxy.mqtt.packets import (
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.refusal import HeldTicket, Refusal
-from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
+from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
@@ -75,6 +78,7 @@ class House:
     door: Door
     listener: FakeListener
     log: FakeLog
+    journal: FakeJournal
     ports: int = field(default=50_000)
 
     def arrive(self, host: str = HOST) -> MemoryByteStream:
@@ -103,6 +107,12 @@ class House:
         device = self.premises.devices[client_id]
         assert isinstance(device, Device)
         return device
+
+    def session(self, client_id: str = "d") -> Session:
+        """Return the session of a client, whether it is connected or not."""
+        session = self.premises.sessions.get(client_id)
+        assert session is not None
+        return session
 
     async def settle(self) -> None:
         """Let everything happen that can happen without time passing."""
@@ -148,7 +158,7 @@ def make_house(
     )
     metrics = Metrics(now=trio.current_time)
     audit = AuditTrail(Path("unused"))
-    quarantine, table, log = FakeQuarantine(), SubscriptionTable(), FakeLog()
+    quarantine, table, log, journal = FakeQuarantine(), SubscriptionTable(), FakeLog(), FakeJournal()
     alerts = RateLimited(log=log, now=trio.current_time)
     numbers = iter(range(1_000_000))
     refusal = Refusal(
@@ -171,13 +181,34 @@ def make_house(
         retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
         refusal=refusal,
         metrics=metrics,
-        journal=FakeJournal(),
+        journal=journal,
     )
+    sessions = Sessions(
+        table=table,
+        journal=journal,
+        limits=limits,
+        now=trio.current_time,
+        wall=lambda: WALL + trio.current_time(),
+        dropped=metrics.dropped_down.add,
+    )
+    publisher = Publisher(pipeline)
+    wills = Wills(
+        fire=publisher.fire,
+        per_second=limits.wills_per_second,
+        most=limits.wills_pending,
+        most_bytes=limits.wills_bytes,
+        grace=limits.will_grace,
+    )
+    publisher.settled = wills.settled
     premises = Premises(
         limits=limits,
         access=config.access,
         pipeline=pipeline,
         upstreams=upstreams,
+        sessions=sessions,
+        wills=wills,
+        publisher=publisher,
+        flapping=Flapping(connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban),
         metrics=metrics,
         log=log,
         alerts=alerts,
@@ -187,7 +218,7 @@ def make_house(
     door, listener = Door(premises), FakeListener()
     door.listeners.append(cast("Listener", listener))
     house = House(
-        nursery, metrics, audit, quarantine, upstreams, lanes, refusal, pipeline, premises, door, listener, log
+        nursery, metrics, audit, quarantine, upstreams, lanes, refusal, pipeline, premises, door, listener, log, journal
     )
     quarantine.house = house
     for upstream in upstreams.values():
@@ -228,6 +259,8 @@ async def open_house(
         if turns:
             play_turns(house, nursery)
         nursery.start_soon(house.door.run)
+        nursery.start_soon(house.premises.sessions.run)
+        nursery.start_soon(house.premises.wills.run)
         await house.settle()
         yield house
         await house.settle()

@@ -6,7 +6,7 @@ from mqttproxy.config.model import AccessSettings
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import Connect
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.mqtt.topics import check_topic_filter
+from mqttproxy.mqtt.topics import check_topic_filter, split_shared
 
 ERROR_TOPICS: Final = "$proxy/errors/"
 
@@ -39,8 +39,7 @@ def may_subscribe(
         check_topic_filter(topic_filter, max_bytes=max_bytes, max_levels=max_levels)
     except RemoteProtocolError:
         return ReasonCode.TOPIC_FILTER_INVALID
-    if topic_filter.startswith("$share/"):
-        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-    if topic_filter.startswith("$proxy/") and topic_filter != error_topic(client_id):
+    _, plain = split_shared(topic_filter)
+    if plain.startswith("$proxy/") and plain != error_topic(client_id):
         return ReasonCode.NOT_AUTHORIZED
     return ReasonCode.SUCCESS

@@ -1,43 +1,32 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import trio
 
+from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
-from mqttproxy.mqtt.events import Event, Settled
-from mqttproxy.mqtt.packets import (
-    NO_PROPERTIES,
-    Auth,
-    Connect,
-    Disconnect,
-    Message,
-    Properties,
-    Publish,
-    Subscribe,
-    Unsubscribe,
-)
+from mqttproxy.mqtt.events import Event, Sent, Settled
+from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.pipeline import Backlog
-from mqttproxy.sessions import DeviceQueue
+from mqttproxy.sessions import Session
+from mqttproxy.sessions.wills import PendingWill, delay_of
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
 
-# Bytes that may wait for the kernel to take them before no more is taken from the device's queue.
-UNSENT_HIGH: Final = 256 * 1024
-UNSENT_LOW: Final = 64 * 1024
 # Answers are sent whatever waits. A device that takes none of them is not read until it does.
 UNSENT_MOST: Final = 1024 * 1024
 
 
-class Device:
+class Device(Delivering):
     """A device between CONNACK and the end of its connection. Whatever goes wrong here ends this connection only."""
 
     def __init__(
@@ -45,26 +34,21 @@ class Device:
         premises: Premises,
         stream: ByteStream,
         connection: ServerConnection,
-        connect: Connect,
         identity: Identity,
+        session: Session,
     ) -> None:
-        limits = premises.limits
+        super().__init__(premises, stream, connection, session)
         self.identity: Identity = identity
         self.client_id = identity.client_id
-        self.is_connected = True  # as a subscriber: subscriptions end with the connection
         self.pending: deque[Ticket] = deque()
         self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
-        self.ended = ""  # why the connection ended: a label of bounded kind
-        self.stream = stream
-        self.connection = connection
-        self._premises = premises
-        self._metrics = premises.metrics
         self._pipeline = premises.pipeline
-        self._will = connect.will
-        self._queue = DeviceQueue(max_messages=limits.queue_messages, max_bytes=limits.queue_bytes)
-        self._subscribing = Subscribing(premises, self, connection)
+        self._will = None if connection.connect is None else connection.connect.will
+        self._said_goodbye = False
+        self._expiry: float | None = None  # of the session, if DISCONNECT said one
+        self._subscribing = Subscribing(premises, session, connection)
+        self._is_sending_retained = False
         self._reading = trio.CancelScope()
-        self._scope = trio.CancelScope()
         self.is_gathered = False
         self.unacknowledged = 0  # payload bytes
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
@@ -72,11 +56,27 @@ class Device:
         self._paused_until = 0.0
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
-        self._draining_queue = False
-        self._nursery: trio.Nursery | None = None
-        self._error: Exception | None = None  # a bug, to be told by this device's own task
 
     # life.
+
+    def begin(self, resumed: Sent, *, is_present: bool) -> None:
+        """Go to work, after CONNACK: the session delivers to this device from now on.
+
+        Args:
+            resumed: what became of the messages that are sent again.
+            is_present: the session was kept from an earlier connection.
+
+        """
+        session, wills = self.session, self._premises.wills
+        session.device = self
+        if is_present:
+            wills.cancel(self.client_id)  # of the earlier one
+        if self._will is not None and session.expiry > 0:
+            wills.hold(self._pending_will(session.expiry))
+        tokens = [token for token in (*resumed.done, *resumed.too_large) if token is not None]
+        if tokens:
+            session.settled(tokens)
+        self._flush()
 
     async def run(self) -> None:
         """Serve the device until its connection ends; never raises what a device can cause."""
@@ -85,12 +85,14 @@ class Device:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
+                    self.pump()
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     with self._reading:
                         await self._read()
                     if self._reading.cancelled_caught:
                         await self._finish_acknowledging()
+                        await self._wait_released()
                         self.dismiss()
                     nursery.cancel_scope.cancel()
         except Exception:
@@ -110,38 +112,9 @@ class Device:
         """Take no more from this device; it is told goodbye once everything taken is acknowledged."""
         self._reading.cancel()
 
-    def disconnect(self, reason: ReasonCode, words: str = "", properties: Properties = NO_PROPERTIES) -> None:
-        """End the connection, telling an MQTT 5 device why."""
-        if not self.ended:
-            self.ended = reason.name.lower()
-            self.connection.disconnect(reason, words or None, properties)
-            self._flush()
-            self._scope.cancel()
-
-    def dismiss(self) -> None:
-        """End the connection because the proxy is ending, naming another server if there is one."""
-        if reference := self._premises.server_reference:
-            self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
-        else:
-            self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
-
-    def _fail(self, error: Exception) -> None:
-        """End this connection because of a bug that showed while somebody else was being served.
-
-        Whoever called has nothing to do with it, so the error is raised in this device's own task.
-        """
-        if self._error is None:
-            self._error = error
-        self.ended = self.ended or "internal_error"
-        self._scope.cancel()
-
     def expire(self) -> None:
         """Hear that nothing came for 1.5 times the keep alive. [MQTT-3.1.2-22]."""
         self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)
-
-    def rehome(self) -> None:
-        """Ask the upstreams again, after a reload."""
-        self._subscribing.rehome()
 
     @property
     def deadline(self) -> float:
@@ -155,13 +128,21 @@ class Device:
         if not self.ended:
             self.ended = "connection_lost"
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
-        self._subscribing.forget_all()
         self._wait_for = self._nursery = None
-        if self._will is not None:
-            will, self._will = self._will, None
-            publish = Publish(will.topic, will.payload, will.qos, will.retain, will.properties)
-            self._premises.publish_late(self, publish)
         self.pending.clear()
+        session, premises = self.session, self._premises
+        session.device = None
+        if self._will is not None and self._said_goodbye:
+            premises.wills.cancel(self.client_id)
+        elif self._will is not None:
+            premises.wills.arm(self._pending_will(session.expiry if self._expiry is None else self._expiry))
+        premises.sessions.close(session, expiry=self._expiry)
+
+    def _pending_will(self, expiry: float) -> PendingWill:
+        assert self._will is not None  # noqa: S101 # the callers have looked
+        who = self.identity
+        delay = delay_of(self._will, expiry)
+        return PendingWill(who.client_id, who.username, who.address, who.listener, self._will, delay)
 
     # up.
 
@@ -230,6 +211,9 @@ class Device:
         if self.stream.unsent > UNSENT_MOST:
             self._wait_for = partial(self.stream.wait_drained, UNSENT_LOW)
             return False
+        if self._held and len(self._held) > UNSENT_MOST:
+            self._wait_for = self._wait_released
+            return False
         return True
 
     def _handle_mixed(self, events: list[Event], now: float) -> bool:
@@ -238,6 +222,9 @@ class Device:
             self._pipeline.carry_gathered()
         rest = [event for event in events if type(event) is not Settled]
         if len(rest) < len(events):
+            tokens = [event.token for event in events if type(event) is Settled and event.token is not None]
+            if tokens:
+                self.session.settled(tokens)
             self.pump()
         if self._wait_for is not None:
             self._left = rest
@@ -336,19 +323,34 @@ class Device:
     def _handle(self, event: Event) -> bool:
         """Handle a packet that is no PUBLISH; False: something must be waited for before the next."""
         if isinstance(event, Subscribe):
-            self._wait_for = partial(self._subscribing.subscribe, event)
+            self._wait_for = partial(self._subscribe, event)
             return False
         if isinstance(event, Unsubscribe):
             self._subscribing.unsubscribe(event)
         elif isinstance(event, Disconnect):
-            if event.reason is not ReasonCode.DISCONNECT_WITH_WILL:
-                self._will = None
+            self._said_goodbye = event.reason is ReasonCode.SUCCESS
+            if event.properties.session_expiry_interval is not None:
+                self._expiry = min(
+                    float(event.properties.session_expiry_interval), self._premises.limits.session_expiry
+                )
             self.ended = "disconnect"
             self._scope.cancel()
             return False
         elif isinstance(event, Auth):
             raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
         return True
+
+    async def _subscribe(self, packet: Subscribe) -> None:
+        await self._subscribing.subscribe(packet)
+        if self._subscribing.has_retained and not self._is_sending_retained and self._nursery is not None:
+            self._is_sending_retained = True
+            self._nursery.start_soon(self._send_retained)
+
+    async def _send_retained(self) -> None:
+        try:
+            await self._subscribing.send_retained()
+        finally:
+            self._is_sending_retained = False
 
     def acknowledge(self, now: float) -> None:
         """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
@@ -394,59 +396,8 @@ class Device:
         except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
             self._fail(error)
 
-    # down.
-
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Queue messages for this device and send what it can take; what does not fit is dropped and counted."""
-        dropped = self._queue.put(messages)
-        if dropped:
-            self._metrics.dropped_down.add("queue_full", dropped)
-        self.pump()
-
-    def pump(self) -> None:
-        """Send from the queue, as far as the device's Receive Maximum and its socket allow."""
-        try:
-            self._pump()
-        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
-            self._fail(error)
-
-    def _pump(self) -> None:
-        while len(self._queue) and not self.ended:
-            if self.stream.unsent > UNSENT_HIGH:
-                self._pump_when_drained()
-                return
-            messages = self._queue.take(self.connection.send_quota, UNSENT_HIGH)
-            if not messages:
-                return
-            sent = self.connection.publish([(message, None) for message in messages])
-            if sent.too_large:
-                self._metrics.dropped_down.add("too_large", len(sent.too_large))
-            self._metrics.delivered_down += len(messages) - len(sent.too_large)
-            self._flush()
-
-    def _pump_when_drained(self) -> None:
-        if self._draining_queue or self._nursery is None:
-            return
-        self._draining_queue = True
-        self._nursery.start_soon(self._drain_then_pump)
-
-    async def _drain_then_pump(self) -> None:
-        try:
-            await self.stream.wait_drained(UNSENT_LOW)
-        except TransportError:
-            return  # the reader is told as well, and ends the connection
-        finally:
-            self._draining_queue = False
-        self.pump()
-
-    def _flush(self) -> None:
-        data = self.connection.data_to_send()
-        if data:
-            self._send(data)
-
-    def _send(self, data: bytes | bytearray) -> None:
-        self._metrics.bytes_out += len(data)
-        self.stream.send_nowait(data)
+    def _queue_moved(self) -> None:
+        self._subscribing.queue_moved()
 
 
 def forget_frames(error: BaseException) -> None:

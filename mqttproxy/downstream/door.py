@@ -51,7 +51,7 @@ class Door:
     async def run(self) -> None:
         """Serve devices until cancelled."""
         async with trio.open_nursery() as nursery:
-            self.premises.nursery = nursery
+            self.premises.nursery = self.premises.publisher.nursery = nursery
             nursery.start_soon(self.premises.keep_alive.run)
             with self._accepting:
                 async with trio.open_nursery() as accepting:

@@ -1,5 +1,8 @@
 """From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
 
+from math import inf
+from typing import Final, NoReturn
+
 import trio
 
 from mqttproxy.access import connack_reason, judge_will, may_connect
@@ -7,13 +10,15 @@ from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.device import Device, forget_frames
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.mqtt.errors import RemoteProtocolError
-from mqttproxy.mqtt.packets import Connect, ProtocolVersion
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
-from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.sessions import SessionsFull
 from mqttproxy.transport.stream import ByteStream
 from mqttproxy.validation import Identity
 from mqttproxy.validation.answers import reason_string
+
+FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
 
 
 class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
@@ -59,12 +64,44 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     client_id = connect.client_id or premises.new_client_id()
     identity = Identity(client_id, connect.username, stream.peer.host, listener)
     _judge_will(premises, stream, connection, connect, identity)
+    if (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
+        premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
+        _refuse(stream, connection, ReasonCode.BANNED)
     await _take_over(premises, client_id)
-    device = Device(premises, stream, connection, connect, identity)
-    connection.accept(SessionState(), session_present=False, client_id=client_id)
-    stream.send_nowait(connection.data_to_send())
+    return _enter(premises, stream, connection, connect, identity)  # at once, before another can
+
+
+def _enter(
+    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
+) -> Device:
+    """Give the device its session, kept or new, and tell it. Nobody is connected by this client identifier."""
+    client_id, cap = identity.client_id, premises.limits.session_expiry
+    wanted = wanted_expiry(connect, cap)
+    try:
+        session, is_present = premises.sessions.open(
+            client_id, clean_start=connect.clean_start, expiry=min(wanted, cap)
+        )
+    except SessionsFull:
+        premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
+        _refuse(stream, connection, ReasonCode.QUOTA_EXCEEDED, label="too_many_sessions")
+    device = Device(premises, stream, connection, identity, session)
+    terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
+    try:
+        sent = connection.accept(session.state, session_present=is_present, client_id=client_id, extra=terms)
+    except BaseException:
+        premises.sessions.close(session)
+        raise
     premises.devices[client_id] = device
+    device.begin(sent, is_present=is_present)
     return device
+
+
+def wanted_expiry(connect: Connect, cap: float) -> float:
+    """Return how many seconds a device wants its session kept; infinity: for ever. MQTT 3.1.1 only says yes or no."""
+    if connect.version is ProtocolVersion.V311:
+        return 0.0 if connect.clean_start else float(cap)
+    seconds = connect.properties.session_expiry_interval or 0
+    return inf if seconds == FOR_EVER else float(seconds)
 
 
 async def _read_connect(premises: Premises, stream: ByteStream, connection: ServerConnection) -> Connect:
@@ -105,7 +142,7 @@ def _judge_will(
 
 def _refuse(
     stream: ByteStream, connection: ServerConnection, reason: ReasonCode, words: str | None = None, label: str = ""
-) -> None:
+) -> NoReturn:
     connection.refuse(reason, words)
     stream.send_nowait(connection.data_to_send())
     raise NotWelcome(label or reason.name.lower())

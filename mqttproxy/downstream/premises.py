@@ -1,38 +1,22 @@
 """What every device of the process shares."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from mqttproxy.config.model import AccessSettings, LimitSettings
+from mqttproxy.downstream.departed import Publisher
+from mqttproxy.downstream.flapping import Flapping
+from mqttproxy.downstream.homes import Homes, UpstreamLink
 from mqttproxy.downstream.keepalive import KeepAliveWatch
-from mqttproxy.handover import Origin
-from mqttproxy.mqtt.packets import Publish
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.pipeline import Backlog, Pipeline
+from mqttproxy.pipeline import Pipeline
+from mqttproxy.sessions import Session, Sessions
+from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
-
-LATE_BATCHES: Final = 1000  # wills that may wait for a place at once; beyond it they are dropped
-
-
-class UpstreamLink(Protocol):
-    """An upstream as the devices' subscriptions see it (`upstream.Upstream`)."""
-
-    @property
-    def is_live(self) -> bool:
-        """A link is up."""
-
-    def subscribe(self, topic_filter: str, qos: int) -> None:
-        """Want a filter, once more."""
-
-    def unsubscribe(self, topic_filter: str) -> None:
-        """Want it once less."""
-
-    async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
-        """Wait for the broker's answer."""
 
 
 class ConnectedDevice(Protocol):
@@ -49,9 +33,6 @@ class ConnectedDevice(Protocol):
     def stop_reading(self) -> None:
         """Let it finish."""
 
-    def rehome(self) -> None:
-        """Ask the upstreams again for what it is subscribed to."""
-
 
 @define(eq=False, kw_only=True)
 class Premises:
@@ -61,6 +42,10 @@ class Premises:
     access: AccessSettings
     pipeline: Pipeline
     upstreams: Mapping[str, UpstreamLink]
+    sessions: Sessions
+    wills: Wills
+    publisher: Publisher  # of wills
+    flapping: Flapping
     metrics: Metrics
     log: Log
     alerts: RateLimited
@@ -69,19 +54,29 @@ class Premises:
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
-    _late: int = 0
+    homes: Homes = field(init=False)
 
-    def publish_late(self, origin: Origin, publish: Publish) -> None:
-        """Carry a message of a device that is gone: its will."""
-        backlog = self.pipeline.carry_up(origin, (publish,), trio.current_time())
-        if backlog is not None and self.nursery is not None and self._late < LATE_BATCHES:
-            self._late += 1
-            self.nursery.start_soon(self._clear, backlog)
-        elif backlog is not None:
-            self.pipeline.give_up(backlog)
+    def __attrs_post_init__(self) -> None:
+        """Hear of sessions that are over."""
+        self.homes = Homes(self.upstreams, self._homes_for_filter)
+        self.sessions.on_discard = self._session_over
 
-    async def _clear(self, backlog: Backlog) -> None:
-        try:
-            await self.pipeline.clear(backlog)
-        finally:
-            self._late -= 1
+    def _homes_for_filter(self, topic_filter: str) -> set[str]:
+        return self.pipeline.ruleset.routes.homes_for_filter(topic_filter)
+
+    def _session_over(self, session: Session, _filters: tuple[str, ...]) -> None:
+        self.homes.leave_all(session.client_id)
+        self.wills.end(session.client_id)
+
+    def rehome_soon(self) -> None:
+        """Do `rehome` in the background, for there may be very many subscriptions."""
+        if self.nursery is not None:
+            self.nursery.start_soon(self.rehome)
+
+    async def rehome(self) -> None:
+        """Ask the upstreams for what all sessions are subscribed to: after `Sessions.restore`, and after a reload."""
+        entries_of = self.pipeline.table.entries_of
+        await self.homes.renew(
+            [session.client_id for session in self.sessions],
+            lambda client_id: (entry.subscription for entry in entries_of(client_id)),
+        )

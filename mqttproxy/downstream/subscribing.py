@@ -1,5 +1,8 @@
-"""What one device is subscribed to: at the proxy, and through it at the upstreams that are home to its topics."""
+"""What one connected device subscribes to: here, and through us at the upstreams that are home to its topics."""
 
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -7,17 +10,22 @@ from attrs import define, field
 
 from mqttproxy.access import may_subscribe
 from mqttproxy.config.model import LOCAL
+from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import Message, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
+from mqttproxy.mqtt.topics import split_shared
+from mqttproxy.sessions import Session
 from mqttproxy.sessions.table import Entry, copy_for
 
 if TYPE_CHECKING:
-    from mqttproxy.downstream.device import Device
     from mqttproxy.downstream.premises import Premises
 
 # How long a SUBACK waits for the brokers'. A broker that is away gets the subscription when it is back.
 UPSTREAM_ANSWER: Final = 5.0
+
+# Retained messages looked at before others have their turn, and queued for a device at most at once.
+RETAINED_AT_ONCE: Final = 100
 
 GRANTED: Final = (ReasonCode.SUCCESS, ReasonCode.GRANTED_QOS_1, ReasonCode.GRANTED_QOS_2)
 
@@ -27,114 +35,150 @@ class Subscribing:
     """The subscriptions of one device."""
 
     _premises: "Premises"
-    _device: "Device"
+    _session: Session
     _connection: ServerConnection
-    _homes: dict[str, frozenset[str]] = field(factory=dict)  # filter to the upstreams that were asked for it
+    # What of the retained messages for its subscriptions is still to come, and for which of them.
+    _retained: deque[tuple[Entry, Iterator[Message]]] = field(factory=deque)
+    _has_room: trio.Event | None = None  # somebody waits for the queue to become shorter
 
     async def subscribe(self, packet: Subscribe) -> None:
-        """Answer a SUBSCRIBE, filter by filter, and send what is retained for it. [MQTT-3.8.4-1]."""
+        """Answer a SUBSCRIBE, filter by filter, and begin to send what is retained for it. [MQTT-3.8.4-1].
+
+        Raises:
+            RemoteProtocolError: No Local on a shared subscription. [MQTT-3.8.3-4]
+
+        """
+        if any(one.no_local and split_shared(one.topic_filter)[0] is not None for one in packet.subscriptions):
+            raise RemoteProtocolError("No Local on a shared subscription")
         identifiers = packet.properties.subscription_identifiers
         identifier = identifiers[0] if identifiers else 0
+        premises, session = self._premises, self._session
         reasons = []
         fresh: list[Subscription] = []
         for index, subscription in enumerate(packet.subscriptions):
             reason = self._check(subscription, index)
             if not reason.is_failure:
-                is_new = self._premises.pipeline.table.subscribe(self._device, subscription, identifier)
-                self._ask_homes(subscription)
-                reason = GRANTED[subscription.qos]
-                handling = subscription.retain_handling
-                if handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new):
+                is_new = premises.pipeline.table.subscribe(session, subscription, identifier)
+                premises.sessions.subscribed(session, subscription, identifier)
+                wants_retained = _wants_retained(subscription, is_new=is_new)
+                premises.homes.ask(session.client_id, subscription, retained_for=session if wants_retained else None)
+                if wants_retained:
                     fresh.append(subscription)
+                reason = GRANTED[subscription.qos]
             reasons.append(reason)
         await self._wait_for_homes(packet, reasons)
         self._connection.send(SubAck(packet.packet_id, tuple(reasons)))
         for subscription in fresh:
-            self._send_retained(subscription, identifier)
+            entry = Entry(session, subscription, identifier)
+            self._retained.append((entry, premises.pipeline.retained.match(subscription.topic_filter)))
+        left = RETAINED_AT_ONCE
+        while self._retained and left > 0 and self._is_short():
+            left -= 1 + self._send_slice()
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE. [MQTT-3.10.4-4]."""
-        reasons = []
-        for topic_filter in packet.topic_filters:
-            if self._premises.pipeline.table.unsubscribe(self._device.client_id, topic_filter):
-                self._leave_homes(topic_filter)
-                reasons.append(ReasonCode.SUCCESS)
-            else:
-                reasons.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
+        reasons = [
+            ReasonCode.SUCCESS if self._forget(topic_filter) else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            for topic_filter in packet.topic_filters
+        ]
         self._connection.send(UnsubAck(packet.packet_id, tuple(reasons)))
 
-    def forget_all(self) -> None:
-        """End every subscription: the session is over."""
-        table = self._premises.pipeline.table
-        for topic_filter in table.filters_of(self._device.client_id):
-            table.unsubscribe(self._device.client_id, topic_filter)
-            self._leave_homes(topic_filter)
-        del self._device  # it refers to this: a circle
-
-    def rehome(self) -> None:
-        """Ask other upstreams after a reload has changed which of them is home to which topics."""
-        table = self._premises.pipeline.table
-        for topic_filter in list(self._homes):
-            self._leave_homes(topic_filter)
-        for entry in table.entries_of(self._device.client_id):
-            self._ask_homes(entry.subscription)
+    def _forget(self, topic_filter: str) -> bool:
+        premises, session = self._premises, self._session
+        if not premises.pipeline.table.unsubscribe(session.client_id, topic_filter):
+            return False
+        premises.sessions.unsubscribed(session, topic_filter)
+        premises.homes.leave(session.client_id, topic_filter)
+        self._retained = deque(feed for feed in self._retained if feed[0].subscription.topic_filter != topic_filter)
+        return True
 
     def _check(self, subscription: Subscription, index: int) -> ReasonCode:
         limits = self._premises.limits
         if index >= limits.subscriptions_per_packet:
             return ReasonCode.QUOTA_EXCEEDED
-        mine = self._premises.pipeline.table.filters_of(self._device.client_id)
-        if len(mine) >= limits.subscriptions_per_client and subscription.topic_filter not in mine:
+        table, client_id = self._premises.pipeline.table, self._session.client_id
+        if table.count_of(client_id) >= limits.subscriptions_per_client and not table.has(
+            client_id, subscription.topic_filter
+        ):
             return ReasonCode.QUOTA_EXCEEDED
         return may_subscribe(
-            self._device.client_id,
+            client_id,
             subscription.topic_filter,
             max_bytes=limits.topic_bytes,
             max_levels=limits.topic_levels,
         )
 
-    def _ask_homes(self, subscription: Subscription) -> None:
-        """Subscribe at every upstream that is home to a topic the filter matches; a repeated filter asks again."""
-        topic_filter = subscription.topic_filter
-        premises = self._premises
-        homes = premises.pipeline.ruleset.routes.homes_for_filter(topic_filter) - {LOCAL}
-        homes &= premises.upstreams.keys()
-        before = self._homes.pop(topic_filter, frozenset())
-        for name in sorted(homes):
-            premises.upstreams[name].subscribe(topic_filter, subscription.qos)
-        self._unsubscribe_at(before, topic_filter)  # after asking anew, so that the last reference is not given up
-        if homes:
-            self._homes[topic_filter] = frozenset(homes)
-
-    def _leave_homes(self, topic_filter: str) -> None:
-        self._unsubscribe_at(self._homes.pop(topic_filter, frozenset()), topic_filter)
-
-    def _unsubscribe_at(self, homes: frozenset[str], topic_filter: str) -> None:
-        for name in homes & self._premises.upstreams.keys():
-            self._premises.upstreams[name].unsubscribe(topic_filter)
-
     async def _wait_for_homes(self, packet: Subscribe, reasons: list[ReasonCode]) -> None:
         """Wait for the brokers that are there; a filter that its only home refuses is refused to the device as well."""
         with trio.move_on_after(UPSTREAM_ANSWER):
             for index, subscription in enumerate(packet.subscriptions):
-                homes = self._homes.get(subscription.topic_filter, frozenset())
-                for name in homes:
-                    upstream = self._premises.upstreams.get(name)
-                    if upstream is None or not upstream.is_live or reasons[index].is_failure:
+                homes = self._premises.homes.of(self._session.client_id, subscription.topic_filter)
+                for upstream in homes:
+                    if not upstream.is_live or reasons[index].is_failure:
                         continue
                     answer = await upstream.wait_subscribed(subscription.topic_filter)
                     if answer.is_failure and len(homes) == 1:
                         reasons[index] = answer
-                        self._premises.pipeline.table.unsubscribe(self._device.client_id, subscription.topic_filter)
-                        self._leave_homes(subscription.topic_filter)
+                        self._forget(subscription.topic_filter)
 
-    def _send_retained(self, subscription: Subscription, identifier: int) -> None:
-        entry = Entry(self._device, subscription, identifier)
-        home_of = self._premises.pipeline.ruleset.routes.home_of
-        retained: list[Message] = [
-            copy_for(message, (entry,), retained=True)
-            for message in self._premises.pipeline.retained.match(subscription.topic_filter)
-            if home_of(message.topic) == LOCAL
-        ]
-        if retained:
-            self._device.deliver(retained)
+    # Retained messages: a filter may match a million of them, so they come in slices, each when the one before has
+    # left the queue.
+
+    @property
+    def has_retained(self) -> bool:
+        """Whether more is to come."""
+        return bool(self._retained)
+
+    async def send_retained(self) -> None:
+        """Send what is retained for the device's new subscriptions, as fast as it takes it."""
+        while self._retained:
+            while not self._is_short():
+                self._has_room = trio.Event()
+                await self._has_room.wait()
+            self._send_slice()
+            await trio.lowlevel.checkpoint()
+
+    def queue_moved(self) -> None:
+        """Hear that messages have left the device's queue."""
+        if self._has_room is not None and self._is_short():
+            self._has_room.set()
+            self._has_room = None
+
+    def _is_short(self) -> bool:
+        """Whether another slice surely finds room in the queue."""
+        queue, limits = self._session.queue, self._premises.limits
+        return len(queue) < self._slice and queue.size <= limits.queue_bytes // 4
+
+    @property
+    def _slice(self) -> int:
+        return max(1, min(RETAINED_AT_ONCE, self._premises.limits.queue_messages // 2))
+
+    def _send_slice(self) -> int:
+        """Queue some of what is retained for the oldest subscription that has any; returns how many were looked at."""
+        entry, retained = self._retained[0]
+        premises = self._premises
+        home_of, client_id = premises.pipeline.ruleset.routes.home_of, self._session.client_id
+        found: list[Message] = []
+        size = looked_at = 0
+        for message in islice(retained, self._slice):
+            looked_at += 1
+            # Again, as rules and routes may have changed since the message came or the subscription was made.
+            if home_of(message.topic) != LOCAL or may_subscribe(client_id, message.topic).is_failure:
+                continue
+            found.append(copy_for(message, (entry,), retained=True))
+            size += len(message.payload)
+            if size > premises.limits.queue_bytes // 4:
+                break
+        else:
+            if looked_at < self._slice:
+                self._retained.popleft()
+        if found:
+            self._session.deliver(found)
+        return looked_at
+
+
+def _wants_retained(subscription: Subscription, *, is_new: bool) -> bool:
+    if split_shared(subscription.topic_filter)[0] is not None:  # which member would get them?
+        return False
+    handling = subscription.retain_handling
+    return handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new)

@@ -2,7 +2,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mqttproxy.downstream.device import UNSENT_HIGH, UNSENT_MOST
+from mqttproxy.downstream.delivering import UNSENT_HIGH
+from mqttproxy.downstream.device import UNSENT_MOST
 from mqttproxy.mqtt.packets import Message, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.house import V5, V311, open_house, route, upstream

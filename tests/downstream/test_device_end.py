@@ -61,11 +61,11 @@ class TestLastWill:
             device = await house.connect(will=self.WILL)
             device.cut()
             await trio.sleep(100)
-            assert (house.lanes["a"].waiting, house.premises._late) == (1, 1)
+            assert (house.lanes["a"].waiting, house.premises.publisher.late) == (1, 1)
             house.a.make_room(1)
             await house.settle()
             assert house.a.topics == ["will"]
-            assert (house.lanes["a"].waiting, house.premises._late) == (0, 0)
+            assert (house.lanes["a"].waiting, house.premises.publisher.late) == (0, 0)
             house.a.settle()
 
 

@@ -173,7 +173,7 @@ async def test_connack_tells_the_limits_of_the_settings(autojump_clock: MockCloc
         device = await house.connect(keep_alive=60, properties=Properties(session_expiry_interval=100))
         server = device.connection.server
         assert (server.receive_maximum, server.maximum_packet_size, server.topic_alias_maximum) == (7, 300_000, 3)
-        assert (server.keep_alive, server.session_expiry_interval, server.shared_subscriptions) == (30, 0, False)
+        assert (server.keep_alive, server.session_expiry_interval, server.shared_subscriptions) == (30, 100, True)
 
 
 async def test_nothing_behind_a_refused_connect_is_taken(autojump_clock: MockClock) -> None:

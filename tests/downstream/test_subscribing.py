@@ -31,16 +31,16 @@ class TestLocal:
                 ReasonCode.GRANTED_QOS_2,
                 ReasonCode.GRANTED_QOS_1,
                 ReasonCode.TOPIC_FILTER_INVALID,
-                ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+                ReasonCode.GRANTED_QOS_2,
                 ReasonCode.NOT_AUTHORIZED,
                 ReasonCode.SUCCESS,
             )
-            assert house.pipeline.table.count == 3
+            assert house.pipeline.table.count == 4
 
     async def test_a_3_1_1_device_reads_0x80_for_any_refusal(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             device = await house.connect(version=V311)
-            device.subscribe("$share/g/t", "a", "a+")
+            device.subscribe("$proxy/errors/other", "a", "a+")
             await house.settle()
             assert device.granted == (
                 ReasonCode.UNSPECIFIED_ERROR,
@@ -142,7 +142,7 @@ class TestRetained:
         async with open_house() as house:
             await filled(house, Message("t", b"1"))
             device = await house.connect()
-            device.subscribe("$share/g/t")
+            device.subscribe("t/#/t")
             await house.settle()
             assert device.received == []
 
@@ -247,5 +247,5 @@ class TestHomes:
             device = await house.connect()
             device.subscribe("y")
             await house.settle()
-            house.inside().rehome()
+            await house.premises.rehome()
             assert dict(house.b.wanted) == {"y": 1}

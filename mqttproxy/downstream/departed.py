@@ -1,0 +1,76 @@
+"""Wills on their way: published through the pipeline like any message, for devices that are gone."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+from attrs import Factory, define
+
+from mqttproxy.handover import Ticket
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.pipeline import Backlog, Pipeline
+from mqttproxy.sessions.wills import PendingWill, as_published
+from mqttproxy.validation import Identity
+
+LATE_BATCHES: Final = 1000  # wills that may wait for a place at once; beyond it they are dropped, counted
+
+
+@define(eq=False)
+class Departed:
+    """A device that is gone, as the pipeline sees it while its will is carried."""
+
+    identity: Identity
+    _over: Callable[[], None]
+    pending: deque[Ticket] = Factory(deque)
+    unacknowledged: int = 0
+
+    def acknowledge(self, now: float) -> None:  # noqa: ARG002 # nobody is told
+        """Let go of the will once it is where it belongs."""
+        while self.pending and self.pending[0].done:
+            self.unacknowledged -= self.pending.popleft().size
+        if not self.pending:
+            self._over()
+
+    def disconnect(self, reason: ReasonCode, words: str) -> None:
+        """Do nothing: it is gone."""
+
+
+@define(eq=False)
+class Publisher:
+    """Publishes wills for `sessions.wills.Wills`, and tells it when nothing can lose them any more."""
+
+    _pipeline: Pipeline
+    settled: Callable[[PendingWill], None] = lambda _: None
+    nursery: trio.Nursery | None = None  # for those that must wait for their place
+    _late: int = 0
+
+    @property
+    def late(self) -> int:
+        """How many wait for their place."""
+        return self._late
+
+    def fire(self, wills: Sequence[PendingWill]) -> None:
+        """Publish them; never waits."""
+        for will in wills:
+            self._publish(will)
+
+    def _publish(self, will: PendingWill) -> None:
+        identity = Identity(will.client_id, will.username, will.address, will.listener)
+        departed = Departed(identity, lambda: self.settled(will))
+        backlog = self._pipeline.carry_up(departed, (as_published(will.message),), trio.current_time())
+        if backlog is None:
+            departed.acknowledge(0.0)
+        elif self.nursery is not None and self._late < LATE_BATCHES:
+            self._late += 1
+            self.nursery.start_soon(self._clear, departed, backlog)
+        else:
+            self._pipeline.give_up(backlog)
+            self.settled(will)
+
+    async def _clear(self, departed: Departed, backlog: Backlog) -> None:
+        try:
+            await self._pipeline.clear(backlog)
+        finally:
+            self._late -= 1
+        departed.acknowledge(0.0)

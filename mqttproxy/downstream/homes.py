@@ -1,0 +1,122 @@
+"""Which upstreams were asked for whose topic filters: one reference for each, for as long as the subscription lasts.
+
+Subscriptions belong to sessions, so what was asked for stays asked for while a device is away.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from mqttproxy.config.model import LOCAL
+from mqttproxy.mqtt.packets import Subscription
+from mqttproxy.mqtt.reasons import ReasonCode
+
+AT_ONCE: Final = 100  # subscriptions looked at before others have their turn
+
+
+class UpstreamLink(Protocol):
+    """An upstream as the devices' subscriptions see it (`upstream.Upstream`)."""
+
+    @property
+    def is_live(self) -> bool:
+        """A link is up."""
+
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        """Want a filter, once more."""
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Want it once less."""
+
+    async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
+        """Wait for the broker's answer."""
+
+
+@define(eq=False)
+class Homes:
+    """The references that sessions hold at upstreams.
+
+    Args:
+        upstreams: by name; changes with a reload.
+        homes_for_filter: where a filter's topics are served from, under the ruleset in force.
+
+    """
+
+    _upstreams: Mapping[str, UpstreamLink]
+    _homes_for_filter: Callable[[str], set[str]]
+    # By client identifier and filter. The very objects: one that was removed and came back is another.
+    _asked: dict[str, dict[str, tuple[UpstreamLink, ...]]] = field(factory=dict)
+
+    def ask(self, client_id: str, subscription: Subscription, *, retained_for: object | None = None) -> None:
+        """Subscribe at every upstream that is home to a topic the filter matches; a repeated filter asks again.
+
+        Args:
+            client_id: whose session.
+            subscription: its subscription.
+            retained_for: who gets what the upstreams have retained; None: nobody.
+
+        """
+        self._ask(client_id, subscription, self._homes_of(subscription), retained_for)
+
+    def leave(self, client_id: str, topic_filter: str) -> None:
+        """Give up the references for one filter."""
+        asked = self._asked.get(client_id, {})
+        before = asked.pop(topic_filter, ())
+        if before and not asked:
+            del self._asked[client_id]
+        _unsubscribe(before, topic_filter)
+
+    def leave_all(self, client_id: str) -> None:
+        """Give up all references of a session."""
+        for topic_filter, before in self._asked.pop(client_id, {}).items():
+            _unsubscribe(before, topic_filter)
+
+    def of(self, client_id: str, topic_filter: str) -> tuple[UpstreamLink, ...]:
+        """Return the upstreams that were asked for a filter."""
+        return self._asked.get(client_id, {}).get(topic_filter, ())
+
+    async def renew(self, client_ids: Iterable[str], subscriptions_of: Callable[[str], Iterable[Subscription]]) -> None:
+        """Ask for what is subscribed to: after a start, and after a reload that changed which upstream is home to what.
+
+        Args:
+            client_ids: of all sessions.
+            subscriptions_of: gives what a session is subscribed to now; nothing if it is over meanwhile.
+
+        """
+        done = 0
+        for client_id in client_ids:
+            for subscription in subscriptions_of(client_id):
+                homes = self._homes_of(subscription)
+                if homes != self.of(client_id, subscription.topic_filter):
+                    self._ask(client_id, subscription, homes, None)
+                done += 1
+            if done >= AT_ONCE:
+                done = 0
+                await trio.lowlevel.checkpoint()
+
+    def _homes_of(self, subscription: Subscription) -> tuple[UpstreamLink, ...]:
+        names = self._homes_for_filter(subscription.topic_filter) - {LOCAL}
+        return tuple(self._upstreams[name] for name in sorted(names & self._upstreams.keys()))
+
+    def _ask(
+        self,
+        client_id: str,
+        subscription: Subscription,
+        homes: tuple[UpstreamLink, ...],
+        retained_for: object | None,  # noqa: ARG002 # upstreams cannot tell yet for whom a retained message comes
+    ) -> None:
+        topic_filter = subscription.topic_filter
+        before = self.of(client_id, topic_filter)
+        for upstream in homes:
+            upstream.subscribe(topic_filter, subscription.qos)
+        if homes:
+            self._asked.setdefault(client_id, {})[topic_filter] = homes
+            _unsubscribe(before, topic_filter)  # after asking anew, so that the last reference is not given up
+        else:
+            self.leave(client_id, topic_filter)
+
+
+def _unsubscribe(upstreams: Iterable[UpstreamLink], topic_filter: str) -> None:
+    for upstream in upstreams:
+        upstream.unsubscribe(topic_filter)
