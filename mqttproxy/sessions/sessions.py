@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.mqtt.packets import Message, Subscription, Timed
 from mqttproxy.sessions.journal import Journal
+from mqttproxy.sessions.ledger import Kept, Ledger, Stored
 from mqttproxy.sessions.queue import weigh
 from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow, SessionRow, SubscriptionRow
-from mqttproxy.sessions.session import Kept, Ledger, Session, Stored
+from mqttproxy.sessions.session import Session
 from mqttproxy.sessions.table import SharedMessage, SubscriptionTable, by_group
 
 SLICE: Final = 500  # sessions that are discarded before others get a turn

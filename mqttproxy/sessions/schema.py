@@ -1,0 +1,115 @@
+"""The tables of the sessions and how they came to be: one migration for each step, never changed once released.
+
+Only imported when there is something to migrate, because sqlite-utils costs 4 MB; run as a module for the same reason:
+
+    python -m mqttproxy.sessions.schema DIRECTORY
+"""
+
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Final
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from mqttproxy.sessions.database import make_tables
+
+migrations: Final = Migrations("sessions")
+
+
+@migrations()
+def m001_sessions(db: Database) -> None:
+    """Make the first tables. Rows are found by their key only, or all are read: there is no other index.
+
+    Nothing refers to another table for SQLite to check: all of a session goes in one transaction.
+    """
+    db.execute("""
+        CREATE TABLE sessions (
+            number INTEGER PRIMARY KEY,
+            client_id TEXT NOT NULL,
+            expiry REAL NOT NULL,
+            ended_at REAL
+        )
+    """)
+    db.execute("""
+        CREATE TABLE subscriptions (
+            session INTEGER NOT NULL,
+            topic_filter TEXT NOT NULL,
+            qos INTEGER NOT NULL,
+            no_local INTEGER NOT NULL,
+            retain_as_published INTEGER NOT NULL,
+            retain_handling INTEGER NOT NULL,
+            identifier INTEGER NOT NULL,
+            PRIMARY KEY (session, topic_filter)
+        ) WITHOUT ROWID
+    """)
+    db.execute("""
+        CREATE TABLE messages (
+            number INTEGER PRIMARY KEY,
+            topic TEXT NOT NULL,
+            expires_at REAL,
+            properties TEXT,
+            payload BLOB NOT NULL
+        )
+    """)
+    db.execute("""
+        CREATE TABLE queued (
+            number INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL,
+            message INTEGER NOT NULL,
+            qos INTEGER NOT NULL,
+            retain INTEGER NOT NULL,
+            identifiers TEXT,
+            shared_filter TEXT,
+            packet_id INTEGER NOT NULL,
+            released INTEGER NOT NULL
+        )
+    """)
+    db.execute("""
+        CREATE TABLE incoming_qos2 (
+            session INTEGER NOT NULL,
+            packet_id INTEGER NOT NULL,
+            PRIMARY KEY (session, packet_id)
+        ) WITHOUT ROWID
+    """)
+    db.execute("""
+        CREATE TABLE retained (
+            topic TEXT PRIMARY KEY,
+            qos INTEGER NOT NULL,
+            expires_at REAL,
+            properties TEXT,
+            payload BLOB NOT NULL
+        )
+    """)
+    db.execute("""
+        CREATE TABLE wills (
+            number INTEGER PRIMARY KEY,
+            client_id TEXT NOT NULL,
+            username TEXT,
+            address TEXT NOT NULL,
+            listener TEXT NOT NULL,
+            delay REAL NOT NULL,
+            due REAL,
+            topic TEXT NOT NULL,
+            qos INTEGER NOT NULL,
+            retain INTEGER NOT NULL,
+            properties TEXT,
+            payload BLOB NOT NULL
+        )
+    """)
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the database to the newest form, and mark it with its version.
+
+    Raises:
+        sqlite3.Error: it could not be written; it stands at the last complete step.
+
+    """
+    migrations.apply(Database(connection, execute_plugins=False))
+    connection.execute(f"PRAGMA user_version = {version:d}")
+
+
+if __name__ == "__main__":
+    make_tables(Path(sys.argv[1]))
