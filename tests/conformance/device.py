@@ -1,5 +1,6 @@
 """A device of these tests: a socket, packets by hand, and a deadline on every wait."""
 
+import secrets
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ FOR_LONG: Final = prop(Prop.SESSION_EXPIRY_INTERVAL, 300)
 BOTH: Final = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5.0"])
 
 _numbers = count(1)
+# Nothing that an earlier run has left at another broker is in the way.
+_RUN: Final = secrets.token_hex(3)
 
 
 class Device:
@@ -170,11 +173,11 @@ class Server:
 
     def new_id(self) -> str:
         """Return a client identifier that nobody has."""
-        return f"device{next(_numbers)}"
+        return f"d{_RUN}x{next(_numbers)}"
 
     def new_topic(self) -> str:
         """Return a topic that nobody uses."""
-        return f"topic/{next(_numbers)}"
+        return f"topic/{_RUN}{next(_numbers)}"
 
     def dial(self, version: int = V5, client_id: str = "") -> Device:
         """Open a connection and say nothing."""

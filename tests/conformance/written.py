@@ -13,6 +13,7 @@ from tests.conformance.statements import HELD, Statement, Version
 
 PAGE: Final = Path("docs/conformance.md")
 FOLDER: Final = Path(__file__).parent
+DIFFERENCES: Final = FOLDER / "differences.md"  # the end of the page, written by hand
 LISTS: Final[dict[Version, tuple[Statement, ...]]] = {
     "5.0": statements_5.STATEMENTS,
     "3.1.1": statements_311.STATEMENTS,
@@ -48,7 +49,8 @@ def collect() -> None:
 def render() -> str:
     """Return the page."""
     collect()
-    return _HEAD + _summary() + "".join(part for version in LISTS for part in _table(version))
+    tables = "".join(part for version in LISTS for part in _table(version))
+    return _HEAD + _summary() + tables + DIFFERENCES.read_text(encoding="utf-8")
 
 
 def is_answered(version: Version, statement: Statement) -> bool:
