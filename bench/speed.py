@@ -105,7 +105,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def proxy_config(folder: Path, port: int, metrics: int, sinks: list[int]) -> Path:
-    """Write what mqttproxy runs with, and return the file."""
+    """Write what mqttproxy runs with, and return the file. No sinks: it is the broker itself."""
     (folder / "schemas/load").mkdir(parents=True)
     (folder / "schemas/load/1.json").write_text(json.dumps(SCHEMA))
     names = [f"u{index}" for index in range(len(sinks))]
@@ -113,6 +113,7 @@ def proxy_config(folder: Path, port: int, metrics: int, sinks: list[int]) -> Pat
         f'[[upstreams]]\nname = "{name}"\nurl = "mqtt://127.0.0.1:{sink}"\nversion = "5"\n'
         for name, sink in zip(names, sinks, strict=True)
     )
+    routes = f'[[routes]]\ntopics = ["#"]\nto = {json.dumps(names)}\nack = "all"' if sinks else ""
     text = f"""
 [proxy]
 id = "bench"
@@ -120,7 +121,7 @@ id = "bench"
 name = "plain"
 bind = "127.0.0.1:{port}"
 [limits]
-connections_per_address = 10000
+connections_per_address = 20000
 handshakes = 10000
 [access]
 allow_anonymous = true
@@ -129,10 +130,7 @@ name = "load"
 topics = ["load/#"]
 schema = "load@1"
 {upstreams}
-[[routes]]
-topics = ["#"]
-to = {json.dumps(names)}
-ack = "all"
+{routes}
 [telemetry]
 metrics_bind = "127.0.0.1:{metrics}"
 log_level = "warning"
