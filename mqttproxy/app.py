@@ -100,7 +100,10 @@ class Proxy:
         self.pool = Pool(
             proxy_id=config.proxy.id,
             callbacks=Callbacks(
-                settled=self.pipeline.settled, refused=self.refusal.refused_by, received=self.pipeline.carry_down
+                settled=self.pipeline.settled,
+                refused=self.refusal.refused_by,
+                dropped=self.pipeline.dropped,
+                received=self.pipeline.carry_down,
             ),
             drain_grace=config.proxy.drain_grace,
         )

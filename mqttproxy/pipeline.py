@@ -21,7 +21,9 @@ from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal, Waiting
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.sessions.table import Subscriber
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.upstream.callbacks import Arrival, Done
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Generation, Verdict, judge
 
@@ -340,14 +342,21 @@ class Pipeline:
         """Hear that an outbox has given up messages, as its route says; that is not held against the device."""
         release([token for token in tokens if isinstance(token, Ticket) and token.give_up()])
 
-    def carry_down(self, upstream: str, received: Iterable[tuple[Publish, tuple[str, ...] | None]]) -> None:
+    def carry_down(self, upstream: str, arrivals: Sequence[Arrival], done: Done) -> None:
         """Hand what a broker sent to the subscribed devices; only topics whose home it is, so nobody gets two."""
-        routes = self.ruleset.routes
-        for publish, filters in received:
-            if routes.home_of(publish.topic) == upstream:
-                # The link does not ask for Retain As Published, so the flag says that a subscription brought it.
-                only = None if filters is None else frozenset(filters)
-                self.table.deliver((publish,), only=only, retained=publish.retain)
+        routes, table = self.ruleset.routes, self.table
+        for arrival in arrivals:
+            publish, filters = arrival.publish, arrival.filters
+            if routes.home_of(publish.topic) != upstream:
+                continue
+            if arrival.retained_for is not None:
+                for session in cast("Sequence[Subscriber]", arrival.retained_for):  # they are as the door gave them
+                    table.deliver_retained(publish, session.client_id, filters)
+            elif filters is None:
+                table.deliver((publish,))
+            else:
+                table.deliver((publish,), only=filters, as_published=arrival.as_published)
+        done()
 
 
 def _as_kept(message: Message) -> Message:

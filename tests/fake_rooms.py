@@ -17,6 +17,7 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import Journal
 from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
+from mqttproxy.upstream.callbacks import Arrival
 from tests.fakes import MemoryByteStream
 
 
@@ -106,7 +107,7 @@ class FakeUpstream:
         self.wanted[topic_filter] += 1
         self.asked.append((topic_filter, retained_for))
 
-    def unsubscribe(self, topic_filter: str) -> None:
+    def unsubscribe(self, topic_filter: str, *, as_published: bool = False) -> None:
         self.wanted[topic_filter] -= 1
         assert self.wanted[topic_filter] >= 0
         self.wanted += Counter()  # without what is zero
@@ -137,7 +138,7 @@ class FakeUpstream:
 
     def send(self, *publishes: Publish) -> None:
         """Let the broker send messages."""
-        self.house.pipeline.carry_down(self.name, [(publish, None) for publish in publishes])
+        self.house.pipeline.carry_down(self.name, [Arrival(publish) for publish in publishes], lambda _=None: None)
 
     def snapshot(self, waiting: int) -> DestinationSnapshot:
         return DestinationSnapshot(
@@ -255,8 +256,12 @@ class FakeJournal(Journal):
         self.at_once = at_once
         self.commits: list[Callable[[], None]] = []  # what waits for one
 
+    @property
+    def is_clear(self) -> bool:
+        return self.at_once and not self.commits
+
     def when_durable(self, call: Callable[[], None]) -> None:
-        if self.at_once:
+        if self.is_clear:
             call()
         else:
             self.commits.append(call)

@@ -250,6 +250,12 @@ class UpstreamSettings:
     breaker_failures: Count = setting(Count(5), "failures in a row that open the breaker")
     breaker_ratio: float = setting(0.5, "share of failures that opens it, of at least 20 attempts within 30 s")
     breaker_open: Seconds = setting(Seconds(30.0), "how long it stays open at first; doubles up to 300 s")
+    receive_maximum: Count = setting(
+        Count(1000), "QoS 1 and 2 messages the broker may send before we have acknowledged them"
+    )
+    receive_bytes: Bytes = setting(
+        Bytes(16 * 1024 * 1024), "the same in payload bytes; from then on the broker is not read until we have"
+    )
     in_flight_bytes: Bytes = setting(
         Bytes(16 * 1024 * 1024), "payload bytes sent and not yet acknowledged; the message that reaches it still goes"
     )

@@ -54,6 +54,7 @@ _OF_SETTING: Final = {
     ("payload", "json_depth"): Range(1, 1000),  # what walks a payload may do so by recursion
     ("upstreams", "keep_alive"): Range(1, _16_BIT),
     ("upstreams", "session_expiry"): Range(0, 2**32 - 1),
+    ("upstreams", "receive_maximum"): Range(1, _16_BIT),
     ("upstreams", "in_flight"): Range(1, _16_BIT),
     ("upstreams", "qos0_patience"): Range(0, CENTURY),
     ("upstreams", "backoff_reset"): Range(0, CENTURY),

@@ -4,7 +4,7 @@ Subscriptions belong to sessions, so what was asked for stays asked for while a 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 from attrs import define, field
@@ -23,14 +23,31 @@ class UpstreamLink(Protocol):
     def is_live(self) -> bool:
         """A link is up."""
 
-    def subscribe(self, topic_filter: str, qos: int) -> None:
-        """Want a filter, once more."""
+    def subscribe(
+        self, topic_filter: str, qos: int, *, retained_for: object | None = None, as_published: bool = False
+    ) -> None:
+        """Want a filter, once more. What is retained goes to `retained_for` alone."""
 
-    def unsubscribe(self, topic_filter: str) -> None:
-        """Want it once less."""
+    def unsubscribe(self, topic_filter: str, *, as_published: bool = False) -> None:
+        """Want it once less, with the flag with which it was wanted."""
 
     async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
         """Wait for the broker's answer."""
+
+
+class Asked(NamedTuple):
+    """Upstreams that were asked for a filter, and how. The very objects: one that came back is another."""
+
+    upstreams: tuple[UpstreamLink, ...] = ()
+    as_published: bool = False
+
+    def leave(self, topic_filter: str) -> None:
+        """Give the references up."""
+        for upstream in self.upstreams:
+            upstream.unsubscribe(topic_filter, as_published=self.as_published)
+
+
+_NOBODY: Final = Asked()
 
 
 @define(eq=False)
@@ -45,8 +62,7 @@ class Homes:
 
     _upstreams: Mapping[str, UpstreamLink]
     _homes_for_filter: Callable[[str], set[str]]
-    # By client identifier and filter. The very objects: one that was removed and came back is another.
-    _asked: dict[str, dict[str, tuple[UpstreamLink, ...]]] = field(factory=dict)
+    _asked: dict[str, dict[str, Asked]] = field(factory=dict)  # by client identifier and filter
 
     def ask(self, client_id: str, subscription: Subscription, *, retained_for: object | None = None) -> None:
         """Subscribe at every upstream that is home to a topic the filter matches; a repeated filter asks again.
@@ -62,19 +78,19 @@ class Homes:
     def leave(self, client_id: str, topic_filter: str) -> None:
         """Give up the references for one filter."""
         asked = self._asked.get(client_id, {})
-        before = asked.pop(topic_filter, ())
-        if before and not asked:
+        before = asked.pop(topic_filter, _NOBODY)
+        if before.upstreams and not asked:
             del self._asked[client_id]
-        _unsubscribe(before, topic_filter)
+        before.leave(topic_filter)
 
     def leave_all(self, client_id: str) -> None:
         """Give up all references of a session."""
         for topic_filter, before in self._asked.pop(client_id, {}).items():
-            _unsubscribe(before, topic_filter)
+            before.leave(topic_filter)
 
     def of(self, client_id: str, topic_filter: str) -> tuple[UpstreamLink, ...]:
         """Return the upstreams that were asked for a filter."""
-        return self._asked.get(client_id, {}).get(topic_filter, ())
+        return self._asked.get(client_id, {}).get(topic_filter, _NOBODY).upstreams
 
     async def renew(self, client_ids: Iterable[str], subscriptions_of: Callable[[str], Iterable[Subscription]]) -> None:
         """Ask for what is subscribed to: after a start, and after a reload that changed which upstream is home to what.
@@ -104,19 +120,16 @@ class Homes:
         client_id: str,
         subscription: Subscription,
         homes: tuple[UpstreamLink, ...],
-        retained_for: object | None,  # noqa: ARG002 # upstreams cannot tell yet for whom a retained message comes
+        retained_for: object | None,
     ) -> None:
         topic_filter = subscription.topic_filter
-        before = self.of(client_id, topic_filter)
+        as_published = subscription.retain_as_published
         for upstream in homes:
-            upstream.subscribe(topic_filter, subscription.qos)
+            upstream.subscribe(topic_filter, subscription.qos, retained_for=retained_for, as_published=as_published)
         if homes:
-            self._asked.setdefault(client_id, {})[topic_filter] = homes
-            _unsubscribe(before, topic_filter)  # after asking anew, so that the last reference is not given up
+            asked = self._asked.setdefault(client_id, {})
+            before = asked.get(topic_filter, _NOBODY)
+            asked[topic_filter] = Asked(homes, as_published)
+            before.leave(topic_filter)  # after asking anew, so that the last reference is not given up
         else:
             self.leave(client_id, topic_filter)
-
-
-def _unsubscribe(upstreams: Iterable[UpstreamLink], topic_filter: str) -> None:
-    for upstream in upstreams:
-        upstream.unsubscribe(topic_filter)

@@ -1,11 +1,11 @@
 """Who is subscribed to what."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
 from mqttproxy.mqtt.packets import Message, Subscription
-from mqttproxy.mqtt.topics import FilterTree, split_shared
+from mqttproxy.mqtt.topics import SHARE, FilterTree, matches, split_shared
 from mqttproxy.sessions.copies import (
     Entry,
     SharedMessage,
@@ -116,7 +116,8 @@ class SubscriptionTable:
         messages: Iterable[Message],
         *,
         sender: str = "",
-        only: frozenset[str] | None = None,
+        only: Container[str] | None = None,
+        as_published: Container[str] | None = None,
         retained: bool = False,
     ) -> int:
         """Hand messages to everyone subscribed, each session's in one call. Returns how many copies were made.
@@ -129,16 +130,18 @@ class SubscriptionTable:
             sender: client identifier of who published them, for No Local [MQTT-3.8.3-3] and for the choice in groups;
                 without one, the choice is by topic.
             only: count only these filters as subscribed, shared ones as `$share/group/filter`; None: all of them.
+            as_published: the same for subscriptions with Retain As Published, if those differ.
             retained: they were sent because of a subscription, not because somebody published them now. Shared
                 subscriptions get no such messages.
 
         """
         due: _Due = {}
         copies = 0
+        counted = None if only is None else (only, only if as_published is None else as_published)
         for message in messages:
             matched = self._match(message.topic)
             if matched.sessions:
-                copies += _deal(message, matched.sessions, due, sender, only=only, retained=retained)
+                copies += _deal(message, matched.sessions, due, sender, counted=counted, retained=retained)
             if matched.groups and not retained:
                 for group in matched.groups:
                     if only is None or group.shared_filter in only:
@@ -147,6 +150,25 @@ class SubscriptionTable:
                         copies += 1
         _hand_over(due)
         return copies
+
+    def deliver_retained(self, message: Message, client_id: str, only: Iterable[str] | None) -> bool:
+        """Hand one client a message that its own subscribing has brought; False: it is not subscribed (any more).
+
+        Args:
+            message: a retained one.
+            client_id: whose.
+            only: count only these filters as subscribed; None: all of its filters.
+
+        """
+        mine = self._by_client.get(client_id, {})
+        entries = [
+            mine[topic_filter]
+            for topic_filter in (mine if only is None else only)
+            if topic_filter in mine and not topic_filter.startswith(SHARE) and matches(topic_filter, message.topic)
+        ]
+        if entries:
+            entries[0].subscriber.deliver([copy_with(message, *options_for(message, entries, retained=True))])
+        return bool(entries)
 
     def redispatch(self, shared_filter: str, messages: Sequence[Message], leaver: str) -> Sequence[Message]:
         """Give messages of a group that one member cannot deal with to others.
@@ -244,7 +266,7 @@ def _deal(
     due: _Due,
     sender: str,
     *,
-    only: frozenset[str] | None,
+    counted: tuple[Container[str], Container[str]] | None,
     retained: bool,
 ) -> int:
     """Add the copies of one message for the sessions that match. Returns how many."""
@@ -252,8 +274,8 @@ def _deal(
     made: dict[tuple[int, bool, tuple[int, ...]], Message] = {}  # those who want the same share it
     for matching in sessions:
         entries = matching
-        if only is not None or client_id_of(matching[0]) == sender:
-            entries = [entry for entry in matching if _counts(entry, sender, only)]
+        if counted is not None or client_id_of(matching[0]) == sender:
+            entries = [entry for entry in matching if _counts(entry, sender, counted)]
             if not entries:
                 continue
         options = options_for(message, entries, retained)
@@ -265,11 +287,11 @@ def _deal(
     return copies
 
 
-def _counts(entry: Entry, sender: str, only: frozenset[str] | None) -> bool:
+def _counts(entry: Entry, sender: str, counted: tuple[Container[str], Container[str]] | None) -> bool:
     subscription = entry.subscription
     if subscription.no_local and client_id_of(entry) == sender:
         return False
-    return only is None or subscription.topic_filter in only
+    return counted is None or subscription.topic_filter in counted[subscription.retain_as_published]
 
 
 def _add(due: _Due, entry: Entry, message: Message) -> None:

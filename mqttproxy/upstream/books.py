@@ -22,7 +22,6 @@ class Books:
         "received",
         "received_bytes",
         "refused",
-        "unplaced",
     )
 
     def __init__(self) -> None:
@@ -34,7 +33,6 @@ class Books:
         self.in_flight_bytes = 0  # of messages sent and not yet acknowledged; the session has the messages themselves
         self.received = 0  # messages the broker sent
         self.received_bytes = 0
-        self.unplaced = 0  # of those received, whose topics have no name here
         self.connects = 0  # links that came up
         self.failures = 0  # links that were lost, and attempts that led to none
 

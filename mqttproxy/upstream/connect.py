@@ -12,7 +12,7 @@ from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.events import Event
 from mqttproxy.mqtt.packets import ConnAck, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.mqtt.session_state import PACKET_ID_MAX, SessionState
 from mqttproxy.transport.stream import ByteStream
 from mqttproxy.upstream.errors import LinkError, Trouble, refusal
 
@@ -127,7 +127,8 @@ async def _open(
     )
     try:
         packet = connect_packet(settings, account, clean_start=clean_start)
-        conn = ClientConnection(packet, session, ClientLimits(), trio.current_time())
+        limits = ClientLimits(receive_maximum=settings.receive_maximum, qos2_awaiting_release=PACKET_ID_MAX)
+        conn = ClientConnection(packet, session, limits, trio.current_time())
         stream.send_nowait(conn.data_to_send())
         await stream.wait_drained(0)
         connack, early = await _receive_connack(stream, conn)

@@ -1,22 +1,30 @@
 """The topic filters that devices want from one upstream: one subscription for each, counted by reference.
 
-On MQTT 5 each filter has a subscription identifier of its own, so that what arrives says which filters it came for. On
-MQTT 3.1.1, or where the broker has no identifiers, it does not say; and whether a message that matches two overlapping
-filters arrives once or twice is then the broker's choice. [MQTT-3.3.5-1]
+On MQTT 5 each asking (SUBSCRIBE) has a subscription identifier of its own. So what arrives says which filter it came
+for, by any identifier that the filter had; and a retained message says which asking brought it, and so for whom it is.
+Where the broker has no identifiers (MQTT 3.1.1), `askers` makes up for them as well as can be; and whether a message
+that matches two overlapping filters arrives once or twice is then the broker's choice. [MQTT-3.3.5-1]
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
 import trio
 from attrs import define, field, frozen
 
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Publish, RetainHandling
+from mqttproxy.mqtt.packets import RetainHandling
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.upstream.bell import Bell
 
 UNANSWERED_LIMIT: Final = 1000  # SUBSCRIBE and UNSUBSCRIBE packets on their way at once; packet identifiers are finite
 HIGHEST_IDENTIFIER: Final = 268_435_455  # of a subscription. [MQTT-3.8.2.1.2]
+# Identifiers that another one has replaced and that are still known: messages that waited at the broker carry them.
+FORMER_LIMIT: Final = 20_000
+
+# Stands for every device that wants a filter. A broker that has lost our session may have lost messages with it; what
+# it retains tells all who were subscribed before how things stand now.
+EVERYBODY: Final = object()
 
 
 @define(eq=False)
@@ -24,16 +32,18 @@ class Want:
     """One filter that at least one device wants."""
 
     topic_filter: str
-    identifier: int
+    identifier: int = 0  # of the newest asking
     qos: int = 0
     devices: int = 0
     asked: int = 0  # how often it was asked for; the number of an asking
     answered: int = 0  # the newest asking that the broker has answered
     reason: ReasonCode = ReasonCode.SUCCESS
+    is_active: bool = False  # the broker has granted it to the session that we have there now
     _answers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     def answer(self, asking: int, reason: ReasonCode) -> None:
         """Note the broker's answer to an asking, which answers all earlier ones."""
+        self.is_active = not reason.is_failure
         if asking > self.answered:
             self.answered = asking
             self.reason = reason
@@ -50,12 +60,21 @@ class Want:
 
 @frozen
 class Asking:
-    """What the link shall send for one filter; `want` None: UNSUBSCRIBE."""
+    """What the link shall send for one filter; `want` None: UNSUBSCRIBE.
+
+    `retained_for`: whose asking it is; what the broker retains is for them.
+    """
 
     topic_filter: str
     want: Want | None
-    number: int
-    retain: RetainHandling
+    number: int = 0
+    identifier: int = 0
+    retained_for: tuple[object, ...] = ()
+
+    @property
+    def retain_handling(self) -> RetainHandling:
+        """What the broker shall do with its retained messages."""
+        return RetainHandling.SEND if self.retained_for else RetainHandling.DO_NOT_SEND
 
 
 class Interest:
@@ -67,8 +86,9 @@ class Interest:
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
         self._wants: dict[str, Want] = {}
-        self._filters: dict[int, str] = {}  # subscription identifier to filter
-        self._to_tell: dict[str, RetainHandling] = {}  # in order; a filter that nobody wants: UNSUBSCRIBE
+        self._askings: dict[int, Asking] = {}  # by subscription identifier: the newest of each filter, and former ones
+        self._former: deque[int] = deque()
+        self._to_tell: dict[str, list[object]] = {}  # in order: a filter, and who waits for what is retained
         self._unanswered: dict[int, Asking] = {}  # by packet identifier
         self._last_identifier = 0
 
@@ -76,19 +96,24 @@ class Interest:
         """Return how many filters are wanted."""
         return len(self._wants)
 
-    def add(self, topic_filter: str, qos: int) -> None:
+    def add(self, topic_filter: str, qos: int, retained_for: object | None = None) -> None:
         """Count one more device; the subscription has the highest QoS that any of them asked for.
 
-        The broker is asked again each time, so that it sends its retained messages for the new device.
+        The broker is asked again if that says something new: a higher QoS, somebody who waits for what is retained, or
+        a filter that was refused before.
         """
         want = self._wants.get(topic_filter)
         if want is None:
-            want = self._wants[topic_filter] = Want(topic_filter, self._next_identifier())
-            self._filters[want.identifier] = topic_filter
+            want = self._wants[topic_filter] = Want(topic_filter)
         want.devices += 1
+        is_asked = want.asked and not want.reason.is_failure
+        if is_asked and qos <= want.qos and retained_for is None:
+            return
         want.qos = max(want.qos, qos)
         want.asked += 1
-        self._to_tell[topic_filter] = RetainHandling.SEND
+        waiting = self._to_tell.setdefault(topic_filter, [])
+        if retained_for is not None:
+            waiting.append(retained_for)
         self._bell.ring()
 
     def remove(self, topic_filter: str) -> None:
@@ -103,9 +128,9 @@ class Interest:
         if want.devices:
             return
         del self._wants[topic_filter]
-        del self._filters[want.identifier]
+        self._retire(want.identifier)
         want.answer(want.asked, ReasonCode.NO_SUBSCRIPTION_EXISTED)  # whoever still waits learns that it is over
-        self._to_tell[topic_filter] = RetainHandling.SEND
+        self._to_tell[topic_filter] = []
         self._bell.ring()
 
     async def wait(self, topic_filter: str) -> ReasonCode:
@@ -117,14 +142,28 @@ class Interest:
         return await want.wait()
 
     def begin(self, *, session_present: bool) -> None:
-        """A link came up: tell it everything. A broker that kept the session has missed nothing that is retained."""
-        retain = RetainHandling.DO_NOT_SEND if session_present else RetainHandling.SEND
-        to_tell = dict.fromkeys(self._wants, retain)
+        """A link came up: tell it everything.
+
+        A broker that kept the session has missed nothing, and sends what it retains only to those who still wait for
+        it. From one that did not, everybody hears of it.
+        """
+        waiting: dict[str, list[object]] = {}
+        for asking in self._unanswered.values():
+            if asking.want is not None:
+                waiting.setdefault(asking.topic_filter, []).extend(asking.retained_for)
+        to_tell: dict[str, list[object]] = {}
+        for name, want in self._wants.items():
+            to_tell[name] = [*waiting.get(name, ()), *self._to_tell.get(name, ())]
+            if want.answered and not session_present:
+                to_tell[name].append(EVERYBODY)
         if session_present:
             ended = [asking.topic_filter for asking in self._unanswered.values() if asking.want is None]
-            to_tell |= {name: retain for name in (*ended, *self._to_tell) if name not in self._wants}
-        new = {name for name, want in self._wants.items() if want.answered < want.asked}
-        to_tell |= dict.fromkeys(new, RetainHandling.SEND)
+            to_tell |= {name: [] for name in (*ended, *self._to_tell) if name not in self._wants}
+        else:
+            self._askings.clear()
+            self._former.clear()
+            for want in self._wants.values():
+                want.identifier, want.is_active = 0, False
         self._unanswered.clear()
         self._to_tell = to_tell
 
@@ -132,9 +171,16 @@ class Interest:
         """Yield what is to be told now. Each must be told (`sent`) or answered (`Want.answer`) before the next."""
         while self._to_tell and len(self._unanswered) < UNANSWERED_LIMIT:
             topic_filter = next(iter(self._to_tell))
-            retain = self._to_tell.pop(topic_filter)
+            retained_for = tuple(self._to_tell.pop(topic_filter))
             want = self._wants.get(topic_filter)
-            yield Asking(topic_filter, want, want.asked if want else 0, retain)
+            if want is None:
+                yield Asking(topic_filter, None)
+                continue
+            self._retire(want.identifier)
+            want.identifier = self._next_identifier()
+            asking = Asking(topic_filter, want, want.asked, want.identifier, retained_for)
+            self._askings[want.identifier] = asking
+            yield asking
 
     def sent(self, packet_id: int, asking: Asking) -> None:
         """Note under which packet identifier the broker will answer."""
@@ -153,16 +199,25 @@ class Interest:
         """True if there is something to tell the broker."""
         return bool(self._to_tell)
 
-    def filters_of(self, publish: Publish) -> tuple[str, ...] | None:
-        """Return the filters this message came for; those that nobody wants any more are left out. None: not known."""
-        if publish.properties is NO_PROPERTIES or not publish.properties.subscription_identifiers:
-            return None
-        filters = self._filters
-        return tuple([filters[number] for number in publish.properties.subscription_identifiers if number in filters])
+    def is_active(self, topic_filter: str) -> bool:
+        """Say whether the broker has granted a filter, and so sends what is for it."""
+        want = self._wants.get(topic_filter)
+        return want is not None and want.is_active
+
+    def asking_of(self, identifier: int) -> Asking | None:
+        """Return what was asked for under a subscription identifier, wanted still or not. None: not known."""
+        return self._askings.get(identifier)
+
+    def _retire(self, identifier: int) -> None:
+        if not identifier:
+            return
+        self._former.append(identifier)
+        if len(self._former) > FORMER_LIMIT:
+            self._askings.pop(self._former.popleft(), None)
 
     def _next_identifier(self) -> int:
-        # Never one that was used before (until they wrap after 268 million): messages for it may still be on their way.
+        # They go round after 268 million, past those still known: messages for these may still be on their way.
         while True:
             self._last_identifier = self._last_identifier % HIGHEST_IDENTIFIER + 1
-            if self._last_identifier not in self._filters:
+            if self._last_identifier not in self._askings:
                 return self._last_identifier

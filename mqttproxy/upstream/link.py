@@ -5,26 +5,39 @@ belongs to the stream. Everything in one read, and everything that waits in one 
 write.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Final, NoReturn, Protocol
 
 import trio
+from attrs import define
 
 from mqttproxy.config.model import UpstreamSettings
 from mqttproxy.mqtt.client import ServerTerms, State
 from mqttproxy.mqtt.encode import encode
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
-from mqttproxy.mqtt.packets import Disconnect, Message, ProtocolVersion, Publish, SubAck, Subscription, UnsubAck
+from mqttproxy.mqtt.expiry import aged
+from mqttproxy.mqtt.packets import (
+    Disconnect,
+    Message,
+    ProtocolVersion,
+    Publish,
+    SubAck,
+    Subscription,
+    Timed,
+    UnsubAck,
+)
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.mqtt.topics import split_shared
+from mqttproxy.mqtt.topics import SHARE, split_shared
 from mqttproxy.transport.poller import current_poller
 from mqttproxy.upstream.books import Books, size_of
-from mqttproxy.upstream.callbacks import Callbacks, Refusal
+from mqttproxy.upstream.callbacks import Arrival, Callbacks, Refusal
 from mqttproxy.upstream.connect import Opened
 from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
-from mqttproxy.upstream.interest import Interest
+from mqttproxy.upstream.interest import Asking, Interest
 from mqttproxy.upstream.mapping import NO_MAP
 from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, Outbox
@@ -45,6 +58,17 @@ class Owner(Protocol):
 
     def nothing_left(self) -> None:
         """Nothing waits and nothing is in flight."""
+
+
+@define(eq=False)
+class _Read:
+    """What one read brought and the broker must hear of: in the order in which it came, whoever is done first."""
+
+    packet_ids: list[tuple[int, int]]  # with the QoS of each
+    size: int  # payload bytes
+    arrivals: Sequence[Arrival]
+    is_done: bool = False
+    refused: Mapping[int, ReasonCode] | None = None  # by place among the arrivals
 
 
 class Link:
@@ -80,6 +104,11 @@ class Link:
         self._began = now
         self._progress = now  # when an acknowledgement last came, or the first message without one went
         self._pinged: float | None = None  # when a PINGREQ went that nothing answered yet
+        self._unacknowledged: deque[_Read] = deque()
+        self._unacknowledged_bytes = 0
+        self._acknowledged = trio.lowlevel.ParkingLot()
+        self._is_taking = False  # what one read brought; what is written meanwhile goes out after it
+        self._is_held = False  # the broker is not read, because we have not acknowledged enough
 
     async def run(self) -> NoReturn:
         """Carry until the link fails or is cancelled; then say goodbye.
@@ -103,6 +132,7 @@ class Link:
 
     def _begin(self) -> None:
         # In this order: what is in flight may come back on a subscription, and is older than what waits.
+        self._naming.begin(self._conn.server)
         self._interest.begin(session_present=self._opened.connack.session_present)
         self._tell_interest()
         self._resume()
@@ -114,15 +144,38 @@ class Link:
     async def _read(self) -> NoReturn:
         while await self._stream.receive_each(self._take):
             await self._stream.wait_drained(UNSENT_HIGH)
+            await self._wait_acknowledged()
         raise LinkError(Trouble.LOST, "the broker closed the connection")
+
+    async def _wait_acknowledged(self) -> None:
+        """Wait until the broker may send more; meanwhile its silence is ours."""
+        if not self._owes_much():
+            return
+        self._is_held = True
+        try:
+            while self._owes_much():
+                await self._acknowledged.park()
+        finally:
+            self._is_held = False
+            self._progress = trio.current_time()
+            self._pinged = None
+
+    def _owes_much(self) -> bool:
+        """Say whether to read no more. An MQTT 5 broker holds to the Receive Maximum by itself; for 3.1.1 this does."""
+        settings = self.settings
+        return self._unacknowledged_bytes >= settings.receive_bytes or (
+            self._conn.version is ProtocolVersion.V311 and self._conn.unacknowledged >= settings.receive_maximum
+        )
 
     def _take(self, data: bytes | memoryview) -> bool:
         """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
         now = trio.current_time()
+        self._is_taking = True
         self._handle_all(data, now)
+        self._is_taking = False
         if self._fill():
             self._outbox.bell.ring()
-        return self._stream.unsent <= UNSENT_LIMIT
+        return self._stream.unsent <= UNSENT_LIMIT and not self._owes_much()
 
     async def _write(self) -> NoReturn:
         while True:
@@ -166,7 +219,7 @@ class Link:
         if settled:
             self._settle(settled, now)
         if arrived:
-            self._receive(arrived)
+            self._receive(arrived, now)
         if end is not None:
             raise dismissal(end.reason, end.properties)
 
@@ -190,13 +243,42 @@ class Link:
         if not self._proved:
             self._prove()
 
-    def _receive(self, arrived: list[Publish]) -> None:
-        arrivals = self._naming.arrivals(arrived)
+    def _receive(self, arrived: list[Publish], now: float) -> None:
         self._books.received += len(arrived)
         self._books.received_bytes += sum([len(publish.payload) for publish in arrived])
-        self._books.unplaced += len(arrived) - len(arrivals)
-        self._callbacks.received(self.settings.name, arrivals)
-        self._conn.acknowledge_all([(publish.packet_id, publish.qos) for publish in arrived if publish.qos])
+        arrivals = self._naming.arrivals(arrived, now)
+        packet_ids = [(publish.packet_id, publish.qos) for publish in arrived if publish.qos]
+        read = _Read(packet_ids, sum([len(publish.payload) for publish in arrived if publish.qos]), arrivals)
+        if packet_ids:
+            self._unacknowledged.append(read)
+            self._unacknowledged_bytes += read.size
+        if arrivals:
+            self._callbacks.received(self.settings.name, arrivals, partial(self._done, read))
+        else:
+            self._done(read)
+
+    def _done(self, read: _Read, refused: Mapping[int, ReasonCode] | None = None) -> None:
+        """Hear that what one read brought is where it must be, and acknowledge what may be by now, in order."""
+        read.is_done, read.refused = True, refused
+        unacknowledged = self._unacknowledged
+        if not unacknowledged or not unacknowledged[0].is_done:
+            return
+        while unacknowledged and unacknowledged[0].is_done:
+            self._acknowledge(unacknowledged.popleft())
+        self._acknowledged.unpark_all()
+        if not self._is_taking:
+            self._outbox.bell.ring()
+
+    def _acknowledge(self, read: _Read) -> None:
+        """Tell the broker. After the end of the link only the session learns of it: a QoS 2 message is known again."""
+        self._unacknowledged_bytes -= read.size
+        conn = self._conn
+        if not read.refused:
+            conn.acknowledge_all(read.packet_ids)
+            return
+        refused = {read.arrivals[place].publish.packet_id: reason for place, reason in read.refused.items()}
+        for packet_id, qos in read.packet_ids:
+            conn.acknowledge(packet_id, qos, refused.get(packet_id, ReasonCode.SUCCESS))
 
     # What goes
 
@@ -236,6 +318,8 @@ class Link:
         if not items:
             return
         size = queued_bytes - outbox.queued_bytes
+        if Timed in [type(item[0]) for item in items]:
+            items, size = self._alive(items)
         if self._naming.topics is not NO_MAP:
             items, size = self._renamed(items)
         sent = self._conn.publish(items)
@@ -246,6 +330,23 @@ class Link:
             self._books.in_flight_bytes += size
         else:
             self._end_at_once(items, sent, added, size)
+
+    def _alive(self, items: list[Item]) -> tuple[list[Item], int]:
+        """Return items with what is left of their time, and their payload bytes; drop what is over."""
+        now = trio.current_time()
+        alive: list[Item] = []
+        over: list[object] = []
+        for message, token in items:
+            left = aged(message, now)
+            if left is None:
+                over.append(token)
+            else:
+                alive.append((left, token))
+        if over:
+            self._books.drop(len(over), "expired")
+            if told := [token for token in over if token is not None]:
+                self._callbacks.dropped(told)
+        return alive, size_of(alive)
 
     def _renamed(self, items: list[Item]) -> tuple[list[Item], int]:
         """Return items under the broker's names, and their payload bytes; refuse what has no place there."""
@@ -307,8 +408,8 @@ class Link:
                 want.answer(asking.number, reason)
                 continue
             else:
-                subscription = Subscription(asking.topic_filter, want.qos, retain_handling=asking.retain)
-                packet_id = conn.subscribe([subscription], want.identifier)
+                packet_id = conn.subscribe([_subscription(asking, want.qos)], asking.identifier)
+                self._naming.asked(asking, conn.server, trio.current_time())
             if packet_id:
                 interest.sent(packet_id, asking)
             elif want is not None:
@@ -323,7 +424,7 @@ class Link:
 
     def _look_at_acks(self, now: float) -> float:
         patience = self.settings.ack_timeout
-        if not self._session.outgoing:
+        if not self._session.outgoing or self._is_held:
             return now + patience  # early enough for whatever is sent from now on
         if now >= self._progress + patience:
             raise LinkError(Trouble.SILENT, f"the broker acknowledged nothing for {patience:g} s")
@@ -335,7 +436,7 @@ class Link:
             conn.ping(now)
             self._pinged = self._pinged or now
             self._flush()
-        if self._pinged is None or conn.last_received >= self._pinged:
+        if self._pinged is None or conn.last_received >= self._pinged or self._is_held:
             self._pinged = None
             return conn.ping_due
         # [MQTT-3.1.2-24] leaves the time to us: with 0.75 of the keep alive until PINGREQ, 1.25 of it at most in all.
@@ -358,6 +459,14 @@ class Link:
     def _prove(self) -> None:
         self._proved = True
         self._owner.link_proved()
+
+
+def _subscription(asking: Asking, qos: int) -> Subscription:
+    # What is shared brings nothing stored, so that the flag on what it brings is always the publisher's.
+    as_published = asking.topic_filter.startswith(SHARE)
+    return Subscription(
+        asking.topic_filter, qos, retain_as_published=as_published, retain_handling=asking.retain_handling
+    )
 
 
 def is_too_large(message: Message, terms: ServerTerms, version: ProtocolVersion) -> bool:

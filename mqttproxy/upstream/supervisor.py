@@ -95,7 +95,9 @@ class Upstream:
         bell = Bell()
         self._outbox = Outbox(messages=settings.queue_messages, payload_bytes=settings.queue_bytes, bell=bell)
         self._interest = Interest(bell)
-        self._naming = Naming(self._interest, topic_map(settings))
+        self._naming = Naming(
+            self._interest, topic_map(settings), self._account.client_id, shared=settings.version == "5"
+        )
         self._link: Link | None = None
         self._round = trio.CancelScope()
         self._accepts = True  # the breaker lets us take messages
@@ -160,8 +162,8 @@ class Upstream:
         topic_filter: str,
         qos: int,
         *,
-        retained_for: object | None = None,  # noqa: ARG002 # soon
-        as_published: bool = False,  # noqa: ARG002 # soon
+        retained_for: object | None = None,
+        as_published: bool = False,
     ) -> None:
         """Count one more device that wants this filter, and ask the broker for it.
 
@@ -172,11 +174,11 @@ class Upstream:
             as_published: it wants the retain flag as it was published.
 
         """
-        self._naming.add(topic_filter, qos)
+        self._naming.add(topic_filter, qos, retained_for=retained_for, as_published=as_published)
 
-    def unsubscribe(self, topic_filter: str, *, as_published: bool = False) -> None:  # noqa: ARG002 # soon
+    def unsubscribe(self, topic_filter: str, *, as_published: bool = False) -> None:
         """Count one device less, with the flag of its `subscribe`; the last one ends the subscription."""
-        self._naming.remove(topic_filter)
+        self._naming.remove(topic_filter, as_published=as_published)
 
     async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
         """Wait for the broker's answer to the askings so far, over as many links as it takes: give it a deadline."""
@@ -226,7 +228,7 @@ class Upstream:
             dropped=dict(books.dropped),
             reconnects=max(0, books.connects - 1),
             insecure=self.settings.insecure_skip_verify,
-            unplaced=books.unplaced,
+            unplaced=self._naming.unplaced,
         )
 
     def check_books(self) -> None:
@@ -357,8 +359,8 @@ class Upstream:
         self.settings, self._account = settings, account
         if (settings.url, settings.version, account.client_id) != (before.url, before.version, known.client_id):
             self._knows_session = False  # whatever session is there, it is not the one we know
-        if settings.topics != before.topics:
-            self._naming.use(topic_map(settings))
+        if (settings.topics, account.client_id) != (before.topics, known.client_id):
+            self._naming.use(topic_map(settings), account.client_id)
         self._outbox.set_bounds(messages=settings.queue_messages, payload_bytes=settings.queue_bytes)
         self._prospects.begin_anew(settings)
         self._update_accepts()

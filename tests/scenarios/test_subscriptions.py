@@ -211,7 +211,6 @@ def test_what_the_home_retains_comes_with_the_flag_set(scene: Scene, home: str) 
         assert on(device, kept.topic) == [kept]
 
 
-@pytest.mark.xfail(strict=True, reason="not built yet: what the home sends for one device goes to all of them")
 @pytest.mark.parametrize("home", ["five", "three"])
 def test_what_the_home_retains_comes_once_whoever_else_subscribes(scene: Scene, home: str) -> None:
     topic = f"{home}/once"
@@ -231,7 +230,6 @@ def test_what_the_home_retains_comes_once_whoever_else_subscribes(scene: Scene, 
         assert len(after(first, operator, topic, 1)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="not built yet: the home is not asked for the flag as it was published")
 def test_a_device_that_asks_for_retain_as_published_gets_it_from_the_home(scene: Scene) -> None:
     message = Message("five/as-published", b"now", 1, True)
     with (

@@ -1,6 +1,6 @@
 """A broker of our own for the tests of this room: `ServerConnection` behind memory streams, with knobs."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits, State
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.transport.stream import TransportError
-from mqttproxy.upstream.callbacks import Arrival, Callbacks, Refusal
+from mqttproxy.upstream.callbacks import Arrival, Callbacks, Done, Refusal
 from mqttproxy.upstream.supervisor import Upstream
 from tests.fakes import MemoryByteStream, memory_pair
 
@@ -222,11 +222,24 @@ class Heard:
 
     tokens: list[object] = field(factory=list)
     refused: list[Refusal] = field(factory=list)
+    dropped: list[object] = field(factory=list)
     arrived: list[Arrival] = field(factory=list)
+    withholds: bool = False  # what was received is not done before the test says so
+    undone: list[Done] = field(factory=list)
     calls: int = 0
 
     def callbacks(self) -> Callbacks:
-        return Callbacks(settled=self._settled, refused=self._refused, received=self._received)
+        return Callbacks(
+            settled=self._settled, refused=self._refused, dropped=self.dropped.extend, received=self._received
+        )
+
+    @property
+    def publishes(self) -> list[Publish]:
+        return [arrival.publish for arrival in self.arrived]
+
+    @property
+    def filters(self) -> list[tuple[str, ...] | None]:
+        return [arrival.filters for arrival in self.arrived]
 
     def _settled(self, _name: str, tokens: list[object]) -> None:
         self.calls += 1
@@ -236,9 +249,13 @@ class Heard:
         self.calls += 1
         self.refused += refused
 
-    def _received(self, _name: str, arrived: list[Arrival]) -> None:
+    def _received(self, _name: str, arrived: Sequence[Arrival], done: Done) -> None:
         self.calls += 1
         self.arrived += arrived
+        if self.withholds:
+            self.undone.append(done)
+        else:
+            done()
 
 
 @define(eq=False)

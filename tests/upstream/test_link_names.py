@@ -92,8 +92,8 @@ async def test_what_comes_has_its_local_name_and_filters(autojump_clock: MockClo
         it.broker.push(Message("acme/eu/7/in/x", b"x", 1, False, properties))
         await it.settle()
         (arrival,) = it.heard.arrived
-        assert (arrival[0].topic, arrival[1]) == ("plant/7/x", ("plant/+/#",))
-        assert arrival[0].properties.response_topic == "plant/7/answers"
+        assert (arrival.publish.topic, arrival.filters) == ("plant/7/x", ("plant/+/#",))
+        assert arrival.publish.properties.response_topic == "plant/7/answers"
         it.upstream.unsubscribe("plant/+/#")
         await it.settle()
         assert ended(it) == ["acme/eu/+/in/#"]
@@ -106,7 +106,7 @@ async def test_what_has_no_place_here_is_acknowledged_counted_and_goes_no_furthe
     async with linked(topics=TOPICS) as it:
         it.broker.push(Message("plant/7", b"", qos), Message("other", b"", qos))
         await it.settle()
-        assert [arrival[0].topic for arrival in it.heard.arrived] == ["other"]
+        assert [arrival.publish.topic for arrival in it.heard.arrived] == ["other"]
         assert it.upstream.books.received == 2
         assert it.upstream.snapshot().unplaced == 1
         if qos < 2:

@@ -1,5 +1,6 @@
 """An upstream and the probe against a real Mosquitto: what no broker of our own can show."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -61,7 +62,8 @@ async def test_messages_go_there_and_come_back_as_they_were(broker: Mosquitto, v
         assert upstream.offer(said) == 500
         await until(lambda: len(heard.arrived) == 500 and upstream.books.delivered == 500)
         assert heard.tokens == ([] if qos == 0 else list(range(500)))
-        for (message, _), (publish, filters) in zip(said, heard.arrived, strict=True):
+        for (message, _), arrival in zip(said, heard.arrived, strict=True):
+            publish, filters = arrival.publish, arrival.filters
             assert (publish.topic, publish.payload, publish.qos) == (message.topic, message.payload, qos)
             assert filters == (("t/#",) if version == "5" else None)
             if version == "5":
@@ -83,8 +85,8 @@ async def test_topics_have_their_names_there_and_their_names_here(broker: Mosqui
         assert await upstream.wait_subscribed("plant/#") is ReasonCode.GRANTED_QOS_1
         assert upstream.offer([(Message("plant/7/x", b"", 1), 1), (Message("plant", b"", 1), 2)]) == 2
         await until(lambda: len(heard.arrived) == len(overheard.arrived) == 2)
-        assert [publish.topic for publish, _ in overheard.arrived] == ["acme/eu/7/in/x", "plant"]
-        found = [(publish.topic, filters) for publish, filters in heard.arrived]
+        assert [publish.topic for publish in overheard.publishes] == ["acme/eu/7/in/x", "plant"]
+        found = [(arrival.publish.topic, arrival.filters) for arrival in heard.arrived]
         if version == "5":
             assert found == [("plant/7/x", ("plant/#", "plant/+/#")), ("plant", ("plant/#",))]
         else:
@@ -136,15 +138,66 @@ async def test_a_restarted_proxy_leaves_no_subscription_of_its_former_life(broke
             assert heard.arrived == []
 
 
-async def test_a_second_device_gets_the_retained_messages_of_a_filter_too(broker: Mosquitto) -> None:
-    async with linked_to(broker) as (upstream, heard):
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_what_is_retained_goes_once_to_each_who_asks(broker: Mosquitto, version: str) -> None:
+    async with linked_to(broker, version=version) as (upstream, heard):
         upstream.offer([(Message("t", b"kept", 1, True), 1)])
         await until(lambda: heard.tokens)
-        upstream.subscribe("t", 0)
-        await until(lambda: len(heard.arrived) == 1)
-        upstream.subscribe("t", 0)
-        await until(lambda: len(heard.arrived) == 2)
-        assert [publish.retain for publish, _ in heard.arrived] == [True, True]
+        for number, device in enumerate(("one", "two", "three"), 1):
+            upstream.subscribe("t", 0, retained_for=device)
+            while len(heard.arrived) < number:  # noqa: ASYNC110  # as `until`
+                await trio.sleep(0.01)
+            upstream.subscribe("t", 0)  # wants nothing that is retained
+        assert [arrival.retained_for for arrival in heard.arrived] == [("one",), ("two",), ("three",)]
+        upstream.subscribe("t", 0, retained_for="four")  # before the answer to the next
+        upstream.subscribe("t", 1, retained_for="five")
+        upstream.offer([(Message("t", b"live", 1, True), 2)])
+        await until(lambda: heard.publishes[-1].payload == b"live")
+        assert Counter(name for arrival in heard.arrived for name in arrival.retained_for or ()) == Counter(
+            ("one", "two", "three", "four", "five")
+        )
+        assert [arrival.retained_for for arrival in heard.arrived if arrival.publish.payload == b"live"] == [None]
+
+
+async def test_the_flag_comes_as_it_was_published_to_those_who_want_it(broker: Mosquitto) -> None:
+    async with linked_to(broker) as (upstream, heard):
+        upstream.subscribe("t/+", 1)
+        upstream.subscribe("t/+", 1, retained_for="flagged", as_published=True)
+        assert await upstream.wait_subscribed("t/+") is ReasonCode.GRANTED_QOS_1
+        upstream.offer([(Message("t/1", b"", 1, True), 1), (Message("t/2", b"", 1), 2)])
+        await until(lambda: len(heard.arrived) == 4)
+        found = [
+            (arrival.publish.topic, arrival.publish.retain, arrival.filters, arrival.as_published)
+            for arrival in heard.arrived
+        ]
+        both = ("t/+",)
+        assert sorted(found) == [
+            ("t/1", False, both, ()),
+            ("t/1", True, (), both),
+            ("t/2", False, (), both),
+            ("t/2", False, both, ()),
+        ]
+        upstream.unsubscribe("t/+", as_published=True)
+        heard.arrived.clear()
+        upstream.offer([(Message("t/3", b"", 1, True), 3)])
+        upstream.offer([(Message("t/4", b"", 1, True), 4)])
+        await until(lambda: heard.publishes and heard.publishes[-1].topic == "t/4")
+        assert heard.filters == [both, both]
+
+
+async def test_a_broker_deals_out_a_shared_subscription_among_us_and_others(broker: Mosquitto) -> None:
+    async with (
+        linked_to(broker) as (upstream, heard),
+        linked_to(broker, client_id="other") as (other, overheard),
+    ):
+        for one in (upstream, other):
+            one.subscribe("$share/g/t", 1)
+            one.subscribe("$share/g/t", 1)
+            assert await one.wait_subscribed("$share/g/t") is ReasonCode.GRANTED_QOS_1
+        upstream.offer([(Message("t", b"", 1), number) for number in range(10)])
+        await until(lambda: len(heard.arrived) + len(overheard.arrived) == 10)
+        assert len(heard.arrived) == len(overheard.arrived) == 5
+        assert heard.filters == [("$share/g/t",)] * 5
 
 
 async def test_the_probe_tells_what_a_real_broker_says(tmp_path: Path) -> None:

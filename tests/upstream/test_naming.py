@@ -11,6 +11,7 @@ from mqttproxy.mqtt.packets import Properties, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import matches
 from mqttproxy.upstream.bell import Bell
+from mqttproxy.upstream.callbacks import Arrival
 from mqttproxy.upstream.interest import Interest, Want
 from mqttproxy.upstream.mapping import NO_MAP, TopicMap
 from mqttproxy.upstream.naming import Naming
@@ -68,12 +69,12 @@ def test_two_filters_with_one_name_share_its_subscription() -> None:
     names.add("plant/+/#", 1)
     assert broker.hear() == ["acme/eu/+/in/#", "plant/#"]
     assert broker.wants["acme/eu/+/in/#"].qos == 1
-    (arrival,) = names.arrivals([broker.message("acme/eu/7/in/x", "acme/eu/+/in/#")])
-    assert arrival[0].topic == "plant/7/x"
-    assert arrival[1] == ("plant/#", "plant/+/#")
+    (arrival,) = names.arrivals([broker.message("acme/eu/7/in/x", "acme/eu/+/in/#")], 0.0)
+    assert arrival.publish.topic == "plant/7/x"
+    assert arrival.filters == ("plant/#", "plant/+/#")
     names.remove("plant/+/#")
     assert broker.hear() == ["acme/eu/+/in/#", "plant/#"]
-    assert names.arrivals([broker.message("acme/eu/7/in/x", "acme/eu/+/in/#")])[0][1] == ("plant/#",)
+    assert names.arrivals([broker.message("acme/eu/7/in/x", "acme/eu/+/in/#")], 0.0)[0].filters == ("plant/#",)
 
 
 TURNED = mapped(("a/{x}/{y}", "r/{y}/{x}"))
@@ -85,15 +86,15 @@ def test_what_comes_twice_for_one_filter_counts_once() -> None:
     names.add("#", 0)
     assert broker.hear() == ["r/+/1", "+/1/+", "#"]
     copies = [broker.message("r/1/1", name) for name in broker.wants]
-    assert [filters for _, filters in names.arrivals(copies)] == [("+/1/+",), (), ("#",)]
+    assert [arrival.filters for arrival in names.arrivals(copies, 0.0)] == [("+/1/+",), (), ("#",)]
 
 
 def test_one_copy_with_the_identifiers_of_all_counts_once_for_each_filter() -> None:
     names, broker = naming(TURNED)
     names.add("+/1/+", 0)
     names.add("#", 0)
-    (arrival,) = names.arrivals([broker.message("r/1/1", *broker.hear())])
-    assert arrival[1] == ("+/1/+", "#")
+    (arrival,) = names.arrivals([broker.message("r/1/1", *broker.hear())], 0.0)
+    assert arrival.filters == ("+/1/+", "#")
 
 
 def test_what_has_no_place_here_is_left_out() -> None:
@@ -101,13 +102,13 @@ def test_what_has_no_place_here_is_left_out() -> None:
     names.add("#", 0)
     broker.hear()
     arrived = [broker.message("plant/7", "#"), broker.message("other", "#")]
-    assert [publish.topic for publish, _ in names.arrivals(arrived)] == ["other"]
+    assert [arrival.publish.topic for arrival in names.arrivals(arrived, 0.0)] == ["other"]
 
 
 def test_where_the_broker_names_no_subscriptions_the_filters_are_not_known() -> None:
     names, _ = naming(PLANT)
     names.add("#", 0)
-    assert names.arrivals([Publish("acme/eu/7/in", b"")]) == [(Publish("plant/7", b""), None)]
+    assert names.arrivals([Publish("acme/eu/7/in", b"")], 0.0) == [Arrival(Publish("plant/7", b""))]
 
 
 def test_another_map_ends_what_has_another_name_and_leaves_what_keeps_its_own() -> None:
@@ -117,11 +118,11 @@ def test_another_map_ends_what_has_another_name_and_leaves_what_keeps_its_own() 
         names.add("other", 1)
     assert broker.hear() == ["plant/7/#", "other"]
     identifier = broker.wants["other"].identifier
-    names.use(PLANT)
+    names.use(PLANT, "gw")
     assert sorted(broker.hear()) == ["acme/eu/7/in/#", "other"]
     assert broker.ended == ["plant/7/#"]
     assert broker.wants["other"].identifier == identifier
-    names.use(NO_MAP)
+    names.use(NO_MAP, "gw")
     assert sorted(broker.hear()) == ["other", "plant/7/#"]
     for _ in range(2):
         names.remove("plant/7/#")
@@ -169,16 +170,16 @@ def test_each_filter_that_matches_gets_a_message_once_whatever_the_names_are_and
         names.add(topic_filter, 0)
         broker.hear()
     for now in topics:
-        names.use(now)
+        names.use(now, "gw")
         broker.hear()
     remote = topics[-1].to_remote(topic)
     assume(remote is not None)
     assert remote is not None
     bringing = [name for name in broker.wants if matches(name, remote)]
     copies = [bringing] if one_copy and bringing else [[name] for name in bringing]
-    arrived = names.arrivals([broker.message(remote, *names_of_copy) for names_of_copy in copies])
-    assert {publish.topic for publish, _ in arrived} <= {topic}
-    came_for = Counter(topic_filter for _, filters_of in arrived for topic_filter in filters_of or ())
+    arrived = names.arrivals([broker.message(remote, *names_of_copy) for names_of_copy in copies], 0.0)
+    assert {arrival.publish.topic for arrival in arrived} <= {topic}
+    came_for = Counter(topic_filter for arrival in arrived for topic_filter in arrival.filters or ())
     for topic_filter in wanted:
         if matches(topic_filter, topic):
             assert came_for[topic_filter] == 1
