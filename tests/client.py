@@ -6,7 +6,18 @@ import trio
 
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.events import Event, Settled
-from mqttproxy.mqtt.packets import ConnAck, Connect, Disconnect, Message, Packet, Publish, SubAck, Subscription
+from mqttproxy.mqtt.packets import (
+    NO_PROPERTIES,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Message,
+    Packet,
+    Properties,
+    Publish,
+    SubAck,
+    Subscription,
+)
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.transport.stream import TransportError
@@ -23,14 +34,22 @@ class Client:
 
     """
 
-    def __init__(self, stream: MemoryByteStream, connect: Connect, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        stream: MemoryByteStream,
+        connect: Connect,
+        nursery: trio.Nursery,
+        *,
+        session: SessionState | None = None,
+        acknowledges: bool = True,
+    ) -> None:
         self.stream = stream
-        self.connection = ClientConnection(connect, SessionState(), ClientLimits(), trio.current_time())
+        self.connection = ClientConnection(connect, session or SessionState(), ClientLimits(), trio.current_time())
         self.events: list[Event] = []
         self.heard = bytearray()
         self.ended_at: float | None = None
         self.is_cut = False
-        self.acknowledges = True
+        self.acknowledges = acknowledges
         self._may_read = trio.Event()
         self._may_read.set()
         self._nursery = nursery
@@ -53,8 +72,8 @@ class Client:
         """Send bytes of any kind."""
         self.stream.send_nowait(data)
 
-    def disconnect(self, reason: ReasonCode = ReasonCode.SUCCESS) -> None:
-        self.connection.disconnect(reason)
+    def disconnect(self, reason: ReasonCode = ReasonCode.SUCCESS, properties: Properties = NO_PROPERTIES) -> None:
+        self.connection.disconnect(reason, properties=properties)
         self.flush()
 
     def hang(self) -> None:

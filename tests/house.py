@@ -27,11 +27,9 @@ from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane, Ticket
-from mqttproxy.mqtt.packets import (
-    Connect,
-    ProtocolVersion,
-)
+from mqttproxy.mqtt.packets import Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.refusal import HeldTicket, Refusal
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
@@ -89,18 +87,32 @@ class House:
         self.listener.arrive(ours)
         return theirs
 
-    def device(self, client_id: str = "d", version: ProtocolVersion = V5, **connect: Any) -> Client:
-        """Open a connection and send CONNECT."""
+    def device(
+        self,
+        client_id: str = "d",
+        version: ProtocolVersion = V5,
+        *,
+        session: SessionState | None = None,
+        acknowledges: bool = True,
+        **connect: Any,
+    ) -> Client:
+        """Open a connection and send CONNECT. `session`: what the device has kept of its own."""
         wanted = Connect(client_id=client_id, version=version, **connect)
-        return Client(self.arrive(), wanted, self.nursery)
+        return Client(self.arrive(), wanted, self.nursery, session=session, acknowledges=acknowledges)
 
-    async def connect(self, client_id: str = "d", version: ProtocolVersion = V5, **connect: Any) -> Client:
-        """Connect a device, which must be accepted."""
-        client = self.device(client_id, version, **connect)
+    async def connect(self, client_id: str = "d", version: ProtocolVersion = V5, **how: Any) -> Client:
+        """Connect a device as `device` does; it must be accepted."""
+        client = self.device(client_id, version, **how)
         await self.settle()
         assert client.connack is not None
         assert client.connack.reason is ReasonCode.SUCCESS
         return client
+
+    async def keep(self, client_id: str = "d", version: ProtocolVersion = V5, **how: Any) -> Client:
+        """Connect a device to a session that is kept."""
+        if version is V5:
+            how.setdefault("properties", Properties(session_expiry_interval=1000))
+        return await self.connect(client_id, version, clean_start=False, **how)
 
     def inside(self, client_id: str = "d") -> Device:
         """Return our end of a connected device."""

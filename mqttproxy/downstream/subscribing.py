@@ -132,11 +132,12 @@ class Subscribing:
     async def send_retained(self) -> None:
         """Send what is retained for the device's new subscriptions, as fast as it takes it."""
         while self._retained:
-            while not self._is_short():
+            if self._is_short():
+                self._send_slice()
+                await trio.lowlevel.checkpoint()
+            else:
                 self._has_room = trio.Event()
                 await self._has_room.wait()
-            self._send_slice()
-            await trio.lowlevel.checkpoint()
 
     def queue_moved(self) -> None:
         """Hear that messages have left the device's queue."""

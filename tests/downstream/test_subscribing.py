@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mqttproxy.downstream.subscribing import UPSTREAM_ANSWER
+from mqttproxy.downstream.subscribing import RETAINED_AT_ONCE, UPSTREAM_ANSWER
 from mqttproxy.mqtt.packets import Message, Properties, Publish, RetainHandling, Subscription, UnsubAck
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.client import Client
@@ -249,3 +249,80 @@ class TestHomes:
             await house.settle()
             await house.premises.rehome()
             assert dict(house.b.wanted) == {"y": 1}
+
+
+class TestManyRetained:
+    """A filter that matches very many retained messages neither fills the queue nor holds up anybody."""
+
+    async def test_they_come_in_slices_that_the_queue_has_room_for(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nqueue_messages = 20") as house:
+            for number in range(1000):
+                house.pipeline.retained.keep(Message(f"r/{number}", b"x", 1, True))
+            device = await house.connect()
+            device.subscribe("r/#")
+            await house.settle()
+            assert len({topic for topic, _ in device.received}) == 1000
+            assert len(device.received) == 1000
+            assert house.metrics.dropped_down == {}
+
+    async def test_a_device_that_takes_no_more_gets_no_more_and_the_rest_once_it_does(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            for number in range(500):
+                house.pipeline.retained.keep(Message(f"r/{number}", b"x", 1, True))
+            device = await house.connect(acknowledges=False, properties=Properties(receive_maximum=10))
+            device.subscribe("r/#")
+            await house.settle()
+            assert len(device.received) == 10
+            assert len(house.session().queue) <= 2 * RETAINED_AT_ONCE
+            device.acknowledges = True
+            device.connection.acknowledge_all([(event.packet_id, 1) for event in device.of(Publish)])
+            device.flush()
+            await house.settle()
+            assert len(device.received) == 500
+
+    async def test_large_ones_do_not_break_the_bound_in_bytes(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nqueue_bytes = 10_000") as house:
+            for number in range(100):
+                house.pipeline.retained.keep(Message(f"r/{number}", bytes(1000), 1, True))
+            device = await house.connect(properties=Properties(receive_maximum=1))
+            device.subscribe("r/#")
+            await house.settle()
+            assert len(device.received) == 100
+            assert house.metrics.dropped_down == {}
+
+    async def test_unsubscribing_ends_them(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            for number in range(1000):
+                house.pipeline.retained.keep(Message(f"r/{number}", b"x", 1, True))
+            device = await house.connect(acknowledges=False, properties=Properties(receive_maximum=10))
+            device.subscribe("r/#")
+            await house.settle()
+            device.connection.unsubscribe(["r/#"])
+            device.flush()
+            device.acknowledges = True
+            device.connection.acknowledge_all([(event.packet_id, 1) for event in device.of(Publish)])
+            device.flush()
+            await house.settle()
+            assert len(device.received) <= 3 * RETAINED_AT_ONCE
+
+    async def test_others_have_their_turn_meanwhile(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            for number in range(5000):
+                house.pipeline.retained.keep(Message(f"r/{number}", b"x", 1, True))
+            device, other = await house.connect(), await house.connect("other")
+            device.subscribe("r/#")
+            other.publish(Message("t", b"", 1))
+            while not other.settled:
+                await trio.lowlevel.checkpoint()
+            assert len(device.received) < 2000
+
+    async def test_what_is_not_the_devices_to_see_is_left_out(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream() + route("local", topics="r/#") + route("a")) as house:
+            for topic in ("r/1", "$proxy/errors/other", "elsewhere"):
+                house.pipeline.retained.keep(Message(topic, b"x", 1, True))
+            device = await house.connect()
+            device.subscribe("#")
+            await house.settle()
+            assert [topic for topic, _ in device.received] == ["r/1"]
