@@ -16,6 +16,7 @@ SETTINGS = """
 [limits]
 connect_deadline = "2s"
 connections_per_address = 2000
+flapping_connects = 0
 
 [[policies]]
 name = "numbers"

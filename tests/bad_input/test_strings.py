@@ -118,11 +118,18 @@ async def test_B9_wildcards_do_not_match_topics_of_the_server(victim: Victim, ve
 
 @BOTH_VERSIONS
 async def test_B9_nor_do_shared_ones_or_another_devices_error_topic(victim: Victim, version: int) -> None:  # as above
-    refused = [0x80, 0x80, 0x80, 0x80] if version == V311 else [0x9E, 0x9E, 0x87, 0x87]
-    async with dialled(victim) as snoop:
+    no = 0x80 if version == V311 else 0x87
+    async with dialled(victim) as snoop, dialled(victim) as device:
         await let_in(snoop, version, "snoop")
-        snoop.send_nowait(subscribe(version, "$share/g/#", "$share/g/$SYS/#", "$proxy/#", "$proxy/errors/device"))
-        assert await receive_frames(snoop, 1) == [suback(version, 1, *refused)]
+        await let_in(device, version, "device")
+        filters = ("$share/g/#", "$share/g/+/errors/device", "$share/g/$proxy/errors/device", "$proxy/#")
+        snoop.send_nowait(subscribe(version, *filters))
+        assert await receive_frames(snoop, 1) == [suback(version, 1, 1, 1, no, no)]
+        device.send_nowait(subscribe(version, "$proxy/errors/device", options=0))
+        device.send_nowait(publish(version, "n/1", b"not a number", qos=1, packet_id=9))
+        assert len(await receive_frames(device, 3)) == 3
+        snoop.send_nowait(b"\xc0\x00")
+        assert await receive_frames(snoop, 1) == [b"\xd0\x00"]
 
 
 async def test_the_log_is_rate_limited_and_escaped(victim: Victim) -> None:
