@@ -214,3 +214,51 @@ def test_the_expiry_of_a_will_counts_from_when_it_is_sent(server: Server) -> Non
     fields = [DELAY, prop(Prop.MESSAGE_EXPIRY_INTERVAL, 60)]
     server.stay(will=Will(topic, b"gone", fields=fields)).cut()
     assert reader.message().value(Prop.MESSAGE_EXPIRY_INTERVAL) == 60
+
+
+@holds_5("3.1.2-8", "4.1.0-2")
+def test_a_delayed_will_is_sent_when_disconnect_ends_the_session(server: Server) -> None:
+    topic = server.new_topic()
+    reader = server.subscriber(topic)
+    device = server.stay(will=Will(topic, b"gone", fields=[LONG_DELAY]))
+    device.leave(b"\xe0\x07\x04\x05" + prop(Prop.SESSION_EXPIRY_INTERVAL, 0))
+    assert reader.message().payload == b"gone"
+
+
+@BOTH
+@holds_5("3.1.2-7", "3.1.2-8", "3.1.2-10")
+@holds_311("3.1.2-8", "3.1.2-10")
+def test_the_will_of_the_last_connect_counts(server: Server, version: int) -> None:
+    topic = server.new_topic()
+    reader = server.subscriber(topic)
+    device = server.stay(version, will=Will(topic, b"first"))
+    device.leave()
+    server.stay(version, device.client_id, will=Will(topic, b"second")).cut()
+    assert reader.message().payload == b"second"
+    assert reader.fence() == []
+
+
+@BOTH
+@holds_5("3.1.2-8", "4.5.0-1")
+@holds_311("3.1.2-8", "4.5.0-1")
+def test_a_will_waits_for_subscribers_that_are_away(server: Server, version: int) -> None:
+    topic = server.new_topic()
+    away, here = server.stay(version), server.subscriber(topic)
+    away.subscribe(topic)
+    away.leave()
+    server.join(version, will=Will(topic, b"gone", qos=1)).cut()
+    here.message()
+    assert server.stay(version, away.client_id).message().payload == b"gone"
+
+
+@BOTH
+@holds_5("3.1.2-8")
+@holds_311("3.1.2-8")
+def test_a_device_can_be_told_of_its_own_will(server: Server, version: int) -> None:
+    topic = server.new_topic()
+    device = server.stay(version, will=Will(topic, b"mine", qos=1))
+    device.subscribe(topic)
+    other = server.subscriber(topic)
+    device.cut()
+    other.message()
+    assert server.stay(version, device.client_id).message().payload == b"mine"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.bad_input.wire import V5
 from tests.conformance.device import BOTH, Server
-from tests.conformance.packets import Kind, Prop, prop, subscribe
+from tests.conformance.packets import Kind, Prop, prop, publish, subscribe
 from tests.conformance.statements import holds_5, holds_311
 
 # Subscription options beside the QoS.
@@ -206,3 +206,32 @@ def test_a_retained_message_is_published_with_its_expiry(server: Server) -> None
     topic = server.new_topic()
     server.join().publish(topic, b"x", qos=0, retain=True, fields=[prop(Prop.MESSAGE_EXPIRY_INTERVAL, 50)])
     assert server.subscriber(topic).message().value(Prop.MESSAGE_EXPIRY_INTERVAL) in (49, 50)
+
+
+@BOTH
+@holds_5("3.3.1-9", "3.3.4-10")
+@holds_311("3.3.1-6")
+def test_very_many_retained_messages_all_come_once(server: Server, version: int) -> None:
+    topic = server.new_topic()
+    sender = server.join(version)
+    number = 3000
+    for start in range(0, number, 100):
+        sender.send(
+            *(
+                publish(version, f"{topic}/{index % 7}/{index}", b"kept", qos=1, packet_id=index + 1, retain=True)
+                for index in range(start, start + 100)
+            )
+        )
+        for _ in range(100):
+            sender.expect(Kind.PUBACK)
+    reader = server.subscriber(f"{topic}/#", version, options=0)
+    reader.fence()
+    reader.unsubscribe(f"{topic}/#")
+    reader = server.subscriber(f"{topic}/#", version, options=0)
+    sender.publish(f"{topic}/0/0", b"live", retain=True)
+    heard = reader.messages(number + 1)
+    assert sorted(one.topic for one in heard if one.retain) == sorted(
+        f"{topic}/{index % 7}/{index}" for index in range(number)
+    )
+    assert [one.payload for one in heard if not one.retain] == [b"live"]
+    assert reader.fence() == []

@@ -224,8 +224,7 @@ def test_a_takeover_goes_on_with_the_session(server: Server, version: int) -> No
 @holds_5("4.1.0-2", "3.2.2-3", "3.1.2-23")
 def test_a_session_ends_when_its_expiry_interval_has_passed(server: Server) -> None:
     topic = server.new_topic()
-    device = server.join(clean=False, fields=[prop(Prop.SESSION_EXPIRY_INTERVAL, 1)])
-    device.subscribe(topic)
+    device = kept_subscriber(server, V5, topic)
     device.leave()
     back = server.join(V5, device.client_id, clean=False, fields=[prop(Prop.SESSION_EXPIRY_INTERVAL, 1)])
     assert back.connack.session_present
@@ -311,3 +310,64 @@ def test_what_is_new_comes_behind_what_is_sent_again(server: Server, version: in
     heard = again.messages(3)
     assert [(one.payload, one.dup) for one in heard] == [(b"1", True), (b"2", False), (b"3", False)]
     assert len({one.packet_id for one in heard}) == 3
+
+
+@holds_5("4.1.0-2", "3.1.2-5")
+def test_the_expiry_of_the_last_connection_counts(server: Server) -> None:
+    topic = server.new_topic()
+    device = kept_subscriber(server, V5, topic)
+    device.leave()
+    last = server.join(V5, device.client_id, clean=False)
+    assert last.connack.session_present
+    server.join().publish(topic, b"x", qos=1)
+    assert last.message().payload == b"x"
+    last.cut()
+    wait_gone(server, last)
+    assert not server.stay(V5, device.client_id).connack.session_present
+
+
+def wait_gone(server: Server, device: Device) -> None:
+    """Wait until the proxy has noticed that a connection broke: its client identifier is taken, and left."""
+    server.join(V5, device.client_id, clean=False).leave()
+
+
+@BOTH
+@holds_5("3.1.2-4", "3.1.4-3", "3.1.4-4")
+@holds_311("3.1.2-6", "3.1.4-2", "3.1.4-3")
+def test_a_takeover_with_a_clean_start_begins_anew(server: Server, version: int) -> None:
+    topic = server.new_topic()
+    device = kept_subscriber(server, version, topic)
+    sender = server.join(version)
+    sender.publish(topic, b"in flight", qos=1)
+    device.message()
+    clean = server.join(version, device.client_id)
+    assert [(one.kind, one.reason) for one in device.rest()] == [(Kind.DISCONNECT, 0x8E)] * (version == V5)
+    assert not clean.connack.session_present
+    sender.publish(topic, b"live", qos=1)
+    assert clean.fence() == []
+
+
+@holds_5("3.3.1-13", "4.1.0-1")
+def test_the_options_of_a_subscription_are_kept_with_it(server: Server) -> None:
+    topic = server.new_topic()
+    device = kept_subscriber(server, V5, topic, options=1 | 8)
+    device.leave()
+    sender = server.join()
+    sender.publish(topic, b"away", qos=2, retain=True)
+    again = server.stay(V5, device.client_id)
+    sender.publish(topic, b"here", qos=2, retain=True)
+    assert [(one.payload, one.qos, one.retain) for one in again.messages(2)] == [(b"away", 1, True), (b"here", 1, True)]
+
+
+@holds_5("3.1.2-24", "3.1.2-25", "4.4.0-1")
+def test_what_was_kept_for_a_device_must_fit_what_it_takes_now(server: Server) -> None:
+    topic = server.new_topic()
+    device = kept_subscriber(server, V5, topic)
+    sender = server.join()
+    sender.publish(topic, b"x" * 300, qos=2)
+    device.message()
+    device.leave()
+    sender.publish(topic, b"y" * 300, qos=1)
+    sender.publish(topic, b"small", qos=1)
+    again = server.stay(V5, device.client_id, fields=[prop(Prop.MAXIMUM_PACKET_SIZE, 200)])
+    assert [one.payload for one in again.fence()] == [b"small"]

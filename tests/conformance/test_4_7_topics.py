@@ -230,3 +230,37 @@ def test_a_message_to_the_name_of_a_share_is_for_no_group(server: Server) -> Non
     server.join().send(publish(V5, f"$share/group/{topic}", b"x", qos=1))
     server.join(V311).publish(f"$share/group/{topic}")
     assert device.fence() == []
+
+
+@holds_5("4.8.2-4", "4.5.0-1")
+def test_what_qos_1_has_sent_to_a_member_goes_to_another_when_its_session_ends(server: Server) -> None:
+    topic = server.new_topic()
+    devices = group(server, topic, 2)
+    server.join().publish(topic, b"x", qos=1)
+    ((chosen, _),) = heard_by(devices)
+    (other,) = (device for device in devices if device is not chosen)
+    chosen.leave(b"\xe0\x07\x00\x05" + prop(Prop.SESSION_EXPIRY_INTERVAL, 0))
+    assert other.message().payload == b"x"
+
+
+@holds_5("4.8.2-3", "3.3.4-3")
+def test_a_shared_subscription_has_an_identifier_of_its_own(server: Server) -> None:
+    topic = server.new_topic()
+    device = server.join()
+    device.subscribe(f"$share/group/{topic}", identifier=5, options=1)
+    device.subscribe(topic, identifier=6, options=1)
+    server.join().publish(topic)
+    found = sorted(number for one in device.fence() for number in one.all_of(Prop.SUBSCRIPTION_IDENTIFIER))
+    assert found == [5, 6]
+
+
+@holds_5("4.6.0-5", "4.8.2-1")
+def test_a_group_gets_the_messages_of_one_sender_in_order(server: Server) -> None:
+    topic = server.new_topic()
+    devices = group(server, topic, 3)
+    sender = server.join()
+    for number in range(50):
+        sender.publish(topic, b"%d" % number, qos=1 + number % 2)
+    heard = [[int(one.payload) for one in device.fence()] for device in devices]
+    assert sorted(number for one in heard for number in one) == list(range(50))
+    assert all(one == sorted(one) for one in heard)
