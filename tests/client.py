@@ -148,6 +148,8 @@ class Client:
         self.connection.receive_data(data, now)
         while events := self.connection.next_batch(now):
             self.events += events
+            if any(type(event) is ConnAck and not event.reason for event in events):
+                self.connection.resume()
             if self.acknowledges:
                 self.connection.acknowledge_all(
                     [(event.packet_id, event.qos) for event in events if type(event) is Publish and event.qos]

@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from mqttproxy.downstream.absent import Absent, move
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.subscribing import Subscribing
@@ -54,6 +55,7 @@ class Device(Delivering):
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
+        self._backlog: Backlog | None = None  # what has no place yet
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
 
@@ -71,6 +73,10 @@ class Device(Delivering):
         session.device = self
         if is_present:
             wills.cancel(self.client_id)  # of the earlier one
+            absent = self._premises.absent.pop(self.client_id, None)
+            if absent is not None and absent.pending:
+                self.connection.expect([ticket.packet_id for ticket in absent.pending])
+                move(absent.pending, self)
         if self._will is not None and session.expiry > 0:
             wills.hold(self._pending_will(session.expiry))
         tokens = [token for token in (*resumed.done, *resumed.too_large) if token is not None]
@@ -129,14 +135,26 @@ class Device(Delivering):
             self.ended = "connection_lost"
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
         self._wait_for = self._nursery = None
-        self.pending.clear()
         session, premises = self.session, self._premises
         session.device = None
+        unfinished = self._unfinished()
+        self.pending.clear()
+        if unfinished and session.is_durable and self._expiry != 0:
+            absent = premises.absent[self.client_id] = Absent(self.identity, session)
+            absent.take_over(unfinished, trio.current_time())
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:
             premises.wills.arm(self._pending_will(session.expiry if self._expiry is None else self._expiry))
         premises.sessions.close(session, expiry=self._expiry)
+
+    def _unfinished(self) -> list[Ticket]:
+        """Return what is on its way at QoS 2, but what has no place yet: that was given up, and must come again."""
+        given_up: set[int] = set()
+        if self._backlog is not None:
+            given_up = {id(ticket) for _, items in self._backlog.lanes for _, ticket in items}
+            given_up |= {id(held.ticket) for _, held in self._backlog.holds}
+        return [ticket for ticket in self.pending if ticket.qos == 2 and id(ticket) not in given_up]
 
     def _pending_will(self, expiry: float) -> PendingWill:
         assert self._will is not None  # noqa: S101 # the callers have looked
@@ -255,7 +273,7 @@ class Device(Delivering):
         if self.ended:
             self._pipeline.give_up(backlog)
         else:
-            self._wait_for = partial(self._pipeline.clear, backlog)
+            self._wait_for = partial(self._clear, backlog)
             self.stream.interrupt()
 
     def _carry(self, publishes: list[Publish], now: float) -> bool:
@@ -277,8 +295,13 @@ class Device(Delivering):
         else:
             backlog = self._pipeline.carry_up(self, publishes[:room], now) if room > 0 else None
             self._left = [*publishes[max(room, 0) :]]
-        self._wait_for = self._wait_for_room if backlog is None else partial(self._pipeline.clear, backlog)
+        self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
         return False
+
+    async def _clear(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        await self._pipeline.clear(backlog)
+        self._backlog = None
 
     async def _wait(self) -> None:
         """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""

@@ -7,6 +7,7 @@ import trio
 from attrs import Factory, define, field
 
 from mqttproxy.config.model import AccessSettings, LimitSettings
+from mqttproxy.downstream.absent import Absent
 from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.homes import Homes, UpstreamLink
@@ -53,6 +54,7 @@ class Premises:
     server_reference: str | None = None  # for devices that are sent away because the proxy ends
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier
+    absent: dict[str, Absent] = Factory(dict)  # by client identifier: what devices that are away left unfinished
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
     homes: Homes = field(init=False)
 
@@ -66,6 +68,7 @@ class Premises:
 
     def _session_over(self, session: Session, _filters: tuple[str, ...]) -> None:
         self.homes.leave_all(session.client_id)
+        self.absent.pop(session.client_id, None)
         self.wills.end(session.client_id)
 
     def rehome_soon(self) -> None:

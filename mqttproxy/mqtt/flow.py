@@ -246,6 +246,14 @@ class Flow(Sender):
                 return
         encode_ack_into(self._out, PUBCOMP, packet_id)
 
+    def expect(self, packet_ids: Iterable[int]) -> None:
+        """Go on with QoS 2 messages that the session's last connection handed out, and that are not acknowledged yet.
+
+        The peer sends them again, which is ignored; `acknowledge_all` answers them over this connection.
+        """
+        self._qos2.update(packet_ids)
+        self._share_receive_maximum()
+
     def acknowledge_one(self, packet_id: int) -> bytes | bytearray:
         """Do what `acknowledge_all` and `data_to_send` do, quicker, for one message at QoS 1."""
         if not self._out and self._qos1 and self.state is State.OPEN:

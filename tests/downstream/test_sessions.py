@@ -141,6 +141,68 @@ class TestComingBack:
             assert house.a.payloads == [b"y"]
             house.a.settle()
 
+    @pytest.mark.parametrize("when", ["before", "after", "between"])
+    async def test_what_a_destination_has_of_their_qos_2_is_never_given_to_it_again(
+        self, when: str, autojump_clock: MockClock
+    ) -> None:
+        """The destination acknowledges before the connection ends, after the device is back, or between."""
+        async with open_house(upstream()) as house:
+            device = await house.keep()
+            device.publish(*messages("1", "2", "3", qos=2))
+            await house.settle()
+            assert house.a.payloads == [b"1", b"2", b"3"]
+            if when == "before":
+                house.a.settle(0, 1, 2)
+            device.cut()
+            await house.settle()
+            if when == "between":
+                house.a.settle(1)
+                assert house.premises.absent["d"].unacknowledged == 2
+            back = await house.keep(session=device.connection.session)
+            assert house.premises.absent == {}
+            house.check_books()
+            house.a.settle()
+            await house.settle()
+            assert sorted(house.a.carried) == ["t", "t", "t"]
+            assert sorted(back.settled) == [(1, 0), (2, 0), (3, 0)]
+            assert house.session().state.incoming_qos2 == set()
+            assert house.a.taken == []
+            back.publish(*messages("4", qos=2))
+            await house.settle()
+            assert house.a.payloads == [b"4"]
+            house.a.settle()
+
+    async def test_what_had_no_place_yet_is_taken_when_it_comes_again(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 1
+            device = await house.keep()
+            device.publish(*messages("1", "2", qos=2))
+            await house.settle()
+            device.cut()
+            await house.settle()
+            assert len(house.premises.absent["d"].pending) == 1
+            house.a.make_room(10)
+            back = await house.keep(session=device.connection.session)
+            assert house.a.payloads == [b"1", b"2"]
+            house.a.settle()
+            await house.settle()
+            assert back.settled == [(1, 0), (2, 0)]
+
+    async def test_what_was_unfinished_is_forgotten_with_the_session(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.keep()
+            device.publish(*messages("1", qos=2))
+            await house.settle()
+            device.cut()
+            await house.settle()
+            fresh = await house.connect(clean_start=True)
+            assert house.premises.absent == {}
+            fresh.publish(*messages("2", qos=2))
+            await house.settle()
+            house.a.settle()
+            await house.settle()
+            assert fresh.settled == [(1, 0)]
+
     async def test_an_expired_message_is_not_delivered_and_others_tell_how_long_they_still_live(
         self, autojump_clock: MockClock
     ) -> None:

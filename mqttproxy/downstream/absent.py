@@ -1,0 +1,53 @@
+"""What a device leaves unfinished: its QoS 2 messages that are still on their way when its connection ends.
+
+The device sends them again when it is back. They must not be carried again, so they wait here for their destinations,
+and move on to its next connection: what was acknowledged meanwhile is known as a duplicate by then.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from mqttproxy.handover import Origin, Ticket
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.sessions import Session
+from mqttproxy.validation import Identity
+
+
+@define(eq=False)
+class Absent:
+    """A device that is away, as the pipeline sees it."""
+
+    identity: Identity
+    _session: Session
+    pending: deque[Ticket] = field(factory=deque)
+    unacknowledged: int = 0
+
+    def take_over(self, tickets: Iterable[Ticket], now: float) -> None:
+        """Be whom they are acknowledged to, from now on."""
+        move(tickets, self)
+        self.acknowledge(now)
+
+    def acknowledge(self, now: float) -> None:  # noqa: ARG002 # nobody is told
+        """Remember what is where it belongs. What was refused is forgotten: sent again, it is refused again."""
+        left: deque[Ticket] = deque()
+        for ticket in self.pending:
+            if not ticket.done:
+                left.append(ticket)
+                continue
+            self.unacknowledged -= ticket.size
+            if not ticket.reason.is_failure:
+                self._session.state.keep(ticket.packet_id)
+        self.pending = left
+
+    def disconnect(self, reason: ReasonCode, words: str) -> None:
+        """Do nothing: it is away."""
+
+
+def move(tickets: Iterable[Ticket], to: Origin) -> None:
+    """Make another origin the one that tickets are acknowledged to."""
+    for ticket in tickets:
+        ticket.origin = to
+        to.pending.append(ticket)
+        to.unacknowledged += ticket.size
