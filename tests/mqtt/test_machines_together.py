@@ -2,9 +2,13 @@
 
 Every message is a number: its payload and its token. What one end publishes the other must take: at QoS 1 at least
 once, at QoS 2 exactly once as long as the session lives, in the order of publishing; and every token comes back once.
+
+The server has a disk. What it writes leaves it with the next commit, never before, and when it restarts it is what it
+was at the last one, the program behind it too.
 """
 
 from collections import Counter
+from copy import deepcopy
 from itertools import pairwise
 
 from hypothesis import settings, strategies as st
@@ -30,6 +34,11 @@ class FewIdentifiers(SessionState):
     packet_ids = 100
 
 
+def topic_of(number: int) -> str:
+    """Return one of a few topics, long enough for an alias."""
+    return f"a/topic/{number % 3}"
+
+
 class Ledger:
     """The messages of one direction."""
 
@@ -47,7 +56,7 @@ class Ledger:
         self.qos.append(qos)
         if qos:
             self.unsettled.add(number)
-        return Message("t", b"%d" % number, qos), number
+        return Message(topic_of(number), b"%d" % number, qos), number
 
     def settled(self, event: Settled) -> None:
         number = int(event.message.payload)
@@ -83,6 +92,7 @@ class End:
             self.mine.settled(event)
         elif isinstance(event, Publish):
             number = int(event.payload)
+            assert event.topic == topic_of(number)
             assert event.qos == self.theirs.qos[number]
             self.theirs.first_seen.setdefault(number)
             if event.qos:
@@ -138,6 +148,32 @@ class ServerEnd(End):
         super().__init__(mine, theirs)
         self.session: SessionState | None = None
         self.is_session_new = False
+        self.held = bytearray()  # written, and waits for the commit
+        self.commit()
+
+    def commit(self) -> bytearray:
+        """Put everything on the disk and return what may leave now."""
+        session = self.session
+        self.disk = deepcopy(
+            (
+                None if session is None else (session.outgoing, session.released, session.incoming_qos2),
+                (self.theirs.taken, self.theirs.refused, self.theirs.first_seen),
+                (self.mine.unsettled, len(self.mine.qos)),
+            )
+        )
+        out, self.held = self.held, bytearray()
+        return out
+
+    def restart(self) -> None:
+        """Be again what the disk says; messages that are not on it were never sent."""
+        session, taken, (unsettled, count) = deepcopy(self.disk)
+        self.theirs.taken, self.theirs.refused, self.theirs.first_seen = taken
+        self.mine.given_up |= {number for number in self.mine.unsettled if number >= count}
+        self.mine.unsettled = unsettled
+        self.session = None
+        if session is not None:
+            self.session = FewIdentifiers()
+            self.session.restore(*session)
 
     def handle(self, event: Event) -> None:
         assert isinstance(self.conn, ServerConnection)
@@ -164,19 +200,30 @@ class Machines(RuleBasedStateMachine):
     @initialize(version=st.sampled_from(ProtocolVersion))
     def start(self, version: ProtocolVersion) -> None:
         self.version = version
-        self.connect(3, 3, is_prompt=True)
+        self.connect(3, 3, 2, is_prompt=True, is_disk_slow=False)
 
     @property
     def is_connected(self) -> bool:
         return self.device.conn is not None
 
     @precondition(lambda self: not self.is_connected)
-    @rule(device_takes=counts, server_takes=counts, is_prompt=st.booleans())
-    def connect(self, device_takes: int, server_takes: int, is_prompt: bool) -> None:
+    @rule(
+        device_takes=counts,
+        server_takes=counts,
+        aliases=st.integers(0, 2),
+        is_prompt=st.booleans(),
+        is_disk_slow=st.booleans(),
+    )
+    def connect(self, device_takes: int, server_takes: int, aliases: int, is_prompt: bool, is_disk_slow: bool) -> None:
+        self.is_disk_slow = is_disk_slow
         connect = Connect(client_id="d", version=self.version, clean_start=False, keep_alive=60)
-        limits = ClientLimits(receive_maximum=device_takes)
+        limits = ClientLimits(
+            receive_maximum=device_takes, topic_alias_maximum=aliases, topic_aliases_to_server=2 - aliases
+        )
         self.device.conn = ClientConnection(connect, self.session, limits, now=0.0)
-        self.server.conn = ServerConnection(ServerLimits(receive_maximum=server_takes), now=0.0)
+        self.server.conn = ServerConnection(
+            ServerLimits(receive_maximum=server_takes, topic_alias_maximum=2, topic_aliases_to_device=2), now=0.0
+        )
         self.write()
         if is_prompt:
             self.a_while_passes(1)
@@ -228,21 +275,45 @@ class Machines(RuleBasedStateMachine):
             self.write()
 
     @precondition(lambda self: self.is_connected)
+    @rule()
+    def the_disk_commits(self) -> None:
+        self.device.arriving += self.server.commit()
+
+    @precondition(lambda self: self.is_connected)
     @rule(late=st.integers(0, 3), does_server_forget=st.integers(0, 4).map(lambda number: number == 0))
     def the_connection_is_lost(self, late: int, does_server_forget: bool) -> None:
+        is_session_known = self.is_session_known
+        self.cut(late, late)
+        if does_server_forget or not is_session_known:
+            self.forget()
+
+    @precondition(lambda self: self.is_connected)
+    @rule(late=st.integers(0, 3))
+    def the_server_restarts(self, late: int) -> None:
+        is_session_known = self.is_session_known
+        self.cut(late, 0)
+        self.server.restart()
+        if not is_session_known:
+            self.forget()
+
+    @property
+    def is_session_known(self) -> bool:
+        """A device that has not heard that its session is a new one takes it for the old one when it connects again.
+
+        MQTT leaves this open; here the server does not keep a session whose first CONNACK never arrived.
+        """
         assert self.device.conn is not None
-        is_session_known = self.device.conn.state is State.OPEN or not self.server.is_session_new
-        for end in self.ends:
+        return self.device.conn.state is State.OPEN or not self.server.is_session_new
+
+    def cut(self, device_late: int, server_late: int) -> None:
+        for end, late in (self.device, device_late), (self.server, server_late):
             assert isinstance(end.conn, ServerConnection | ClientConnection)
             end.conn.disconnect(ReasonCode.UNSPECIFIED_ERROR)
             end.acknowledge(late)  # the program was still at it
             end.conn = None
             end.waiting.clear()
             end.arriving.clear()
-        # A device that has not heard that its session is a new one takes it for the old one when it connects again.
-        # MQTT leaves this open; here the server does not keep a session whose first CONNACK never arrived.
-        if does_server_forget or not is_session_known:
-            self.forget()
+        self.server.held.clear()
 
     def forget(self) -> None:
         up, down = self.ledgers
@@ -250,13 +321,16 @@ class Machines(RuleBasedStateMachine):
         up.resets.update(up.unsettled)
         down.given_up |= down.unsettled
         down.unsettled.clear()
+        self.server.commit()
 
     def write(self) -> None:
         device, server = self.ends
         assert device.conn is not None
         assert server.conn is not None
         server.arriving += device.conn.data_to_send()
-        device.arriving += server.conn.data_to_send()
+        self.server.held += server.conn.data_to_send()
+        if not self.is_disk_slow:
+            self.the_disk_commits()
 
     @invariant()
     def nothing_comes_too_often_or_out_of_order(self) -> None:
@@ -270,7 +344,8 @@ class Machines(RuleBasedStateMachine):
         if not hasattr(self, "version"):
             return
         if not self.is_connected:
-            self.connect(2, 2, is_prompt=True)
+            self.connect(2, 2, 1, is_prompt=True, is_disk_slow=False)
+        self.is_disk_slow = False
         for _ in range(10_000):
             for end in self.ends:
                 end.take_bytes(len(end.arriving))
