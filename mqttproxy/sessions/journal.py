@@ -269,17 +269,25 @@ class Journal:
                 self._wake = trio.Event()
                 await self._wake.wait()
             return
+        changes = self._begin()
+        if changes:  # otherwise all that was noted has cancelled itself
+            await self._in_thread(partial(store.apply, changes), store)
+            self.commits_total += 1
+            self.written_total += len(changes)
+        self._set_trouble(None)
+        self._finish()
+
+    def _begin(self) -> Changes:
+        """Return what is to be committed: the same again until `_finish` was called."""
         if self._writing is None:
             self._writing, self._changes = self._changes, Changes()
             self._writing_calls, self._calls = self._calls, deque()
             self.batches += 1
-        if self._writing:  # otherwise all that was noted has cancelled itself
-            await self._in_thread(partial(store.apply, self._writing), store)
-            self.commits_total += 1
-            self.written_total += len(self._writing)
-        self._writing = None
+        return self._writing
+
+    def _finish(self) -> None:
         calls, self._writing_calls = self._writing_calls, deque()
-        self._set_trouble(None)
+        self._writing = None
         for call in calls:
             call()
 

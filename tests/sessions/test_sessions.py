@@ -1,79 +1,13 @@
 """Sessions in memory: opened, closed, taken up again, over."""
 
-from collections import Counter
-
 import pytest
 import trio
-from attrs import evolve
 
 from mqttproxy.config.model import Bytes, Count, LimitSettings
-from mqttproxy.mqtt.packets import Message, Properties, Subscription, Timed
-from mqttproxy.sessions import Journal, Session, Sessions, SessionsFull, SubscriptionTable
+from mqttproxy.mqtt.packets import Properties, Subscription, Timed
+from mqttproxy.sessions import Journal, Sessions, SessionsFull, SubscriptionTable
 from mqttproxy.sessions.table import SharedMessage
-
-
-class Clock:
-    """Both clocks: monotonic, and the wall's."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-        self.ahead = 1_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wall(self) -> float:
-        return self.time + self.ahead
-
-
-class Device:
-    """A connected device that takes what it is given when it is told to."""
-
-    def __init__(self) -> None:
-        self.pumps = 0
-        self.flushes = 0
-
-    def pump(self) -> None:
-        self.pumps += 1
-
-    def flush(self) -> None:
-        self.flushes += 1
-
-
-class House:
-    """Sessions with their table, without a disk."""
-
-    def __init__(self, **limits: object) -> None:
-        self.clock = Clock()
-        self.table = SubscriptionTable()
-        self.dropped: Counter[str] = Counter()
-        self.discarded: list[tuple[str, tuple[str, ...]]] = []
-        self.sessions = Sessions(
-            table=self.table,
-            journal=Journal(None, wall=self.clock.wall, now=self.clock.now),
-            limits=evolve(LimitSettings(), **limits),  # type: ignore[arg-type]
-            now=self.clock.now,
-            wall=self.clock.wall,
-            dropped=lambda reason, count: self.dropped.update({reason: count}),
-        )
-        self.sessions.on_discard = lambda session, filters: self.discarded.append((session.client_id, filters))
-
-    def open(self, client_id: str = "a", *, clean: bool = False, expiry: float = 60.0) -> Session:
-        return self.sessions.open(client_id, clean_start=clean, expiry=expiry)[0]
-
-    def away(self, client_id: str = "a", expiry: float = 60.0) -> Session:
-        """Return a session whose connection has ended."""
-        session = self.open(client_id, expiry=expiry)
-        self.sessions.close(session)
-        return session
-
-
-def message(number: int, qos: int = 1, size: int = 1) -> Message:
-    return Message(f"t/{number}", b"x" * size, qos)
-
-
-def topics(session: Session, quota: int = 100, now: float = 100.0) -> list[str]:
-    return [taken.topic for taken, _ in session.take(quota, 1 << 20, now)]
+from tests.sessions.examples import Device, House, message, topics
 
 
 def test_a_session_is_present_until_its_time_is_over() -> None:
