@@ -8,7 +8,6 @@ import ctypes
 import gc
 import os
 import signal
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,19 +21,18 @@ from mqttproxy import __version__
 from mqttproxy.apart import run_apart
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
-from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
+from mqttproxy.keeping import Keeping
 from mqttproxy.pipeline import Pipeline, Ruleset
-from mqttproxy.quarantine.database import is_made, quarantine_dir
+from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
-from mqttproxy.sessions import Journal, RetainedStore, Sessions, SubscriptionTable
-from mqttproxy.sessions.wills import Wills
+from mqttproxy.sessions import database as sessions
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
@@ -74,11 +72,13 @@ class Proxy:
             with_payload=audit.payload,
             health=self.health,
         )
-        self.quarantine = Quarantine(quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed)
-        table = SubscriptionTable(shared=config.sessions.shared)
+        self.quarantine = Quarantine(
+            quarantine.quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed
+        )
+        self.keeping = Keeping(config, self.metrics)
         alerts = RateLimited(log=self.log)
         self.refusal = Refusal(
-            table=table,
+            table=self.keeping.table,
             quarantine=self.quarantine,
             metrics=self.metrics,
             audit=self.audit,
@@ -87,16 +87,16 @@ class Proxy:
             dry_run=dry_run,
         )
         limits = config.limits
-        journal = Journal(None)  # nothing is on disk yet
         self.pipeline = Pipeline(
             ruleset=ruleset,
             lanes={},
-            table=table,
-            retained=RetainedStore(max_messages=limits.retained_messages, max_bytes=limits.retained_bytes),
+            table=self.keeping.table,
+            retained=self.keeping.retained,
             refusal=self.refusal,
             metrics=self.metrics,
-            journal=journal,
+            journal=self.keeping.journal,
         )
+        self.keeping.attach(self.pipeline)
         self.pool = Pool(
             proxy_id=config.proxy.id,
             callbacks=Callbacks(
@@ -109,27 +109,15 @@ class Proxy:
         )
         self.pool.apply(config.upstreams)
         self.use_upstreams()
-        self.sessions = Sessions(
-            table=table, journal=journal, limits=limits, wall=time.time, dropped=self.metrics.dropped_down.add
-        )
-        publisher = Publisher(self.pipeline)
-        self.wills = Wills(
-            fire=publisher.fire,
-            per_second=limits.wills_per_second,
-            most=limits.wills_pending,
-            most_bytes=limits.wills_bytes,
-            grace=limits.will_grace,
-        )
-        publisher.settled = self.wills.settled
         self.door = Door(
             Premises(
                 limits=limits,
                 access=config.access,
                 pipeline=self.pipeline,
                 upstreams=self.pool,
-                sessions=self.sessions,
-                wills=self.wills,
-                publisher=publisher,
+                sessions=self.keeping.sessions,
+                wills=self.keeping.wills,
+                publisher=self.keeping.publisher,
                 flapping=Flapping(
                     connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban
                 ),
@@ -162,9 +150,10 @@ class Proxy:
         yield DestinationSnapshot(name=LOCAL, kind="local", connected=True, offered=handed, delivered=handed)
 
     def _refresh(self) -> None:
-        metrics, retained = self.metrics, self.pipeline.retained
-        metrics.subscriptions = self.pipeline.table.count
-        metrics.retained_messages, metrics.retained_bytes = retained.count, retained.size
+        metrics, flapping = self.metrics, self.door.premises.flapping
+        self.keeping.refresh()
+        metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
+        metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
         metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
         metrics.audit_lines, metrics.audit_dropped = self.audit.lines, self.audit.dropped
@@ -172,8 +161,8 @@ class Proxy:
 
     def look_at_health(self) -> None:
         """Report for the rooms that do not report by themselves."""
-        trouble = self.quarantine.trouble
-        self.health.report("quarantine", trouble is None, trouble or "")
+        for name, trouble in (("quarantine", self.quarantine.trouble), ("sessions", self.keeping.journal.trouble)):
+            self.health.report(name, trouble is None, trouble or "")
         statuses = self.pool.statuses()
         for status in statuses:
             reason = "" if status.connected else status.last_error or "connecting"
@@ -199,6 +188,7 @@ class Proxy:
             self.pipeline.at_end_of_turn = poller.at_end_of_turn
             await background.start(self.audit.run)
             await background.start(_started, self.quarantine)
+            await background.start(self.keeping.run)
             await background.start(self.pool.run)
             background.start_soon(self._watch_health)
             bind = self.config.telemetry.metrics_bind
@@ -206,8 +196,7 @@ class Proxy:
             await self.door.open(self.config.listeners)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.door.run)
-                serving.start_soon(self.sessions.run)
-                serving.start_soon(self.wills.run)
+                serving.start_soon(self.door.premises.rehome)
                 await serving.start(self._obey_signals, serving.cancel_scope)
                 self.health.report("listeners", True)
                 self._say_ready(metrics_at)
@@ -257,6 +246,7 @@ class Proxy:
     async def _drain(self, serving: trio.CancelScope) -> None:
         """Take nothing more, finish what was taken within the grace period, end."""
         self.health.report("listeners", False, "draining")
+        self.keeping.wills.defer()
         now, grace = trio.current_time(), self.config.proxy.drain_grace
         await self.door.drain(now + grace * DEVICES_SHARE)
         if not await self.pool.drain(now + grace * UPSTREAMS_SHARE):
@@ -265,8 +255,8 @@ class Proxy:
         serving.cancel()
 
 
-async def _started(quarantine: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    await quarantine.run(task_status=task_status)
+async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    await room.run(task_status=task_status)
 
 
 def _tidy_memory() -> None:
@@ -277,15 +267,17 @@ def _tidy_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # up to 2 MB that only the start needed
 
 
-async def _make_tables(directory: Path) -> None:
-    """Make the quarantine's tables, or renew them, where their maker does not stay in memory.
+async def _make_tables(data_dir: Path) -> None:
+    """Make the tables of both databases, or renew them, where their maker does not stay in memory.
 
-    Whatever goes wrong: the quarantine then tries for itself, and knows what is to be done about it.
+    Whatever goes wrong: each room then tries for itself, and knows what is to be done about it.
 
     """
-    if not is_made(directory):
-        with suppress(OSError, trio.TooSlowError):
+    with suppress(OSError, trio.TooSlowError):
+        if not quarantine.is_made(directory := quarantine.quarantine_dir(data_dir)):
             await run_apart("mqttproxy.quarantine.schema", str(directory), seconds=TABLES_MADE)
+        if not sessions.is_made(directory := sessions.sessions_dir(data_dir)):
+            await run_apart("mqttproxy.sessions.schema", str(directory), seconds=TABLES_MADE)
 
 
 async def run_proxy(path: Path, dry_run: bool) -> int:
@@ -303,7 +295,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
-            await _make_tables(quarantine_dir(config.proxy.data_dir))
+            await _make_tables(config.proxy.data_dir)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
     except* OSError as group:  # an address in use, a folder that cannot be written
         faults = [str(error) for error in group.exceptions]

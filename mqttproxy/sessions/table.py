@@ -106,6 +106,11 @@ class SubscriptionTable:
         """Return the subscriptions of a client."""
         return tuple(self._by_client.get(client_id, {}).values())
 
+    @property
+    def shared_count(self) -> int:
+        """How many of the subscriptions are shared ones."""
+        return sum(len(group.members) for group in self._groups.values())
+
     def has_subscriber(self, topic: str) -> bool:
         """Say whether anybody would get a message on this topic."""
         matched = self._match(topic)

@@ -282,6 +282,42 @@ class Metrics:
         default=0, metadata=_gauge("mqtt_proxy_retained_bytes", "payload bytes of retained messages")
     )
 
+    retained_expired: int = field(
+        default=0, metadata=_counter("mqtt_proxy_retained_expired", "retained messages whose life was over")
+    )
+    retained_dropped: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_retained_dropped", "retained messages that did not fit any more at the start"),
+    )
+
+    # Sessions.
+    sessions: int = field(default=0, metadata=_gauge("mqtt_proxy_sessions", "sessions, connected or not"))
+    sessions_disconnected: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_sessions_disconnected", "sessions whose device is not connected")
+    )
+    sessions_discarded: int = field(
+        default=0, metadata=_counter("mqtt_proxy_sessions_discarded", "sessions that are over")
+    )
+    queued_down: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_queued_messages", "messages that wait for devices, or for their acknowledgement"),
+    )
+    queued_down_bytes: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_queued_bytes", "bytes of those, as limits.queues_bytes counts them")
+    )
+    journal_pending: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_journal_pending", "changes of sessions that wait for their commit")
+    )
+    journal_commits: int = field(
+        default=0, metadata=_counter("mqtt_proxy_journal_commits", "commits of changes of sessions")
+    )
+    journal_failures: int = field(
+        default=0, metadata=_counter("mqtt_proxy_journal_failures", "commits that the disk refused")
+    )
+    journal_trouble: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_journal_trouble", "1: changes of sessions cannot be written")
+    )
+
     # Wills and flapping.
     wills_pending: int = field(
         default=0,

@@ -1,0 +1,132 @@
+"""What the proxy keeps for devices: sessions, subscriptions, retained messages, wills, and the `$SYS` topics.
+
+Built here, brought back from disk before the doors open, and kept tidy while the process runs.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import trio
+
+from mqttproxy.config.model import ProxyConfig
+from mqttproxy.downstream.departed import Publisher
+from mqttproxy.mqtt.packets import Message
+from mqttproxy.mqtt.topics import matches
+from mqttproxy.pipeline import Pipeline
+from mqttproxy.sessions import Journal, RetainedStore, Sessions, SubscriptionTable
+from mqttproxy.sessions.database import SqliteStore, sessions_dir
+from mqttproxy.sessions.wills import Wills
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.telemetry.systree import Kept, SysTree, Value
+
+EXPIRY_EVERY: Final = 1.0  # seconds between two looks at retained messages whose life may be over
+
+
+class Keeping:
+    """The rooms of `sessions`, joined. `attach` gives them the corridor, which is made of them."""
+
+    def __init__(self, config: ProxyConfig, metrics: Metrics) -> None:
+        limits = config.limits
+        self._metrics = metrics
+        self._sys_interval = config.telemetry.sys_interval
+        self.journal = Journal(SqliteStore(sessions_dir(config.proxy.data_dir)))
+        self.table = SubscriptionTable(shared=config.sessions.shared)
+        self.retained = RetainedStore(
+            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.journal.note_retained
+        )
+        self.sessions = Sessions(
+            table=self.table, journal=self.journal, limits=limits, wall=time.time, dropped=metrics.dropped_down.add
+        )
+        self.sys_tree = SysTree(
+            metrics, deliver=self._deliver_sys, is_wanted=self.table.has_subscriber, matches=matches, kept=self._kept
+        )
+        self._limits = limits
+        self._expired_retained = 0
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Make the wills, which are published through the corridor."""
+        limits = self._limits
+        self.publisher = Publisher(pipeline)
+        self.wills = Wills(
+            fire=self.publisher.fire,
+            per_second=limits.wills_per_second,
+            most=limits.wills_pending,
+            most_bytes=limits.wills_bytes,
+            grace=limits.will_grace,
+            note=self.journal.note_will,
+        )
+        self.publisher.settled = self.wills.settled
+
+    # What operators see.
+
+    def refresh(self) -> None:
+        """Copy the numbers into the metrics."""
+        metrics, sessions, journal, wills = self._metrics, self.sessions, self.journal, self.wills
+        metrics.subscriptions = self.table.count
+        metrics.retained_messages, metrics.retained_bytes = self.retained.count, self.retained.size
+        metrics.retained_expired = self._expired_retained
+        metrics.sessions, metrics.sessions_disconnected = len(sessions), sessions.disconnected
+        metrics.sessions_discarded = sessions.discarded_total
+        metrics.queued_down, metrics.queued_down_bytes = sessions.ledger.queued_messages, sessions.ledger.queued_bytes
+        metrics.journal_pending, metrics.journal_commits = journal.pending, journal.commits_total
+        metrics.journal_failures, metrics.journal_trouble = journal.failures_total, int(journal.trouble is not None)
+        metrics.wills_pending, metrics.wills_bytes = wills.pending, wills.size
+        metrics.wills_published, metrics.wills_cancelled = wills.fired, wills.cancelled
+        metrics.wills_early = wills.early
+
+    def _kept(self) -> Kept:
+        sessions = self.sessions
+        return Kept(
+            disconnected=sessions.disconnected,
+            expired=sessions.discarded_total,
+            messages=sessions.ledger.queued_messages,
+            message_bytes=sessions.ledger.queued_bytes,
+            shared_subscriptions=self.table.shared_count,
+        )
+
+    # Life.
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bring back what is on disk, then keep it; started when all of it is back."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_journal, self.journal)
+            self._metrics.retained_dropped = self.retained.restore(self.journal.retained())
+            self.sessions.restore()
+            self.wills.restore(self.journal.wills())
+            nursery.start_soon(self.sessions.run)
+            nursery.start_soon(self.wills.run)
+            nursery.start_soon(self._expire_retained)
+            if self._sys_interval:
+                self.sys_tree.tick(self._metrics.now())
+                nursery.start_soon(self._tick)
+            task_status.started()
+
+    async def _expire_retained(self) -> None:
+        while True:
+            now = trio.current_time()
+            while self.retained.next_expiry <= now:
+                self._expired_retained += self.retained.expire(now)
+                await trio.lowlevel.checkpoint()
+            await trio.sleep(EXPIRY_EVERY)
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(self._sys_interval)
+            self.sys_tree.tick(self._metrics.now())
+
+    def _deliver_sys(self, values: Sequence[Value]) -> None:
+        self.table.deliver([_message(value) for value in values])
+
+    def sys_messages(self, topic_filter: str) -> Iterator[Message]:
+        """Yield the `$SYS` values of the last tick that a filter matches, as if they were retained."""
+        return map(_message, self.sys_tree.match(topic_filter))
+
+
+def _message(value: Value) -> Message:
+    topic, text = value
+    return Message(topic, text.encode(), 0, True)
+
+
+async def _journal(journal: Journal, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    await journal.run(task_status=task_status)
