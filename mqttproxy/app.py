@@ -125,6 +125,7 @@ class Proxy:
                 log=self.log,
                 alerts=alerts,
                 new_client_id=lambda: f"auto-{uuid4().hex}",
+                sys_messages=self.keeping.sys_messages,
                 server_reference=config.proxy.server_reference,
             )
         )

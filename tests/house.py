@@ -225,6 +225,7 @@ def make_house(
         log=log,
         alerts=alerts,
         new_client_id=lambda: f"auto-{next(numbers)}",
+        sys_messages=lambda _: iter(()),
         server_reference=config.proxy.server_reference,
     )
     door, listener = Door(premises), FakeListener()

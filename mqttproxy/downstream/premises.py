@@ -1,6 +1,6 @@
 """What every device of the process shares."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import trio
@@ -12,6 +12,8 @@ from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.homes import Homes, UpstreamLink
 from mqttproxy.downstream.keepalive import KeepAliveWatch
+from mqttproxy.mqtt.packets import Message
+from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Session, Sessions
@@ -47,10 +49,12 @@ class Premises:
     wills: Wills
     publisher: Publisher  # of wills
     flapping: Flapping
+    sys_messages: Callable[[str], Iterable[Message]] = lambda _: ()  # `$SYS` values that a filter matches
     metrics: Metrics
     log: Log
     alerts: RateLimited
     new_client_id: Callable[[], str]
+    sys_messages: Callable[[str], Iterator[Message]]  # what of `$SYS` a filter matches now
     server_reference: str | None = None  # for devices that are sent away because the proxy ends
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier
@@ -83,3 +87,8 @@ class Premises:
             [session.client_id for session in self.sessions],
             lambda client_id: (entry.subscription for entry in entries_of(client_id)),
         )
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of all that an error refers to: its connection keeps it, and so it would keep all that was read."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -17,6 +17,7 @@ from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.mqtt.topics import split_shared
 from mqttproxy.sessions import Session
 from mqttproxy.sessions.table import Entry, copy_for
+from mqttproxy.transport.stream import Spawn
 
 if TYPE_CHECKING:
     from mqttproxy.downstream.premises import Premises
@@ -39,7 +40,9 @@ class Subscribing:
     _connection: ServerConnection
     # What of the retained messages for its subscriptions is still to come, and for which of them.
     _retained: deque[tuple[Entry, Iterator[Message]]] = field(factory=deque)
-    _has_room: trio.Event | None = None  # somebody waits for the queue to become shorter
+    _has_room: trio.Event | None = None  # it waits for the queue to become shorter
+    _is_sending: bool = False
+    spawn: Spawn | None = None  # in the device's own nursery
 
     async def subscribe(self, packet: Subscribe) -> None:
         """Answer a SUBSCRIBE, filter by filter, and begin to send what is retained for it. [MQTT-3.8.4-1].
@@ -70,10 +73,15 @@ class Subscribing:
         self._connection.send(SubAck(packet.packet_id, tuple(reasons)))
         for subscription in fresh:
             entry = Entry(session, subscription, identifier)
-            self._retained.append((entry, premises.pipeline.retained.match(subscription.topic_filter)))
+            topic_filter = subscription.topic_filter
+            kept = chain(premises.pipeline.retained.match(topic_filter), premises.sys_messages(topic_filter))
+            self._retained.append((entry, kept))
         left = RETAINED_AT_ONCE
         while self._retained and left > 0 and self._is_short():
             left -= 1 + self._send_slice()
+        if self._retained and not self._is_sending and self.spawn is not None:
+            self._is_sending = True
+            self.spawn(self._send_retained)
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE. [MQTT-3.10.4-4]."""
@@ -124,20 +132,17 @@ class Subscribing:
     # Retained messages: a filter may match a million of them, so they come in slices, each when the one before has
     # left the queue.
 
-    @property
-    def has_retained(self) -> bool:
-        """Whether more is to come."""
-        return bool(self._retained)
-
-    async def send_retained(self) -> None:
-        """Send what is retained for the device's new subscriptions, as fast as it takes it."""
-        while self._retained:
-            if self._is_short():
-                self._send_slice()
-                await trio.lowlevel.checkpoint()
-            else:
-                self._has_room = trio.Event()
-                await self._has_room.wait()
+    async def _send_retained(self) -> None:
+        try:
+            while self._retained:
+                if self._is_short():
+                    self._send_slice()
+                    await trio.lowlevel.checkpoint()
+                else:
+                    self._has_room = trio.Event()
+                    await self._has_room.wait()
+        finally:
+            self._is_sending = False
 
     def queue_moved(self) -> None:
         """Hear that messages have left the device's queue."""
