@@ -9,7 +9,7 @@ Input: one byte of choices (see `machine.py`), then the stream.
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fuzz.machine import AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
+from fuzz.machine import ALIASES, AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.packets import ConnAck, Connect, Message, Packet, ProtocolVersion, Subscription
 from mqttproxy.mqtt.session_state import SessionState
@@ -24,6 +24,7 @@ LIMITS = ClientLimits(
     receive_maximum=RECEIVE_MAXIMUM,
     qos2_awaiting_release=AWAITING_RELEASE,
     topic_alias_maximum=2,
+    topic_aliases_to_server=ALIASES,
 )
 
 
@@ -49,15 +50,19 @@ class Client(Program):
             self.conn.unsubscribe(["a/+"])
         super().handle(event)
 
+    def aliases_taken(self) -> int:
+        """Return what CONNACK said, and no more than we may use."""
+        assert isinstance(self.conn, ClientConnection)
+        return min(self.conn.server.topic_alias_maximum, ALIASES)
+
 
 def check(data: bytes) -> object:
     """Hold the invariant on one input; return what marks it as new: last events, error, state."""
     choices = Choices(data[0] if data else 0)
     session = SessionState()
     if choices.has_session:
-        session.outgoing = {number: (Message("t", b"x", 1 + number % 2), number) for number in (1, 2, 3)}
-        session.released = {1}
-        session.incoming_qos2 = {2}
+        outgoing = {number: (Message("t", b"x", 1 + number % 2), number) for number in (1, 2, 3)}
+        session.restore(outgoing, released={1}, incoming_qos2={2})
     connect = Connect(client_id="c", version=choices.version, clean_start=not choices.has_session, keep_alive=60)
     conn = ClientConnection(connect, session, LIMITS, now=0.0)
     conn.data_to_send()

@@ -9,7 +9,7 @@ Input: one byte of choices (see `machine.py`), then the stream.
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fuzz.machine import AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
+from fuzz.machine import ALIASES, AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
 from mqttproxy.mqtt.packets import Connect, Message, Packet, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
@@ -26,6 +26,7 @@ LIMITS = ServerLimits(
     receive_maximum=RECEIVE_MAXIMUM,
     qos2_awaiting_release=AWAITING_RELEASE,
     topic_alias_maximum=2,
+    topic_aliases_to_device=ALIASES,
 )
 
 
@@ -52,13 +53,18 @@ class Server(Program):
                 return
             session = SessionState()
             if self.choices.has_session and not event.clean_start:
-                session.outgoing = {number: (Message("t", b"x", 1 + number % 2), number) for number in (1, 2, 3)}
-                session.released = {1}
-                session.incoming_qos2 = {2}
+                outgoing = {number: (Message("t", b"x", 1 + number % 2), number) for number in (1, 2, 3)}
+                session.restore(outgoing, released={1}, incoming_qos2={2})
             self.unsettled = {item[1] for item in session.outgoing.values()}
             present = bool(session.outgoing)
             self.unsettled -= set(self.conn.accept(session, session_present=present, client_id="d").too_large)
         super().handle(event)
+
+    def aliases_taken(self) -> int:
+        """Return what CONNECT said, and no more than we may use."""
+        assert isinstance(self.conn, ServerConnection)
+        told = self.conn.connect and self.conn.connect.properties.topic_alias_maximum
+        return min(told or 0, ALIASES)
 
 
 def check(data: bytes) -> object:
