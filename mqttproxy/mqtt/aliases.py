@@ -6,7 +6,7 @@ the connection ends. There is no replacing: with more topics than aliases it wou
 
 from typing import Final
 
-from mqttproxy.mqtt.encode import encode_aliased_into, encode_publish_into, topic_field
+from mqttproxy.mqtt.encode import NO_STAMP, Stamp, encode_aliased_into, encode_publish_into, topic_field
 from mqttproxy.mqtt.packets import Message, ProtocolVersion
 
 _SHORTEST: Final = 8  # characters; an alias takes 3 bytes itself
@@ -31,8 +31,14 @@ class TopicAliases:
         self._aliases: dict[str, tuple[int, int]] = {}  # alias, and the bytes it may save
         self._seen: set[str] = set()
 
-    def encode_into(
-        self, out: bytearray, message: Message, version: ProtocolVersion, packet_id: int, dup: bool
+    def encode_into(  # noqa: PLR0917 # as what it stands in for
+        self,
+        out: bytearray,
+        message: Message,
+        version: ProtocolVersion,
+        packet_id: int,
+        dup: bool,
+        stamped: Stamp = NO_STAMP,
     ) -> None:
         """Append a PUBLISH, its topic by alias where that is known, with one where it is worth it.
 
@@ -44,7 +50,7 @@ class TopicAliases:
         if known is not None:
             alias, saved = known
             start = len(out)
-            encode_aliased_into(out, message, packet_id, alias, b"\0\0")
+            encode_aliased_into(out, message, packet_id, alias, b"\0\0", stamped)
             if len(out) - start + saved <= self._packet_size:
                 return
             del out[start:]
@@ -52,14 +58,14 @@ class TopicAliases:
             start = len(out)
             field = topic_field(message.topic)
             alias = len(self._aliases) + 1
-            encode_aliased_into(out, message, packet_id, alias, field)
+            encode_aliased_into(out, message, packet_id, alias, field, stamped)
             if len(out) - start <= self._packet_size:
                 self._aliases[message.topic] = alias, len(field)
                 if alias == self._maximum:
                     self._seen.clear()
                 return
             del out[start:]
-        encode_publish_into(out, message, version, packet_id, dup)
+        encode_publish_into(out, message, version, packet_id, dup, stamped)
 
     def _is_worth_it(self, topic: str) -> bool:
         if len(topic) < _SHORTEST:

@@ -148,10 +148,10 @@ def check_place(properties: Properties, place: PacketType) -> None:
             raise LocalProtocolError(f"{field} may not stand in {place.name}")
 
 
-def write_publish_properties(out: bytearray, properties: Properties) -> None:
+def write_publish_properties(out: bytearray, properties: Properties, more: bytes = b"") -> None:
     """Append the property length and those properties that a PUBLISH can hold, in half the time.
 
-    What it cannot hold, such as the delay of a will that is published now, is left out.
+    What it cannot hold, such as the delay of a will that is published now, is left out. `more`: encoded ones to add.
 
     Raises:
         LocalProtocolError: a value cannot be said.
@@ -162,6 +162,7 @@ def write_publish_properties(out: bytearray, properties: Properties) -> None:
         if value is not None:
             _write_value(body, row, value)
     _check_sayable(properties, PacketType.PUBLISH)
+    body += more
     write_varint(out, len(body))
     out += body
 

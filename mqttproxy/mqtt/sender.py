@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mqttproxy.mqtt.aliases import TopicAliases
 from mqttproxy.mqtt.answers import Answer, sayable, shorter_and_shorter, without_problems
-from mqttproxy.mqtt.encode import PUBREL, encode, encode_ack_into, encode_publish_into
+from mqttproxy.mqtt.encode import NO_STAMP, PUBREL, encode, encode_ack_into, encode_publish_into
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
 from mqttproxy.mqtt.expiry import resent
@@ -62,6 +62,7 @@ class Sender:
         self._peer_retains = True
         self._peer_wants_problems = True
         self._encode_publish = encode_publish_into
+        self.stamp = NO_STAMP
         # Of session.outgoing, what has not gone over this connection yet; the session was there before the connection.
         self._unsent = dict.fromkeys(session.outgoing)
         self._is_resumed = False
@@ -112,7 +113,7 @@ class Sender:
         version, limit = self.version, self._peer_packet_size
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
-        encode_publish = self._encode_publish
+        encode_publish, stamp = self._encode_publish, self.stamp
         done: list[object] = []
         too_large: list[object] = []
         for item in items:
@@ -125,15 +126,27 @@ class Sender:
                     packet_id = allocate(requests)
                 else:
                     session.last_packet_id = packet_id
-            encode_publish(out, message, version, packet_id, False)
-            if len(out) - start > limit:  # [MQTT-3.1.2-24], [MQTT-3.2.2-15]
-                del out[start:]
+            encode_publish(out, message, version, packet_id, False, stamp)
+            if len(out) - start > limit and not self._fits_bare(out, start, message, packet_id, False):
                 too_large.append(token)
             elif packet_id:
                 outgoing[packet_id] = item
             elif token is not None:
                 done.append(token)
         return Sent(done, too_large)
+
+    def _fits_bare(self, out: bytearray, start: int, message: Message, packet_id: int, dup: bool) -> bool:
+        """Write a message that became too large once more, without the stamp. False: it still is, and is not there.
+
+        [MQTT-3.1.2-24], [MQTT-3.2.2-15].
+        """
+        del out[start:]
+        if self.stamp is not NO_STAMP:
+            encode_publish_into(out, message, self.version, packet_id, dup)
+            if len(out) - start <= self._peer_packet_size:
+                return True
+            del out[start:]
+        return False
 
     def _check_quota(self, items: Sequence[tuple[Message, object]]) -> None:
         if self.state is not State.OPEN and self.state is not State.CLOSED:
@@ -206,7 +219,7 @@ class Sender:
             elif message.qos:
                 continue
             else:
-                encode_publish_into(self._out, resent(message, self.last_packet), self.version, 0, False)
+                self._encode_again(message, 0, False)
                 if token is not None:
                     sent.done.append(token)
             del outgoing[packet_id], self._unsent[packet_id]
@@ -228,9 +241,18 @@ class Sender:
         room = self._in_flight_maximum() - (len(outgoing) - len(unsent))
         for packet_id in list(islice(unsent, max(0, room))):
             del unsent[packet_id]
-            # With the whole topic: how often one is sent again is not worth an alias.
-            message = resent(outgoing[packet_id][0], self.last_packet)
-            encode_publish_into(self._out, message, self.version, packet_id, self._dup)
+            self._encode_again(outgoing[packet_id][0], packet_id, self._dup)
+
+    def _encode_again(self, message: Message, packet_id: int, dup: bool) -> None:
+        """Write a message of an earlier connection, which the peer takes without the stamp at least.
+
+        With the whole topic: how often one is sent again is not worth an alias.
+        """
+        out, start = self._out, len(self._out)
+        message = resent(message, self.last_packet)
+        encode_publish_into(out, message, self.version, packet_id, dup, self.stamp)
+        if len(out) - start > self._peer_packet_size:
+            self._fits_bare(out, start, message, packet_id, dup)
 
     # Answers.
 
