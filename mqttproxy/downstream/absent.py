@@ -11,6 +11,7 @@ from attrs import define, field
 
 from mqttproxy.handover import Origin, Ticket
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session
 from mqttproxy.validation import Identity
 
@@ -43,6 +44,15 @@ class Absent:
 
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """Do nothing: it is away."""
+
+
+def unfinished(pending: Iterable[Ticket], backlog: Backlog | None) -> list[Ticket]:
+    """Return what is on its way at QoS 2, but what has no place yet: that is given up, and must come again."""
+    given_up: set[int] = set()
+    if backlog is not None:
+        given_up = {id(ticket) for _, items in backlog.lanes for _, ticket in items}
+        given_up |= {id(held.ticket) for _, held in backlog.holds}
+    return [ticket for ticket in pending if ticket.qos == 2 and id(ticket) not in given_up]
 
 
 def move(tickets: Iterable[Ticket], to: Origin) -> None:

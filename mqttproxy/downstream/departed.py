@@ -8,12 +8,19 @@ import trio
 from attrs import Factory, define
 
 from mqttproxy.handover import Ticket
+from mqttproxy.mqtt.packets import Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Backlog, Pipeline
-from mqttproxy.sessions.wills import PendingWill, as_published
+from mqttproxy.sessions.wills import PendingWill, as_published, delay_of
 from mqttproxy.validation import Identity
 
 LATE_BATCHES: Final = 1000  # wills that may wait for a place at once; beyond it they are dropped, counted
+
+
+def pending_will(identity: Identity, will: Will, expiry: float) -> PendingWill:
+    """Return a will as `sessions.wills.Wills` takes it; `expiry` in seconds, of the session."""
+    delay = delay_of(will, expiry)
+    return PendingWill(identity.client_id, identity.username, identity.address, identity.listener, will, delay)
 
 
 @define(eq=False)

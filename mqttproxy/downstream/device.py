@@ -7,9 +7,10 @@ from typing import Final
 
 import trio
 
-from mqttproxy.downstream.absent import Absent, move
+from mqttproxy.downstream.absent import Absent, move, unfinished
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
-from mqttproxy.downstream.premises import Premises
+from mqttproxy.downstream.departed import pending_will
+from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
@@ -19,7 +20,6 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session
-from mqttproxy.sessions.wills import PendingWill, delay_of
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
 
@@ -48,7 +48,6 @@ class Device(Delivering):
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
         self._subscribing = Subscribing(premises, session, connection)
-        self._is_sending_retained = False
         self._reading = trio.CancelScope()
         self.is_gathered = False
         self.unacknowledged = 0  # payload bytes
@@ -73,12 +72,11 @@ class Device(Delivering):
         session.device = self
         if is_present:
             wills.cancel(self.client_id)  # of the earlier one
-            absent = self._premises.absent.pop(self.client_id, None)
-            if absent is not None and absent.pending:
+            if absent := self._premises.absent.pop(self.client_id, None):
                 self.connection.expect([ticket.packet_id for ticket in absent.pending])
                 move(absent.pending, self)
-        if self._will is not None and session.expiry > 0:
-            wills.hold(self._pending_will(session.expiry))
+        if self._will is not None and session.expiry:
+            wills.hold(pending_will(self.identity, self._will, session.expiry))
         tokens = [token for token in (*resumed.done, *resumed.too_large) if token is not None]
         if tokens:
             session.settled(tokens)
@@ -91,6 +89,7 @@ class Device(Delivering):
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
+                    self._subscribing.spawn = nursery.start_soon
                     self.pump()
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
@@ -134,33 +133,20 @@ class Device(Delivering):
         if not self.ended:
             self.ended = "connection_lost"
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
-        self._wait_for = self._nursery = None
+        self._wait_for = self._nursery = self._subscribing.spawn = None
         session, premises = self.session, self._premises
         session.device = None
-        unfinished = self._unfinished()
+        expiry = session.expiry if self._expiry is None else self._expiry
+        left = unfinished(self.pending, self._backlog)
         self.pending.clear()
-        if unfinished and session.is_durable and self._expiry != 0:
+        if left and expiry:
             absent = premises.absent[self.client_id] = Absent(self.identity, session)
-            absent.take_over(unfinished, trio.current_time())
+            absent.take_over(left, trio.current_time())
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:
-            premises.wills.arm(self._pending_will(session.expiry if self._expiry is None else self._expiry))
+            premises.wills.arm(pending_will(self.identity, self._will, expiry))
         premises.sessions.close(session, expiry=self._expiry)
-
-    def _unfinished(self) -> list[Ticket]:
-        """Return what is on its way at QoS 2, but what has no place yet: that was given up, and must come again."""
-        given_up: set[int] = set()
-        if self._backlog is not None:
-            given_up = {id(ticket) for _, items in self._backlog.lanes for _, ticket in items}
-            given_up |= {id(held.ticket) for _, held in self._backlog.holds}
-        return [ticket for ticket in self.pending if ticket.qos == 2 and id(ticket) not in given_up]
-
-    def _pending_will(self, expiry: float) -> PendingWill:
-        assert self._will is not None  # noqa: S101 # the callers have looked
-        who = self.identity
-        delay = delay_of(self._will, expiry)
-        return PendingWill(who.client_id, who.username, who.address, who.listener, self._will, delay)
 
     # up.
 
@@ -346,7 +332,7 @@ class Device(Delivering):
     def _handle(self, event: Event) -> bool:
         """Handle a packet that is no PUBLISH; False: something must be waited for before the next."""
         if isinstance(event, Subscribe):
-            self._wait_for = partial(self._subscribe, event)
+            self._wait_for = partial(self._subscribing.subscribe, event)
             return False
         if isinstance(event, Unsubscribe):
             self._subscribing.unsubscribe(event)
@@ -362,18 +348,6 @@ class Device(Delivering):
         elif isinstance(event, Auth):
             raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
         return True
-
-    async def _subscribe(self, packet: Subscribe) -> None:
-        await self._subscribing.subscribe(packet)
-        if self._subscribing.has_retained and not self._is_sending_retained and self._nursery is not None:
-            self._is_sending_retained = True
-            self._nursery.start_soon(self._send_retained)
-
-    async def _send_retained(self) -> None:
-        try:
-            await self._subscribing.send_retained()
-        finally:
-            self._is_sending_retained = False
 
     def acknowledge(self, now: float) -> None:
         """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
@@ -421,8 +395,3 @@ class Device(Delivering):
 
     def _queue_moved(self) -> None:
         self._subscribing.queue_moved()
-
-
-def forget_frames(error: BaseException) -> None:
-    """Let go of all that an error refers to: its connection keeps it, and so it would keep all that was read."""
-    error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -7,8 +7,8 @@ import trio
 
 from mqttproxy.access import connack_reason, judge_will, may_connect
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.device import Device, forget_frames
-from mqttproxy.downstream.premises import Premises
+from mqttproxy.downstream.device import Device
+from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode

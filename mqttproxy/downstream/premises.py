@@ -13,7 +13,6 @@ from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.homes import Homes, UpstreamLink
 from mqttproxy.downstream.keepalive import KeepAliveWatch
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Session, Sessions
@@ -49,7 +48,6 @@ class Premises:
     wills: Wills
     publisher: Publisher  # of wills
     flapping: Flapping
-    sys_messages: Callable[[str], Iterable[Message]] = lambda _: ()  # `$SYS` values that a filter matches
     metrics: Metrics
     log: Log
     alerts: RateLimited

@@ -57,7 +57,7 @@ class Subscribing:
         identifier = identifiers[0] if identifiers else 0
         premises, session = self._premises, self._session
         reasons = []
-        fresh: list[Subscription] = []
+        fresh: list[int] = []  # places of those that want what is retained
         for index, subscription in enumerate(packet.subscriptions):
             reason = self._check(subscription, index)
             if not reason.is_failure:
@@ -66,12 +66,12 @@ class Subscribing:
                 wants_retained = _wants_retained(subscription, is_new=is_new)
                 premises.homes.ask(session.client_id, subscription, retained_for=session if wants_retained else None)
                 if wants_retained:
-                    fresh.append(subscription)
+                    fresh.append(index)
                 reason = GRANTED[subscription.qos]
             reasons.append(reason)
         await self._wait_for_homes(packet, reasons)
         self._connection.send(SubAck(packet.packet_id, tuple(reasons)))
-        for subscription in fresh:
+        for subscription in [packet.subscriptions[index] for index in fresh if not reasons[index].is_failure]:
             entry = Entry(session, subscription, identifier)
             topic_filter = subscription.topic_filter
             kept = chain(premises.pipeline.retained.match(topic_filter), premises.sys_messages(topic_filter))
