@@ -14,7 +14,7 @@ from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.sessions.journal import Journal
 from mqttproxy.sessions.ledger import Kept, Ledger
-from mqttproxy.sessions.queue import Item, SessionQueue, weigh
+from mqttproxy.sessions.queue import DeviceQueue, Item, weigh
 from mqttproxy.sessions.records import IncomingRow
 
 
@@ -93,7 +93,7 @@ class Session:
         self.number = number
         self.expiry = expiry
         self.due = 0.0
-        self.queue = SessionQueue()
+        self.queue = DeviceQueue()
         self.device: Attached | None = None
         self.is_on = False  # opened, and not closed since
         self.is_over = False

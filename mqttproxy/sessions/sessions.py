@@ -1,5 +1,6 @@
 """All sessions of the process: opened by CONNECT, closed with the connection, over when their time has come."""
 
+import gc
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -221,6 +222,15 @@ class Sessions:
 
         A session whose connection was on when the last process died has as much time as if it had ended now.
         """
+        collects = gc.isenabled()
+        gc.disable()  # all that is made here stays; to look for garbage in it again and again takes most of the time
+        try:
+            self._restore()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _restore(self) -> None:
         journal = self._journal
         rows = journal.take_loaded(SessionRow)
         by_number: dict[int, Session] = {}
