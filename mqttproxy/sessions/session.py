@@ -57,7 +57,7 @@ class DurableState(SessionState):
         """Note PUBREC: after PUBREL the device would take the same PUBLISH for a new message."""
         super().release(packet_id)
         token = self.outgoing[packet_id][1]
-        if isinstance(token, Kept):
+        if isinstance(token, Kept) and not token.is_settled:
             token.row = replace(token.row, released=True)
             self._session.journal.put(token.row)
             self._session.hold()
@@ -170,7 +170,7 @@ class Session:
 
     def sent(self) -> None:
         """Note the packet identifiers of what was just published. To be called right after `publish`."""
-        if not self.is_durable or self._state is None:
+        if not self.is_durable or self.is_over or self._state is None:
             return
         fresh: list[Kept] = []
         is_exactly_once = False

@@ -243,6 +243,24 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     assert topics(session_of(third, "b")) == ["t/2"]
 
 
+def test_a_connection_that_outlives_its_session_notes_nothing(tmp_path: Path) -> None:
+    house = House(tmp_path / "s")
+    session = house.open()
+    session.deliver([message(1, qos=2), message(2)])
+    send(session, 1)
+    house.commit()
+    house.open(clean=True)
+    house.commit()
+    noted = house.journal.noted
+    session.state.release(1)
+    session.state.keep(1)
+    session.state.forget(1)
+    session.sent()
+    settle(session, 1)
+    assert house.journal.noted == noted
+    assert house.sessions.ledger.queued_messages == 0
+
+
 CLIENTS = st.sampled_from("abc")
 Known = dict[str, object]
 
