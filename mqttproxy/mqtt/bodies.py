@@ -45,6 +45,7 @@ Body = Callable[[Reader, ProtocolVersion, DecodeLimits], Packet]
 
 # MQTT 3.1 differs from 3.1.1 in its name and number only, as far as a server is concerned.
 _LEVELS: Final = {(b"MQTT", 5): V5, (b"MQTT", 4): V311, (b"MQIsdp", 3): V311}
+_NAMES: Final = {name for name, _ in _LEVELS}
 # By number: an enumeration's hash is computed in Python, and too slow for what comes with acknowledgements.
 _REASON: Final = tuple({int(reason): reason for reason in REASONS.get(packet, ())} for packet in PacketType)
 _PINGREQ: Final = PingReq()
@@ -52,12 +53,19 @@ _PINGRESP: Final = PingResp()
 
 
 def read_level(body: Reader) -> tuple[ProtocolVersion, bool]:
-    """Read the protocol name and level of CONNECT; return the version to answer in, and whether we speak it."""
+    """Read the protocol name and level of CONNECT; return the version to answer in, and whether we speak it.
+
+    Raises:
+        RemoteProtocolError: with another name only MQTT 5 has words for that. [MQTT-3.1.2-1]
+
+    """
     name = body.binary()
     level = body.byte()
     version = _LEVELS.get((name, level))
     if version is not None:
         return version, True
+    if name not in _NAMES and level & 0x7F < V5:
+        raise RemoteProtocolError("not MQTT", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION)
     # A Mosquitto bridge tries level 4 with the top bit set first, and must be refused in the words of 3.1.1.
     return (V5 if level & 0x7F >= V5 else V311), False
 
