@@ -14,6 +14,7 @@ from typing import Final, Protocol, cast
 import trio
 from attrs import Factory, define, frozen
 
+from mqttproxy.arrivals import Arrivals
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, Ticket, make_plan, release
 from mqttproxy.mqtt.expiry import timed
@@ -21,9 +22,9 @@ from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal, Waiting
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
-from mqttproxy.sessions.table import Subscriber
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done
+from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Generation, Verdict, judge
 
@@ -96,6 +97,8 @@ class Pipeline:
         self.table = table
         self.retained = retained
         self._journal = journal
+        self._senders = Senders()
+        self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
@@ -110,7 +113,7 @@ class Pipeline:
         self.refusal.generation = ruleset.generation.number
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
-        self._audit_all = ruleset.config.audit.decisions == "all"
+        self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
         """Judge and route everything that one read held.
@@ -154,10 +157,10 @@ class Pipeline:
             if backlog := backlogs.get(origin):
                 origin.hold_up(backlog)
 
-    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:
+    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0915 - one loop for speed
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
         metrics, generation, plans = self._metrics, self.ruleset.generation, self._plans
-        received = metrics.received_by_qos
+        received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
         items = group.items
@@ -166,11 +169,13 @@ class Pipeline:
         for origin, publishes in reads:
             identity, pending = origin.identity, origin.pending
             holds: list[Waiting] = []
+            signs = identity.client_id in no_local
             group.owners.append((len(items), origin))
             for publish in publishes:
                 message: Message = publish
+                is_loop = False
                 if publish.properties is not NO_PROPERTIES:
-                    message = timed(publish, now)
+                    message, is_loop = self._admitted(publish, now)
                 try:
                     verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
@@ -184,13 +189,17 @@ class Pipeline:
                     origin.unacknowledged += size
                     ticket = Ticket(origin, publish.packet_id, qos, size, now, plan.needed, plan.width, plan.may_drop)
                     pending.append(ticket)
-                if verdict.failures or plan.special or (publish.retain and plan.local):
+                if is_loop or verdict.failures or plan.special or (publish.retain and plan.local):
                     failed += bool(verdict.failures)
                     spare = ticket or Ticket(origin, 0, 0, len(publish.payload), now, 0, 0)
-                    carried = self._exception(message, spare, verdict, plan, holds)
+                    carried = None if is_loop else self._exception(message, spare, verdict, plan, holds)
+                    if is_loop:
+                        self.refusal.looped(message, spare)
                     if carried is None:
                         continue
                     message = carried
+                if signs and plan.lanes and not plan.local:
+                    message = self._senders.signed(message, identity.client_id)
                 if plan is not group.plan:
                     self._dispatch(group, backlogs)
                     group = Group(plan, origin)
@@ -205,6 +214,16 @@ class Pipeline:
         self._dispatch(group, backlogs)
         self._finish(reads, backlogs, now)
         return backlogs
+
+    def _admitted(self, publish: Publish, now: float) -> tuple[Message, bool]:
+        """Return the message as it may be judged, and whether it has gone round."""
+        if publish.properties.user_properties:
+            settings = self.ruleset.config.proxy
+            admitted = admit(publish, settings.id, settings.hop_limit)
+            if admitted is LOOP:
+                return publish, True
+            publish = admitted
+        return timed(publish, now), False
 
     def _finish(self, reads: Iterable[tuple[Origin, object]], backlogs: dict[Origin, Backlog], now: float) -> None:
         """Acknowledge what is done already; hold up everybody while upstreams refuse more than can be kept."""
@@ -343,20 +362,9 @@ class Pipeline:
         release([token for token in tokens if isinstance(token, Ticket) and token.give_up()])
 
     def carry_down(self, upstream: str, arrivals: Sequence[Arrival], done: Done) -> None:
-        """Hand what a broker sent to the subscribed devices; only topics whose home it is, so nobody gets two."""
-        routes, table = self.ruleset.routes, self.table
-        for arrival in arrivals:
-            publish, filters = arrival.publish, arrival.filters
-            if routes.home_of(publish.topic) != upstream:
-                continue
-            if arrival.retained_for is not None:
-                for session in cast("Sequence[Subscriber]", arrival.retained_for):  # they are as the door gave them
-                    table.deliver_retained(publish, session.client_id, filters)
-            elif filters is None:
-                table.deliver((publish,))
-            else:
-                table.deliver((publish,), only=filters, as_published=arrival.as_published)
-        done()
+        """Judge what a broker sent, and hand it to the subscribed devices."""
+        routes, rules = self.ruleset.routes, self.ruleset.generation.down
+        self._arrivals.carry(upstream, arrivals, done, routes=routes, rules=rules, now=trio.current_time())
 
 
 def _as_kept(message: Message) -> Message:

@@ -211,6 +211,12 @@ class Refusal:
             ticket.properties = answer_properties(verdict)
             self._tell_device(identity, message, verdict, action="refused", quarantine_id=None)
 
+    def looped(self, message: Message, ticket: Ticket) -> None:
+        """Drop a message that was here before; it is acknowledged, or the bridge that sent it would send it again."""
+        self.metrics.dropped.add("loop")
+        self.decided("dropped", ticket.origin.identity, message, reason="loop")
+        ticket.done = True
+
     def _hold(self, message: Message, ticket: Ticket, verdict: Verdict) -> Waiting | None:
         held = self._held(ticket.origin.identity, message, verdict)
         token = HeldTicket(ticket, verdict, message, held.id)

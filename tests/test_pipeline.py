@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
+from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish, Subscription
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Generation, Identity, Verdict, judge
 from tests.house import POLICY, V5, V311, open_house, route, upstream
@@ -364,3 +364,102 @@ class TestUpstreamsThatRefuse:
             await house.settle()
             assert house.a.topics == topics(4, 5, 6)
             assert [held.topic for held in house.quarantine.kept] == topics(0, 1, 2, 3)
+
+
+class TestCommits:
+    """What persistent sessions must not lose is on disk before its sender is acknowledged (promise P1)."""
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    async def test_the_sender_waits_for_the_commit_of_a_persistent_session(
+        self, qos: int, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            keeper, sender = await house.keep("keeper"), await house.connect("sender")
+            keeper.subscribe(Subscription("t", 2))
+            await house.settle()
+            keeper.cut()
+            await house.settle()
+            house.journal.at_once = False
+            sender.publish(Message("t", b"x", qos))
+            await house.settle()
+            assert sender.acknowledged == []
+            house.journal.commit()
+            await house.settle()
+            assert sender.acknowledged == [(1, 0)]
+
+    async def test_it_does_not_wait_where_nothing_must_be_kept(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            reader, sender = await house.connect("reader"), await house.connect("sender")
+            reader.subscribe("t")
+            await house.settle()
+            house.journal.at_once = False
+            sender.publish(Message("t", b"x", 1))
+            await house.settle()
+            assert sender.acknowledged == [(1, 0)]
+
+    async def test_ack_memory_waits_for_nothing(self, autojump_clock: MockClock) -> None:
+        async with open_house(route("local", more='ack = "memory"')) as house:
+            keeper, sender = await house.keep("keeper"), await house.connect("sender")
+            keeper.subscribe(Subscription("t", 1))
+            await house.settle()
+            house.journal.at_once = False
+            sender.publish(Message("t", b"x", 1))
+            await house.settle()
+            assert sender.acknowledged == [(1, 0)]
+            house.journal.commit()
+
+    @pytest.mark.parametrize(("ack", "after"), [("any", 1), ("all", 2)])
+    async def test_local_sessions_are_one_destination_beside_the_upstreams(
+        self, ack: str, after: int, autojump_clock: MockClock
+    ) -> None:
+        text = upstream() + route("local", "a", more=f'ack = "{ack}"\nhome = "local"')
+        async with open_house(text) as house:
+            keeper, sender = await house.keep("keeper"), await house.connect("sender")
+            keeper.subscribe(Subscription("t", 1))
+            await house.settle()
+            house.journal.at_once = False
+            sender.publish(Message("t", b"x", 1))
+            await house.settle()
+            assert sender.acknowledged == []
+            house.a.settle()
+            await house.settle()
+            assert len(sender.acknowledged) == (after == 1)
+            house.journal.commit()
+            await house.settle()
+            assert sender.acknowledged == [(1, 0)]
+
+
+class TestLoops:
+    @pytest.mark.parametrize(
+        ("stamps", "is_loop"),
+        [
+            ((("mqttproxy-hops", "1"), ("mqttproxy-origin", "other")), False),
+            ((("mqttproxy-hops", "2"), ("mqttproxy-origin", "other")), True),
+            ((("mqttproxy-hops", "1"), ("mqttproxy-origin", "mqttproxy")), True),
+        ],
+    )
+    async def test_what_has_gone_round_is_acknowledged_dropped_and_counted(
+        self, stamps: tuple[tuple[str, str], ...], is_loop: bool, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            bridge = await house.connect()
+            bridge.publish(Message("t", b"x", 1, properties=Properties(user_properties=stamps)))
+            await house.settle()
+            assert len(house.a.taken) == (not is_loop)
+            house.a.settle()
+            await house.settle()
+            assert bridge.acknowledged == [(1, 0)]
+            assert house.metrics.dropped == ({"loop": 1} if is_loop else {})
+            assert [line["reason"] for line in house.audit_lines()] == (["loop"] if is_loop else [])
+
+    async def test_what_only_proxies_may_say_is_taken_off_before_the_judge_sees_it(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.connect()
+            said = (("mp-policy", "lie"), ("k", "v"), ("mqttproxy-sender", "me"))
+            device.publish(Message("t", b"x", 1, properties=Properties(user_properties=said)))
+            await house.settle()
+            ((message, _),) = house.a.taken
+            assert message.properties.user_properties == (("k", "v"),)
+            house.a.settle()

@@ -54,6 +54,7 @@ class SubscriptionTable:
         self._matched: dict[str, _Matched] = {}
         self._recent: dict[Subscription, Subscription] = {}
         self.count = 0
+        self.no_local: set[str] = set()  # clients with a subscription that may not bring their own messages
 
     def subscribe(self, subscriber: Subscriber, subscription: Subscription, identifier: int = 0) -> bool:
         """Add a subscription, or replace the one with the same filter. Returns whether it is new. [MQTT-3.8.4-3]."""
@@ -71,6 +72,8 @@ class SubscriptionTable:
             self._forget(plain)
         mine[entry.subscription.topic_filter] = entry
         self.count += old is None
+        if subscription.no_local:
+            self.no_local.add(subscriber.client_id)
         return old is None
 
     def unsubscribe(self, client_id: str, topic_filter: str) -> bool:
@@ -81,6 +84,8 @@ class SubscriptionTable:
             return False
         if not mine:
             del self._by_client[client_id]
+        if client_id in self.no_local and not any(other.subscription.no_local for other in mine.values()):
+            self.no_local.remove(client_id)
         share, plain = split_shared(topic_filter)
         if share is not None:
             self._part(topic_filter, plain, client_id)
