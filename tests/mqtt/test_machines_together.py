@@ -109,7 +109,8 @@ class End:
     def publish(self, qos_levels: list[int]) -> None:
         if self.conn is None or self.conn.state is not State.OPEN:
             return
-        room = self.conn.send_quota
+        # Without a receive maximum only identifiers bound it, and SUBSCRIBE needs some: one at each step at most.
+        room = min(self.conn.send_quota, FewIdentifiers.packet_ids // 2 - len(self.conn.session.outgoing))
         before = len(self.conn.session.outgoing)
         items = []
         for qos in qos_levels:
