@@ -1,9 +1,14 @@
 """The door: devices come in here. One task tree for each, which dies alone.
 
 door         listeners, limits on connections, closing up
-greeting     from bytes to an accepted CONNECT; takeover of client identifiers
-device       one connected device: reading, acknowledging in order, delivering
-subscribing  its subscriptions, here and at the upstreams that are home to the topics
+greeting     from bytes to an accepted CONNECT; takeover of client identifiers and their sessions
+flapping     client identifiers that connect too often
+device       one connected device: reading, acknowledging in order, coming and going
+delivering   its other half: what is on its way to it, and what must wait for a commit
+subscribing  its subscriptions, and what is retained for them
+homes        which upstreams were asked for which session's filters
+absent       QoS 2 messages of devices that are away, on their way to destinations
+departed     wills on their way
 keepalive    one watch over all devices' silence
 premises     what all devices share
 """

@@ -1,0 +1,125 @@
+"""Wills, from the device's end to the pipeline; their delays and pace: tests/sessions/test_wills.py."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from mqttproxy.downstream.departed import LATE_BATCHES, pending_will
+from mqttproxy.mqtt.packets import Properties, Publish, Will
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.validation import Identity
+from tests.house import open_house, route, upstream
+
+IDENTITY = Identity("d", None, "192.0.2.1", "plain")
+LATER = Will("will", b"gone", 1, False, Properties(will_delay_interval=60, message_expiry_interval=500))
+AT_ONCE = Will("will", b"gone", 1)
+
+
+class TestDelay:
+    async def test_it_is_published_after_its_delay_without_it(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            device = await house.keep(will=LATER)
+            device.cut()
+            await trio.sleep(59)
+            assert witness.received == []
+            await trio.sleep(2)
+            (publish,) = witness.of(Publish)
+            assert publish.properties.will_delay_interval is None
+            assert publish.properties.message_expiry_interval == 500  # it counts from the publishing
+            assert house.premises.wills.pending == 0
+
+    async def test_who_comes_back_in_time_has_none(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            device = await house.keep(will=LATER)
+            device.cut()
+            await trio.sleep(50)
+            await house.keep()
+            await trio.sleep(100)
+            assert witness.received == []
+
+    async def test_the_end_of_the_session_does_not_let_it_wait(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            device = await house.keep(will=LATER, properties=Properties(session_expiry_interval=10))
+            device.cut()
+            await trio.sleep(11)
+            assert witness.received == [("will", b"gone")]
+
+    async def test_a_clean_start_ends_the_session_and_so_the_waiting(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            device = await house.keep(will=LATER)
+            device.cut()
+            await trio.sleep(5)
+            await house.connect(clean_start=True)
+            assert witness.received == [("will", b"gone")]
+
+    @pytest.mark.parametrize(("will", "published"), [(LATER, 0), (AT_ONCE, 1)])
+    async def test_a_takeover_cancels_one_that_waits_and_no_other(
+        self, will: Will, published: int, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            await house.keep(will=will)
+            await house.keep()
+            await trio.sleep(100)
+            assert len(witness.received) == published
+
+
+@pytest.mark.parametrize(
+    ("reason", "published"),
+    [(ReasonCode.SUCCESS, 0), (ReasonCode.DISCONNECT_WITH_WILL, 1), (ReasonCode.UNSPECIFIED_ERROR, 1)],
+)
+async def test_only_a_plain_disconnect_takes_it_back(
+    reason: ReasonCode, published: int, autojump_clock: MockClock
+) -> None:
+    async with open_house() as house:
+        witness = await house.connect("witness")
+        witness.subscribe("will")
+        device = await house.connect(will=AT_ONCE)
+        device.disconnect(reason)
+        await house.settle()
+        assert len(witness.received) == published
+
+
+class TestPublisher:
+    async def test_a_will_is_settled_once_its_destinations_have_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.connect(will=AT_ONCE)
+            device.cut()
+            await house.settle()
+            assert house.a.topics == ["will"]
+            assert house.premises.wills.pending == 1
+            house.a.settle()
+            assert house.premises.wills.pending == 0
+
+    async def test_one_at_qos_0_is_settled_at_once(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await house.connect(will=Will("will", b"gone"))
+            device.cut()
+            await house.settle()
+            assert house.a.topics == ["will"]
+            assert house.premises.wills.pending == 0
+            house.a.settle()
+
+    async def test_beyond_the_most_that_may_wait_for_a_place_they_are_given_up_and_counted(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream() + route("a")) as house:
+            house.a.bound = 0
+            publisher = house.premises.publisher
+            publisher.fire([pending_will(IDENTITY, AT_ONCE, 0.0)] * (LATE_BATCHES + 5))
+            await house.settle()
+            assert publisher.late == LATE_BATCHES
+            assert house.a.dropped == {"connection_lost": 5}
+            house.a.make_room(LATE_BATCHES)
+            await house.settle()
+            assert publisher.late == 0
+            house.a.settle()
