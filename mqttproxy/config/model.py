@@ -42,6 +42,9 @@ class ProxySettings:
     server_reference: str | None = setting(
         None, "after SIGTERM: other servers for MQTT 5 devices, as in `other.example:1883`, told in their DISCONNECT"
     )
+    hop_limit: int = setting(
+        1, "against loops: a message from a device that has passed more proxies than this is dropped, counted"
+    )
     drain_grace: Seconds = setting(
         Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
     )
@@ -250,6 +253,11 @@ class UpstreamSettings:
     breaker_failures: Count = setting(Count(5), "failures in a row that open the breaker")
     breaker_ratio: float = setting(0.5, "share of failures that opens it, of at least 20 attempts within 30 s")
     breaker_open: Seconds = setting(Seconds(30.0), "how long it stays open at first; doubles up to 300 s")
+    loop_guard: bool = setting(
+        True,
+        "MQTT 5: messages tell it by user properties how many proxies they have passed and which was the first; "
+        "false: they do not, and a loop over it is not noticed",
+    )
     receive_maximum: Count = setting(
         Count(1000), "QoS 1 and 2 messages the broker may send before we have acknowledged them"
     )

@@ -37,6 +37,7 @@ from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.callbacks import Arrival, Callbacks, Refusal
 from mqttproxy.upstream.connect import Opened
 from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
+from mqttproxy.upstream.guard import stamp_of, without_stamps
 from mqttproxy.upstream.interest import Asking, Interest
 from mqttproxy.upstream.mapping import NO_MAP
 from mqttproxy.upstream.naming import Naming
@@ -85,9 +86,12 @@ class Link:
         books: Books,
         callbacks: Callbacks,
         owner: Owner,
+        proxy_id: str,
         trial_ends: float,
     ) -> None:
         self.settings = settings
+        if settings.loop_guard:
+            opened.conn.stamp = stamp_of(proxy_id)
         self._opened = opened
         self._conn = opened.conn
         self._session = opened.conn.session
@@ -320,6 +324,8 @@ class Link:
         size = queued_bytes - outbox.queued_bytes
         if Timed in [type(item[0]) for item in items]:
             items, size = self._alive(items)
+        if not self.settings.loop_guard:
+            items = [(without_stamps(message), token) for message, token in items]
         if self._naming.topics is not NO_MAP:
             items, size = self._renamed(items)
         sent = self._conn.publish(items)
@@ -346,6 +352,7 @@ class Link:
             self._books.drop(len(over), "expired")
             if told := [token for token in over if token is not None]:
                 self._callbacks.dropped(told)
+            self._tell([], [])
         return alive, size_of(alive)
 
     def _renamed(self, items: list[Item]) -> tuple[list[Item], int]:

@@ -85,6 +85,7 @@ class Upstream:
         self.settings = settings
         self.books = Books()
         self.is_live = False
+        self._proxy_id = proxy_id
         self._callbacks = callbacks
         self._dial = dial
         self._prospects = Prospects(settings, chance)
@@ -281,6 +282,7 @@ class Upstream:
             books=self.books,
             callbacks=self._callbacks,
             owner=self,
+            proxy_id=self._proxy_id,
             trial_ends=trial,
         )
         self._came_up()

@@ -19,6 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode as PahoReason
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
+from mqttproxy.upstream.guard import without_stamps
 from tests.harness import PATH, wait_until
 
 # paho has no types for it.
@@ -75,10 +76,10 @@ class Device(Protocol):
 
 
 def on(device: Device, topic: str, count: int = 1) -> list[Message]:
-    """Wait until a device has received so many messages on a topic, and return them all."""
+    """Wait until a device has received so many messages on a topic, and return them all, without what proxies add."""
 
     def there() -> list[Message]:
-        return [message for message in device.received if message.topic == topic]
+        return [without_stamps(message) for message in device.received if message.topic == topic]
 
     wait_until(lambda: len(there()) >= count, f"{count} on {topic} at {device.client_id}")
     return there()

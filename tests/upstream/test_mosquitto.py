@@ -67,7 +67,8 @@ async def test_messages_go_there_and_come_back_as_they_were(broker: Mosquitto, v
             assert (publish.topic, publish.payload, publish.qos) == (message.topic, message.payload, qos)
             assert filters == (("t/#",) if version == "5" else None)
             if version == "5":
-                assert publish.properties.user_properties == properties.user_properties
+                stamps = (("mqttproxy-hops", "1"), ("mqttproxy-origin", "gw"))
+                assert publish.properties.user_properties == (*properties.user_properties, *stamps)
                 assert publish.properties.content_type == "text/plain"
 
 
