@@ -6,8 +6,10 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     cli           run, check, quarantine; exit codes
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
     reload        build a new generation, swap it in whole, or keep the old one and say why
+    keeping       what the proxy keeps for devices: builds the sessions' rooms, brings them back from disk
     downstream    the door: listeners, one task tree per device, acknowledgements in arrival order, takeover
     pipeline      the corridor: carry_up(), carry_down(): the life of a message, the page to read first
+    arrivals      the way back: what brokers send, judged and handed to devices
     access        who may connect, publish, subscribe
     validation ∘  the judge: policies, schemas, payload gate, verdicts
     quarantine    the hold: what was refused and why
