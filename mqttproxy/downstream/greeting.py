@@ -42,6 +42,7 @@ def server_limits(limits: LimitSettings) -> ServerLimits:
         receive_maximum=limits.receive_maximum,
         qos2_awaiting_release=limits.qos2_awaiting_release,
         topic_alias_maximum=limits.topic_alias_maximum,
+        topic_aliases_to_device=limits.topic_aliases_to_device,
         keep_alive=limits.keep_alive,
     )
 
