@@ -1,7 +1,10 @@
-"""What a device leaves unfinished: its QoS 2 messages that are still on their way when its connection ends.
+"""What a device leaves unfinished when its connection ends, though its session does not.
 
-The device sends them again when it is back. They must not be carried again, so they wait here for their destinations,
-and move on to its next connection: what was acknowledged meanwhile is known as a duplicate by then.
+Its own QoS 2 messages that are still on their way: it sends them again when it is back, and they must not be carried
+again. So they wait here for their destinations, and move on to its next connection: what was acknowledged meanwhile is
+known as a duplicate by then.
+
+What waits for it as a member of groups goes to members that are there.
 """
 
 from collections import deque
@@ -12,7 +15,8 @@ from attrs import define, field
 from mqttproxy.handover import Origin, Ticket
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Backlog
-from mqttproxy.sessions import Session
+from mqttproxy.sessions import Session, SubscriptionTable
+from mqttproxy.sessions.table import by_group
 from mqttproxy.validation import Identity
 
 
@@ -44,6 +48,14 @@ class Absent:
 
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """Do nothing: it is away."""
+
+
+def hand_over(session: Session, table: SubscriptionTable) -> None:
+    """Give what waits for an absent member of groups, and was never sent, to members that are connected, if any is."""
+    for shared_filter, messages in by_group(message for message, token in session.queue if token is not None).items():
+        if not table.redispatch(shared_filter, messages, session.client_id):
+            given = {id(message) for message in messages}
+            session.settled([token for _, token in session.queue.remove(lambda message: id(message) in given)])  # noqa: B023 # called at once
 
 
 def unfinished(pending: Iterable[Ticket], backlog: Backlog | None) -> list[Ticket]:

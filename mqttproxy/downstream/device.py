@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from mqttproxy.downstream.absent import Absent, move, unfinished
+from mqttproxy.downstream.absent import Absent, hand_over, move, unfinished
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
@@ -142,6 +142,8 @@ class Device(Delivering):
         if left and expiry:
             absent = premises.absent[self.client_id] = Absent(self.identity, session)
             absent.take_over(left, trio.current_time())
+        if expiry:
+            hand_over(session, self._pipeline.table)
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:

@@ -468,6 +468,44 @@ class TestShared:
             await leave(house, first)
             assert payloads(second) == ["1", "2"]  # never what was sent at QoS 2 [MQTT-4.8.2-5]
 
+    async def test_what_waits_for_a_member_that_goes_away_is_for_one_that_is_there(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            narrow = Properties(session_expiry_interval=1000, receive_maximum=1)
+            first = await house.keep("first", acknowledges=False, properties=narrow)
+            first.subscribe("$share/g/t")
+            await house.settle()
+            sender = await house.connect("sender")
+            sender.publish(*messages("1", "2", "3"))
+            await house.settle()
+            assert payloads(first) == ["1"]
+            second = await house.keep("second")
+            second.subscribe("$share/g/t")
+            await house.settle()
+            await leave(house, first)
+            ledger = house.premises.sessions.ledger
+            back = await house.keep("first", session=first.connection.session)
+            assert payloads(back) == ["1"]  # that was sent before
+            assert payloads(second) == ["2", "3"]
+            assert (ledger.queued_messages, ledger.queued_bytes) == (0, 0)
+
+    async def test_if_nobody_is_there_it_waits_on(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            narrow = Properties(session_expiry_interval=1000, receive_maximum=1)
+            first = await house.keep("first", acknowledges=False, properties=narrow)
+            second = await house.keep("second")
+            for device in (first, second):
+                device.subscribe("$share/g/t")
+            await house.settle()
+            await leave(house, second)
+            sender = await house.connect("sender")
+            sender.publish(*messages("1", "2", "3"))
+            await house.settle()
+            await leave(house, first)
+            back = await house.keep("first", session=first.connection.session)
+            assert payloads(back) == ["1", "2", "3"]
+
 
 async def test_a_client_identifier_that_comes_again_and_again_is_banned(autojump_clock: MockClock) -> None:
     async with open_house("[limits]\nflapping_connects = 3") as house:
