@@ -9,7 +9,18 @@ from hypothesis import assume, given
 from msgspec.structs import replace
 
 from mqttproxy.mqtt.decode import DecodeLimits, Decoder
-from mqttproxy.mqtt.encode import PUBACK, PUBCOMP, PUBREC, PUBREL, encode, encode_ack_into, encode_publish_into
+from mqttproxy.mqtt.encode import (
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    encode,
+    encode_ack_into,
+    encode_aliased_into,
+    encode_publish_into,
+    stamp,
+    topic_field,
+)
 from mqttproxy.mqtt.errors import LocalProtocolError
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
@@ -266,3 +277,33 @@ def test_another_implementation_reads_what_we_write_and_we_what_it_writes(packet
     decoder.feed(read.write())
     (back,) = decoder.packets()
     assert comparable(back) == comparable(packet)
+
+
+STAMPED = stamp((("h", "1"), ("o", "gw")))
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_stamp_is_added_to_what_does_not_have_it(size: int) -> None:
+    payload = b"x" * size
+    for own, expected in (
+        ((), (("h", "1"), ("o", "gw"))),
+        ((("a", "b"),), (("a", "b"), ("h", "1"), ("o", "gw"))),
+        ((("h", "2"), ("a", "b")), (("h", "2"), ("a", "b"))),
+    ):
+        properties = Properties(user_properties=own) if own else NO_PROPERTIES
+        out = bytearray()
+        encode_publish_into(out, Message("t", payload, 1, False, properties), V5, 7, False, STAMPED)
+        stamped = Publish("t", payload, 1, False, Properties(user_properties=expected), 7)
+        assert bytes(out) == encode(stamped, V5)
+        out = bytearray()
+        encode_aliased_into(out, Message("t", payload, 1, False, properties), 7, 3, topic_field("t"), STAMPED)
+        aliased = bytearray()
+        with_stamp = Properties(user_properties=expected)
+        encode_aliased_into(aliased, Message("t", payload, 1, False, with_stamp), 7, 3, topic_field("t"))
+        assert out == aliased
+
+
+def test_mqtt_3_1_1_has_no_place_for_a_stamp() -> None:
+    out = bytearray()
+    encode_publish_into(out, Message("t", b"x"), V311, 0, False, STAMPED)
+    assert bytes(out) == encode(Publish("t", b"x"), V311)

@@ -8,6 +8,7 @@ import trio
 from attrs import define, field
 
 from mqttproxy.config.model import UpstreamSettings
+from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
     Connect,
@@ -53,6 +54,7 @@ class FakeBroker:
         rejects: topic to the reason of the negative acknowledgement.
         grant: the reason of SUBACK, from filter and QoS.
         messages, accepted: every PUBLISH that came; the topics of those acknowledged.
+        settled: what became of what it sent at QoS 1 and 2.
         sends_at_once: messages in the same write as CONNACK.
         keeps_sessions: False: a session ends with its connection.
 
@@ -79,6 +81,7 @@ class FakeBroker:
         self.messages: list[Publish] = []
         self.accepted: list[str] = []
         self.ends: list[Disconnect] = []
+        self.settled: list[Settled] = []
         self.lines: list[Line] = []
         self.sessions: dict[str, SessionState] = {}
 
@@ -100,6 +103,18 @@ class FakeBroker:
     def line(self) -> Line:
         """The newest connection."""
         return self.lines[-1]
+
+    @property
+    def asked(self) -> list[str]:
+        """Every filter of every SUBSCRIBE."""
+        return [
+            one.topic_filter for packet in self.packets if isinstance(packet, Subscribe) for one in packet.subscriptions
+        ]
+
+    @property
+    def unasked(self) -> list[str]:
+        """Every filter of every UNSUBSCRIBE."""
+        return [name for packet in self.packets if isinstance(packet, Unsubscribe) for name in packet.topic_filters]
 
     @property
     def topics(self) -> list[str]:
@@ -154,9 +169,10 @@ class FakeBroker:
             line.conn.receive_data(data, now)
             while events := line.conn.next_batch(now):
                 for event in events:
-                    if not isinstance(event, Packet):
-                        continue
-                    self._react(line, event)
+                    if isinstance(event, Settled):
+                        self.settled.append(event)
+                    else:
+                        self._react(line, event)
             self._flush(line)
             if line.conn.state is State.CLOSED:
                 return
