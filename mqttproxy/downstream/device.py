@@ -77,9 +77,9 @@ class Device(Delivering):
                 move(absent.pending, self)
         if self._will is not None and session.expiry:
             wills.hold(pending_will(self.identity, self._will, session.expiry))
-        tokens = [token for token in (*resumed.done, *resumed.too_large) if token is not None]
-        if tokens:
-            session.settled(tokens)
+        if resumed.too_large:
+            self._metrics.dropped_down.add("too_large", len(resumed.too_large))
+        session.settled([*resumed.done, *resumed.too_large])
         self._flush()
 
     async def run(self) -> None:

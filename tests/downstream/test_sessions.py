@@ -100,6 +100,22 @@ class TestComingBack:
             await house.settle()
             assert payloads(back) == ["1", "2", "3", "4", "5"]
 
+    async def test_what_is_too_large_for_the_new_connection_is_dropped_and_counted(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            device = await house.keep(acknowledges=False)
+            device.subscribe("t")
+            sender = await house.connect("sender")
+            sender.publish(*messages("x" * 500, "small"))
+            await house.settle()
+            await leave(house, device)
+            small = Properties(session_expiry_interval=1000, maximum_packet_size=200)
+            back = await house.keep(session=device.connection.session, properties=small)
+            assert payloads(back) == ["small"]
+            assert house.metrics.dropped_down == {"too_large": 1}
+            assert house.premises.sessions.ledger.queued_messages == 0
+
     async def test_our_qos_2_goes_on_with_pubrel_where_pubrec_had_come(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             device = await house.keep(acknowledges=False)
