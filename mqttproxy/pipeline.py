@@ -26,8 +26,9 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
-from mqttproxy.validation import Generation, Verdict, judge
+from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
 
+RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
 CACHED_TOPICS: Final = 10_000
 
 
@@ -360,6 +361,16 @@ class Pipeline:
     def dropped(self, tokens: Iterable[object]) -> None:
         """Hear that an outbox has given up messages, as its route says; that is not held against the device."""
         release([token for token in tokens if isinstance(token, Ticket) and token.give_up()])
+
+    def may_still_go(self, message: Message) -> bool:
+        """Say whether a retained message would be carried today: its policy may be another one than when it came."""
+        if self.refusal.dry_run or message.topic[:1] == "$":
+            return True
+        try:
+            verdict = judge(message, RETAINED, self.ruleset.generation)
+        except Exception as error:  # noqa: BLE001 # as for a message that comes
+            verdict = self.refusal.judge_raised(error)
+        return verdict.observed or verdict.action is Action.FORWARD
 
     def carry_down(self, upstream: str, arrivals: Sequence[Arrival], done: Done) -> None:
         """Judge what a broker sent, and hand it to the subscribed devices."""

@@ -171,6 +171,9 @@ class Subscribing:
             # Again, as rules and routes may have changed since the message came or the subscription was made.
             if home_of(message.topic) != LOCAL or may_subscribe(client_id, message.topic).is_failure:
                 continue
+            if not premises.pipeline.may_still_go(message):
+                premises.metrics.dropped_down.add("policy")
+                continue
             found.append(copy_for(message, (entry,), retained=True))
             size += len(message.payload)
             if size > premises.limits.queue_bytes // 4:

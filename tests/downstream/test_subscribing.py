@@ -6,7 +6,7 @@ from mqttproxy.downstream.subscribing import RETAINED_AT_ONCE, UPSTREAM_ANSWER
 from mqttproxy.mqtt.packets import Message, Properties, Publish, RetainHandling, Subscription, UnsubAck
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.client import Client
-from tests.house import V311, House, open_house, route, upstream
+from tests.house import POLICY, V311, House, open_house, route, upstream
 
 TWO_HOMES = upstream("a") + upstream("b") + route("a", topics="x/#") + route("b")
 
@@ -104,6 +104,16 @@ class TestLocal:
 
 
 class TestRetained:
+    async def test_what_a_policy_of_today_would_not_let_pass_is_not_delivered(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house, open_house(POLICY) as later:
+            await filled(house, Message("n/1", b"1"), Message("n/2", b'"bad"'))
+            house.pipeline.use(later.pipeline.ruleset, house.lanes)
+            device = await house.connect("reader")
+            device.subscribe("n/#")
+            await house.settle()
+            assert device.received == [("n/1", b"1")]
+            assert house.metrics.dropped_down == {"policy": 1}
+
     async def test_what_is_retained_comes_with_the_flag_set(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             await filled(house, Message("t/1", b"one"), Message("t/2", b"two"))
