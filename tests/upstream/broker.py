@@ -49,6 +49,7 @@ class FakeBroker:
         unreachable: dialling fails with these words.
         hangs: dialling never ends.
         refuse_with: CONNACK's reason instead of success.
+        answer_connect_with: bytes instead of CONNACK.
         is_mute: PUBLISH is not acknowledged, but kept in `Line.withheld`.
         is_deaf: nothing is read after CONNACK.
         rejects: topic to the reason of the negative acknowledgement.
@@ -68,6 +69,7 @@ class FakeBroker:
         self.hangs = False
         self.refuse_with: ReasonCode | None = None
         self.refusal_properties = NO_PROPERTIES
+        self.answer_connect_with: bytes | None = None
         self.is_mute = False
         self.is_deaf = False
         self.grant: Callable[[str, int], ReasonCode] = lambda _, qos: ReasonCode(qos)
@@ -182,6 +184,9 @@ class FakeBroker:
     def _react(self, line: Line, packet: Packet) -> None:
         self.packets.append(packet)
         match packet:
+            case Connect() if self.answer_connect_with is not None:
+                self.connects.append(packet)
+                line.stream.send_nowait(self.answer_connect_with)
             case Connect():
                 self._greet(line.conn, packet)
             case Publish():
