@@ -1,13 +1,15 @@
 """One proxy for all rows, and what each of them must leave as it was."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from attrs import define, field
 
 from mqttproxy.transport.stream import ByteStream, TransportError
+from tests.bad_input.bounds import BOUNDED, STRICT
 from tests.bad_input.rows import Row
 from tests.bad_input.wire import V5, connect, frames, publish
 from tests.harness import RunningProxy, running_proxy, write_settings
@@ -57,6 +59,27 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     (folder / "schemas" / "number" / "1.json").write_text('{"type": "number"}')
     with running_proxy(file) as proxy:
         yield Victim(proxy)
+
+
+@contextmanager
+def proxy_with(folder: Path, settings: str, *transports: str) -> Iterator[Victim]:
+    """Run a proxy that is killed in the end: what waits for the dead upstream would be waited for."""
+    with running_proxy(write_settings(folder, settings, transports=transports)) as proxy:
+        yield Victim(proxy)
+        proxy.check_unharmed()
+        proxy.kill()
+
+
+@pytest.fixture(scope="session")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    with proxy_with(tmp_path_factory.mktemp("bounded"), BOUNDED, "tcp", "tls", "ws") as victim:
+        yield victim
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    with proxy_with(tmp_path_factory.mktemp("strict"), STRICT, "tcp", "ws") as victim:
+        yield victim
 
 
 @asynccontextmanager
