@@ -16,7 +16,7 @@ from mqttproxy.transport.tls import TlsStream, server_context
 if TYPE_CHECKING:  # see `_websocket` for the real import
     from mqttproxy.transport.websocket import WebSocketStream
 
-BACKLOG: Final = 1024  # connections the kernel holds for us
+BACKLOG: Final = 4096  # connections the kernel holds for us, if it may: a SYN that finds no room comes again after 1 s
 ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run out of something
 
 # Out of descriptors or memory: trying again at once would only burn the processor.

@@ -9,6 +9,7 @@ sleeps until there is something to wait for.
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -22,6 +23,10 @@ Take = Callable[[bytes | memoryview], bool]
 
 EVENTS_AT_ONCE: Final = 256  # handed over before the time is looked at: about 4 ms
 TURN: Final = 0.001  # seconds after which nothing more is looked for before other tasks have their turn
+
+# Tasks woken in one turn because their peers have hung up. To end a connection costs as much as to carry ten messages:
+# when thousands are cut at once, those that stay do not wait for the end of all of them.
+HANGUPS_AT_ONCE: Final = 16
 
 # Told once for what arrives, so that the kernel need not look again at every socket that it has told before. All is
 # read when less came than there was room for (epoll(7)); the peer's end is told by EPOLLRDHUP.
@@ -45,6 +50,7 @@ class Poller:
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._to_tell: dict[int, tuple[socket.socket, Callable[[bool], None]]] = {}  # of a hang-up, and of nothing else
+        self._hung_up: deque[tuple[int, _Watched, Outcome[bool]]] = deque()
         self._is_turn = False
         self._due: list[Callable[[], None]] = []
 
@@ -108,8 +114,12 @@ class Poller:
         """Hand over what arrives, for ever."""
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                if self._hung_up:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._turn()
+                self._tell_hung_up()
         finally:
             self._epoll.close()
 
@@ -144,17 +154,30 @@ class Poller:
         result: Outcome[bool]
         try:
             count = one.socket.recv_into(_BUFFER)
-            if count and one.take(_VIEW[:count]):
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._hung_up.append((descriptor, one, Error(error)))
+            return
+        if not count:
+            self._hung_up.append((descriptor, one, Value(False)))
+            return
+        try:
+            if one.take(_VIEW[:count]):
                 if (count == RECEIVE_BYTES or flags != select.EPOLLIN) and self._watched.get(descriptor) is one:
                     self._epoll.modify(descriptor, _EDGE)  # there is more: bytes, the peer's end, or an error
                 return
-            result = Value(count > 0)
-        except BlockingIOError:
-            return
+            result = Value(True)
         except BaseException as error:  # noqa: BLE001 # it is the watching task's, which is told
             result = Error(error)
         if self._watched.get(descriptor) is one:  # `take` may have closed the socket, or cancelled its task
             self._end(descriptor, result)
+
+    def _tell_hung_up(self) -> None:
+        for _ in range(min(len(self._hung_up), HANGUPS_AT_ONCE)):
+            descriptor, one, result = self._hung_up.popleft()
+            if self._watched.get(descriptor) is one:  # not closed or cancelled meanwhile
+                self._end(descriptor, result)
 
     def _end(self, descriptor: int, result: Outcome[bool]) -> None:
         task = self._watched[descriptor].task

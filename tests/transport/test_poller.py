@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mqttproxy.transport.poller import Poller, current_poller, run_poller
+from mqttproxy.transport.poller import HANGUPS_AT_ONCE, Poller, current_poller, run_poller
 from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
@@ -201,6 +201,27 @@ async def test_other_tasks_have_their_turn_while_a_peer_floods() -> None:
                 turns += 1
         assert turns > 1
         stream.abort()
+
+
+async def test_when_very_many_hang_up_at_once_the_others_do_not_wait_for_the_end_of_all() -> None:
+    async with polled() as (_, nursery, connect):
+        leaving = [(*connect(), Taker()) for _ in range(3 * HANGUPS_AT_ONCE)]
+        for _, stream, taker in leaving:
+            nursery.start_soon(taker.run, stream)
+        (peer, staying), witness = connect(), Taker()
+        nursery.start_soon(witness.run, staying)
+        await wait_all_tasks_blocked()
+        for gone, _, _ in leaving:
+            gone.close()
+        peer.send(b"x")
+        await until(lambda: witness.got == b"x")
+        told = [taker.result for _, _, taker in leaving]
+        assert told.count(None) > HANGUPS_AT_ONCE
+        closed = next(stream for _, stream, taker in reversed(leaving) if taker.result is None)
+        closed.abort()  # before it is told that its peer is gone
+        await until(lambda: all(taker.result is False for _, _, taker in leaving))
+        for stream in (staying, *(stream for _, stream, _ in leaving)):
+            stream.abort()
 
 
 async def test_there_is_none_once_it_has_ended() -> None:
