@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ class Broker:
     def loaded(self, mode: str, *options: str) -> dict[str, Any]:
         """Run it, put load on it, and return what mqttload says."""
         with self.running() as pid:
-            return last_line(subprocess.Popen(self.load(mode, *options, "--pid", str(pid)), stdout=subprocess.PIPE))
+            return last_line(popen(self.load(mode, *options, "--pid", str(pid))))
 
     def timed(self, *options: str) -> dict[str, Any]:
         """Run it with publishers and subscribers for some seconds, and return what mqttload says."""
@@ -66,6 +66,18 @@ class Broker:
 def pinned() -> bool:
     """Return whether there are cores to choose from."""
     return (os.cpu_count() or 1) > 1
+
+
+def popen(command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start mqttload."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def next_line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """Wait for the next thing that mqttload says."""
+    assert process.stdout is not None
+    line: dict[str, Any] = json.loads(process.stdout.readline() or b"{}")
+    return line
 
 
 def last_line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
@@ -136,16 +148,12 @@ def memory(result: dict[str, Any], wanted: int) -> Figures:
 def cut(broker: Broker) -> Figures:
     """All connections but those of some steady devices are lost at the same moment, and come back at once."""
     steady = ["--client-prefix", "steady", "--qos", "1", "--connections", "100", "--rate", "200"]
-    with broker.running():
-        devices = crowd(broker)
-        before = last_line(subprocess.Popen(broker.load("e2e", *steady, "--duration", SECONDS), stdout=subprocess.PIPE))
-        meanwhile = subprocess.Popen(
-            broker.load("e2e", *steady, "--duration", PATIENCE, "--warmup", "1"), stdout=subprocess.PIPE
-        )
+    with broker.running(), crowd(broker) as devices:
+        before = last_line(popen(broker.load("e2e", *steady, "--duration", SECONDS)))
+        meanwhile = popen(broker.load("e2e", *steady, "--duration", PATIENCE, "--warmup", "1"))
         time.sleep(1.5)  # they are connected, and the storm is what they see from now on
         devices.send_signal(signal.SIGUSR1)
-        storm = back(last_line(devices))
-        time.sleep(1)  # what is still on its way counts too
+        storm = back(devices)
         meanwhile.send_signal(signal.SIGINT)
         during = last_line(meanwhile)
     return {
@@ -158,29 +166,32 @@ def cut(broker: Broker) -> Figures:
 
 def restart(broker: Broker) -> Figures:
     """The broker is stopped with all devices connected, and started again."""
-    with broker.running():
-        devices = crowd(broker)
-    with broker.running():
-        return back(last_line(devices))
+    with ExitStack() as stack:
+        with broker.running():
+            devices = stack.enter_context(crowd(broker))
+        with broker.running():
+            return back(devices)
 
 
-def crowd(broker: Broker) -> "subprocess.Popen[bytes]":
-    """Connect devices with persistent sessions; they come back when they are cut, and then the process ends."""
+@contextmanager
+def crowd(broker: Broker) -> Iterator["subprocess.Popen[bytes]"]:
+    """Connect devices with persistent sessions, which come back when they are cut, until the block is left."""
     options = [*PERSISTENT, "--filter", "devices/%c/commands", "--qos", "1", "--come-back-ms", "1000"]
     options += ["--connections", str(DEVICES), "--connect-parallel", str(DEVICES), "--connect-timeout", PATIENCE]
-    process = subprocess.Popen(broker.load("conn", *options, "--hold", PATIENCE), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if json.loads(line or b"{}").get("connected") != DEVICES:
-        process.kill()
-        raise RuntimeError(f"the devices did not come in: {line!r}")
-    return process
+    with popen(broker.load("conn", *options, "--hold", PATIENCE)) as process:
+        try:
+            line = next_line(process)
+            if line.get("connected") != DEVICES:
+                raise RuntimeError(f"the devices did not come in: {line}")
+            yield process
+        finally:
+            process.kill()
 
 
-def back(result: dict[str, Any]) -> Figures:
-    """Return how long a storm lasted."""
-    storm = result["come_back"]
-    if storm["back"] != DEVICES or storm["sessions_present"] != DEVICES:
+def back(devices: "subprocess.Popen[bytes]") -> Figures:
+    """Wait until all are back, and return how long that was."""
+    storm = next_line(devices)["come_back"]
+    if storm["back"] != DEVICES or storm["sessions_present"] < DEVICES:
         raise RuntimeError(f"not all came back to their sessions: {storm}")
     return {
         "s until all are back": storm["all_back_s"],

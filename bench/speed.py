@@ -122,7 +122,6 @@ name = "plain"
 bind = "127.0.0.1:{port}"
 [limits]
 connections_per_address = 20000
-handshakes = 10000
 [access]
 allow_anonymous = true
 [[policies]]
