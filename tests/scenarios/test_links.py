@@ -40,6 +40,12 @@ to = ["{name}"]
 CERTIFICATES: Final = 'ca = "tls/ca.pem"\ncertificate = "tls/server.pem"\nprivate_key = "tls/server.key"'
 LINKS: Final = [f"{road}-{version[0]}" for road, version in product(("mqtt", "mqtts", "ws"), ("5", "3.1.1"))]
 
+# Devices of one name come and go all the time here.
+NO_BANS: Final = """
+[limits]
+flapping_connects = 0
+"""
+
 
 @frozen
 class Linked:
@@ -62,7 +68,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
             )
             for (road, url), version in product(urls.items(), ("5", "3.1.1"))
         ]
-        with running_proxy(write_settings(folder, "".join(upstreams))) as proxy:
+        with running_proxy(write_settings(folder, NO_BANS + "".join(upstreams))) as proxy:
             yield Linked(broker, proxy)
 
 
