@@ -5,43 +5,36 @@ belongs to the stream. Everything in one read, and everything that waits in one 
 write.
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from math import inf
 from typing import Final, NoReturn, Protocol
 
 import trio
-from attrs import define
 
 from mqttproxy.config.model import UpstreamSettings
-from mqttproxy.mqtt.client import ServerTerms, State
-from mqttproxy.mqtt.encode import encode
+from mqttproxy.mqtt.client import State
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
-from mqttproxy.mqtt.expiry import aged
 from mqttproxy.mqtt.packets import (
     Disconnect,
-    Message,
-    ProtocolVersion,
     Publish,
     SubAck,
-    Subscription,
     Timed,
     UnsubAck,
 )
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.mqtt.topics import SHARE, split_shared
 from mqttproxy.transport.poller import current_poller
 from mqttproxy.upstream.books import Books, size_of
-from mqttproxy.upstream.callbacks import Arrival, Callbacks, Refusal
+from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Opened
 from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
 from mqttproxy.upstream.guard import stamp_of, without_stamps
-from mqttproxy.upstream.interest import Asking, Interest
+from mqttproxy.upstream.interest import Interest
 from mqttproxy.upstream.mapping import NO_MAP
 from mqttproxy.upstream.naming import Naming
-from mqttproxy.upstream.outbox import Item, Outbox
+from mqttproxy.upstream.outbox import Item, Outbox, still_alive
+from mqttproxy.upstream.receipts import Receipts
+from mqttproxy.upstream.telling import is_too_large, tell
 
 UNSENT_HIGH: Final = 256 * 1024  # bytes the kernel did not take; above it nothing new is published
 UNSENT_LOW: Final = 64 * 1024
@@ -59,17 +52,6 @@ class Owner(Protocol):
 
     def nothing_left(self) -> None:
         """Nothing waits and nothing is in flight."""
-
-
-@define(eq=False)
-class _Read:
-    """What one read brought and the broker must hear of: in the order in which it came, whoever is done first."""
-
-    packet_ids: list[tuple[int, int]]  # with the QoS of each
-    size: int  # payload bytes
-    arrivals: Sequence[Arrival]
-    is_done: bool = False
-    refused: Mapping[int, ReasonCode] | None = None  # by place among the arrivals
 
 
 class Link:
@@ -108,9 +90,7 @@ class Link:
         self._began = now
         self._progress = now  # when an acknowledgement last came, or the first message without one went
         self._pinged: float | None = None  # when a PINGREQ went that nothing answered yet
-        self._unacknowledged: deque[_Read] = deque()
-        self._unacknowledged_bytes = 0
-        self._acknowledged = trio.lowlevel.ParkingLot()
+        self._receipts = Receipts(opened.conn, self._written)
         self._is_taking = False  # what one read brought; what is written meanwhile goes out after it
         self._is_held = False  # the broker is not read, because we have not acknowledged enough
 
@@ -153,23 +133,20 @@ class Link:
 
     async def _wait_acknowledged(self) -> None:
         """Wait until the broker may send more; meanwhile its silence is ours."""
-        if not self._owes_much():
+        if not self._receipts.owes_much(self.settings):
             return
         self._is_held = True
         try:
-            while self._owes_much():
-                await self._acknowledged.park()
+            while self._receipts.owes_much(self.settings):
+                await self._receipts.wait()
         finally:
             self._is_held = False
             self._progress = trio.current_time()
             self._pinged = None
 
-    def _owes_much(self) -> bool:
-        """Say whether to read no more. An MQTT 5 broker holds to the Receive Maximum by itself; for 3.1.1 this does."""
-        settings = self.settings
-        return self._unacknowledged_bytes >= settings.receive_bytes or (
-            self._conn.version is ProtocolVersion.V311 and self._conn.unacknowledged >= settings.receive_maximum
-        )
+    def _written(self) -> None:
+        if not self._is_taking:
+            self._outbox.bell.ring()
 
     def _take(self, data: bytes | memoryview) -> bool:
         """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
@@ -179,7 +156,7 @@ class Link:
         self._is_taking = False
         if self._fill():
             self._outbox.bell.ring()
-        return self._stream.unsent <= UNSENT_LIMIT and not self._owes_much()
+        return self._stream.unsent <= UNSENT_LIMIT and not self._receipts.owes_much(self.settings)
 
     async def _write(self) -> NoReturn:
         while True:
@@ -251,38 +228,11 @@ class Link:
         self._books.received += len(arrived)
         self._books.received_bytes += sum([len(publish.payload) for publish in arrived])
         arrivals = self._naming.arrivals(arrived, now)
-        packet_ids = [(publish.packet_id, publish.qos) for publish in arrived if publish.qos]
-        read = _Read(packet_ids, sum([len(publish.payload) for publish in arrived if publish.qos]), arrivals)
-        if packet_ids:
-            self._unacknowledged.append(read)
-            self._unacknowledged_bytes += read.size
+        done = self._receipts.expect(arrived, arrivals)
         if arrivals:
-            self._callbacks.received(self.settings.name, arrivals, partial(self._done, read))
+            self._callbacks.received(self.settings.name, arrivals, done)
         else:
-            self._done(read)
-
-    def _done(self, read: _Read, refused: Mapping[int, ReasonCode] | None = None) -> None:
-        """Hear that what one read brought is where it must be, and acknowledge what may be by now, in order."""
-        read.is_done, read.refused = True, refused
-        unacknowledged = self._unacknowledged
-        if not unacknowledged or not unacknowledged[0].is_done:
-            return
-        while unacknowledged and unacknowledged[0].is_done:
-            self._acknowledge(unacknowledged.popleft())
-        self._acknowledged.unpark_all()
-        if not self._is_taking:
-            self._outbox.bell.ring()
-
-    def _acknowledge(self, read: _Read) -> None:
-        """Tell the broker. After the end of the link only the session learns of it: a QoS 2 message is known again."""
-        self._unacknowledged_bytes -= read.size
-        conn = self._conn
-        if not read.refused:
-            conn.acknowledge_all(read.packet_ids)
-            return
-        refused = {read.arrivals[place].publish.packet_id: reason for place, reason in read.refused.items()}
-        for packet_id, qos in read.packet_ids:
-            conn.acknowledge(packet_id, qos, refused.get(packet_id, ReasonCode.SUCCESS))
+            done()
 
     # What goes
 
@@ -339,15 +289,7 @@ class Link:
 
     def _alive(self, items: list[Item]) -> tuple[list[Item], int]:
         """Return items with what is left of their time, and their payload bytes; drop what is over."""
-        now = trio.current_time()
-        alive: list[Item] = []
-        over: list[object] = []
-        for message, token in items:
-            left = aged(message, now)
-            if left is None:
-                over.append(token)
-            else:
-                alive.append((left, token))
+        alive, over = still_alive(items, trio.current_time())
         if over:
             self._books.drop(len(over), "expired")
             if told := [token for token in over if token is not None]:
@@ -406,21 +348,7 @@ class Link:
             self._owner.nothing_left()
 
     def _tell_interest(self) -> None:
-        conn, interest = self._conn, self._interest
-        for asking in interest.askings():
-            want = asking.want
-            if want is None:
-                packet_id = conn.unsubscribe([asking.topic_filter])
-            elif (reason := _unavailable(asking.topic_filter, conn.server)) is not None:
-                want.answer(asking.number, reason)
-                continue
-            else:
-                packet_id = conn.subscribe([_subscription(asking, want.qos)], asking.identifier)
-                self._naming.asked(asking, conn.server, trio.current_time())
-            if packet_id:
-                interest.sent(packet_id, asking)
-            elif want is not None:
-                want.answer(asking.number, ReasonCode.PACKET_TOO_LARGE)
+        tell(self._conn, self._interest, self._naming, trio.current_time())
 
     # What does not come
 
@@ -466,27 +394,3 @@ class Link:
     def _prove(self) -> None:
         self._proved = True
         self._owner.link_proved()
-
-
-def _subscription(asking: Asking, qos: int) -> Subscription:
-    # What is shared brings nothing stored, so that the flag on what it brings is always the publisher's.
-    as_published = asking.topic_filter.startswith(SHARE)
-    return Subscription(
-        asking.topic_filter, qos, retain_as_published=as_published, retain_handling=asking.retain_handling
-    )
-
-
-def is_too_large(message: Message, terms: ServerTerms, version: ProtocolVersion) -> bool:
-    """Say whether the broker takes no packet as large as this message's."""
-    qos = min(message.qos, terms.maximum_qos)
-    packet = Publish(message.topic, message.payload, qos, False, message.properties, 1 if qos else 0)
-    return terms.maximum_packet_size is not None and len(encode(packet, version)) > terms.maximum_packet_size
-
-
-def _unavailable(topic_filter: str, terms: ServerTerms) -> ReasonCode | None:
-    """Return why this broker must not be asked for a filter: asking would cost every device the link."""
-    if not terms.shared_subscriptions and split_shared(topic_filter)[0] is not None:
-        return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-    if not terms.wildcard_subscriptions and ("#" in topic_filter or "+" in topic_filter):
-        return ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
-    return None

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from mqttproxy.mqtt.expiry import aged
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.upstream.bell import Bell
 
@@ -163,3 +164,16 @@ class Outbox:
             self._room.unpark(count=messages)
         else:
             self._room.unpark_all()
+
+
+def still_alive(items: Sequence[Item], now: float) -> tuple[list[Item], list[object]]:
+    """Return items with what is left of their time, and the tokens of those that are over. `now`: monotonic seconds."""
+    alive: list[Item] = []
+    over: list[object] = []
+    for message, token in items:
+        left = aged(message, now)
+        if left is None:
+            over.append(token)
+        else:
+            alive.append((left, token))
+    return alive, over

@@ -112,8 +112,7 @@ class Upstream:
 
     def __repr__(self) -> str:
         """Say what a person wants to know first."""
-        state = "live" if self.is_live else "down"
-        return f"<Upstream {self.name} {state} queued={self.queued} in_flight={self.in_flight}>"
+        return f"<Upstream {self.name} {'live' if self.is_live else 'down'} queued={self.queued} in_flight={self.in_flight}>"
 
     # For the pipeline
 
