@@ -6,7 +6,7 @@ the connection ends. There is no replacing: with more topics than aliases it wou
 
 from typing import Final
 
-from mqttproxy.mqtt.encode import NO_STAMP, Stamp, encode_aliased_into, encode_publish_into, topic_field
+from mqttproxy.mqtt.encode_publish import NO_STAMP, Stamp, encode_aliased_into, encode_publish_into, topic_field
 from mqttproxy.mqtt.packets import Message, ProtocolVersion
 
 _SHORTEST: Final = 8  # characters; an alias takes 3 bytes itself

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from mqttproxy.mqtt.aliases import TopicAliases
 from mqttproxy.mqtt.answers import Answer, sayable, shorter_and_shorter, without_problems
-from mqttproxy.mqtt.encode import NO_STAMP, PUBREL, encode, encode_ack_into, encode_publish_into
+from mqttproxy.mqtt.encode import PUBREL, encode, encode_ack_into
+from mqttproxy.mqtt.encode_publish import NO_STAMP, encode_publish_into
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
 from mqttproxy.mqtt.expiry import resent

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from mqttproxy.mqtt.encode import Stamp, stamp
+from mqttproxy.mqtt.encode_publish import Stamp, stamp
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message
 
 PREFIX: Final = "mqttproxy-"  # of names that only proxies may use

@@ -112,7 +112,8 @@ class Upstream:
 
     def __repr__(self) -> str:
         """Say what a person wants to know first."""
-        return f"<Upstream {self.name} {'live' if self.is_live else 'down'} queued={self.queued} in_flight={self.in_flight}>"
+        state = "live" if self.is_live else "down"
+        return f"<Upstream {self.name} {state} queued={self.queued} in_flight={self.in_flight}>"
 
     # For the pipeline
 
@@ -158,12 +159,7 @@ class Upstream:
             await self._accepting.park()
 
     def subscribe(
-        self,
-        topic_filter: str,
-        qos: int,
-        *,
-        retained_for: object | None = None,
-        as_published: bool = False,
+        self, topic_filter: str, qos: int, *, retained_for: object | None = None, as_published: bool = False
     ) -> None:
         """Count one more device that wants this filter, and ask the broker for it.
 

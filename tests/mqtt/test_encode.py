@@ -9,18 +9,8 @@ from hypothesis import assume, given
 from msgspec.structs import replace
 
 from mqttproxy.mqtt.decode import DecodeLimits, Decoder
-from mqttproxy.mqtt.encode import (
-    PUBACK,
-    PUBCOMP,
-    PUBREC,
-    PUBREL,
-    encode,
-    encode_ack_into,
-    encode_aliased_into,
-    encode_publish_into,
-    stamp,
-    topic_field,
-)
+from mqttproxy.mqtt.encode import PUBACK, PUBCOMP, PUBREC, PUBREL, encode, encode_ack_into
+from mqttproxy.mqtt.encode_publish import encode_aliased_into, encode_publish_into, stamp, topic_field
 from mqttproxy.mqtt.errors import LocalProtocolError
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
