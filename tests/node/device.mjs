@@ -1,7 +1,8 @@
 // MQTT.js as devices. Commands come in as JSON lines, what happens goes out as JSON lines; tests/scenarios/javascript.py
 // writes and reads them. One process may be many devices.
 //
-//   {"do": "connect", "device": "d", "url": "wss://127.0.0.1:8085/mqtt", "ca": "ca.pem", "version": 5}
+//   {"do": "connect", "device": "d", "id": "client", "url": "wss://127.0.0.1:8085/mqtt", "ca": "ca.pem", "version": 5,
+//    "clean": true}
 //   {"do": "publish", "device": "d", "token": 1, "topic": "t", "payload": "<base64>", "qos": 1, "retain": false,
 //    "properties": {...}}
 //   {"do": "subscribe", "device": "d", "token": 2, "filter": "t/#", "qos": 1}
@@ -33,16 +34,18 @@ function answer(device, token, packet) {
 }
 
 const doing = {
-  connect({ device, url, ca, version }) {
+  connect({ device, id, url, ca, version, clean }) {
     const client = mqtt.connect(url, {
-      clientId: device,
+      clientId: id,
       protocolVersion: version,
+      clean,
+      properties: version === 5 ? { sessionExpiryInterval: clean ? 0 : 3600 } : undefined,
       ca: ca ? readFileSync(ca) : undefined,
       reconnectPeriod: 0,
       connectTimeout: 10_000,
     });
     devices.set(device, client);
-    client.on("connect", () => say({ event: "connected", device }));
+    client.on("connect", ({ sessionPresent }) => say({ event: "connected", device, sessionPresent }));
     client.on("error", (error) => say({ event: "error", device, words: String(error) }));
     client.on("close", () => say({ event: "closed", device }));
     client.on("disconnect", (packet) => say({ event: "dismissed", device, reason: packet.reasonCode }));

@@ -40,6 +40,7 @@ class CommandLineDevice:
 
     client_id: str
     place: Place
+    clean: bool = True  # False: the server keeps the subscriber's session
     _subscriber: "subprocess.Popen[str] | None" = None
     _lines: list[str] = field(factory=list)
     _reader: Thread | None = None
@@ -69,7 +70,8 @@ class CommandLineDevice:
         return done.stdout
 
     def subscribe(self, topic_filter: str, qos: int) -> int:
-        arguments = ["-d", *self._base("-sub"), "-q", str(qos), "-t", topic_filter, "-F", _LINE]
+        kept = [] if self.clean else ["-c", *(["-x", "3600"] if self.place.version == "5" else [])]
+        arguments = ["-d", *self._base("-sub"), *kept, "-q", str(qos), "-t", topic_filter, "-F", _LINE]
         command = ["stdbuf", "-oL", program("mosquitto_sub"), *arguments]
         self._subscriber = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -47,9 +47,9 @@ class Node:
         assert found is not None
         return found
 
-    def device(self, client_id: str, place: Place) -> "JavaScriptDevice":
+    def device(self, client_id: str, place: Place, *, clean: bool = True) -> "JavaScriptDevice":
         """Connect a new device."""
-        return JavaScriptDevice(self, client_id, place)
+        return JavaScriptDevice(self, client_id, place, clean)
 
     def read(self) -> None:
         assert self._process.stdout is not None
@@ -92,39 +92,45 @@ def running_node() -> Iterator[Node]:
 
 @define(eq=False)
 class JavaScriptDevice:
-    """One client of MQTT.js."""
+    """One client of MQTT.js, for one connection."""
 
     _node: Node
     client_id: str
     place: Place
+    clean: bool = True  # False: the server keeps its session
+    sessions_found: int = 0
+    _key: str = ""  # the process may have had a device with this client identifier before
 
     def __attrs_post_init__(self) -> None:
         place = self.place
+        self._key = f"{self.client_id}#{next(self._node.tokens)}"
         is_web = place.transport in {"ws", "wss"}
         self._node.tell(
             do="connect",
-            device=self.client_id,
+            device=self._key,
+            id=self.client_id,
             url=f"{SCHEMES[place.transport]}://127.0.0.1:{place.port}" + (PATH if is_web else ""),
             ca=str(place.ca) if place.transport in {"tls", "wss"} else None,
             version=5 if place.version == "5" else 4,
+            clean=self.clean,
         )
-        self._node.wait("connected", device=self.client_id)
+        self.sessions_found += self._node.wait("connected", device=self._key)["sessionPresent"]
 
     @property
     def received(self) -> list[Message]:
-        mine = [told for told in list(self._node.events) if told.get("device") == self.client_id]
+        mine = [told for told in list(self._node.events) if told.get("device") == self._key]
         return [_message(told) for told in mine if told["event"] == "message"]
 
     @property
     def dismissed(self) -> int | None:
-        found = self._node._find("dismissed", {"device": self.client_id})
+        found = self._node._find("dismissed", {"device": self._key})
         return found["reason"] if found else None
 
     def publish(self, message: Message) -> Answer:
         token = next(self._node.tokens)
         self._node.tell(
             do="publish",
-            device=self.client_id,
+            device=self._key,
             token=token,
             topic=message.topic,
             payload=b64encode(message.payload).decode(),
@@ -132,18 +138,18 @@ class JavaScriptDevice:
             retain=message.retain,
             properties=_told(message.properties) if self.place.version == "5" else None,
         )
-        answer = self._node.wait("answered", device=self.client_id, token=token)
+        answer = self._node.wait("answered", device=self._key, token=token)
         properties = answer["properties"]
         return Answer(answer["reason"], properties.get("reasonString"), _pairs(properties.get("userProperties", {})))
 
     def subscribe(self, topic_filter: str, qos: int) -> int:
         token = next(self._node.tokens)
-        self._node.tell(do="subscribe", device=self.client_id, token=token, filter=topic_filter, qos=qos)
-        return int(self._node.wait("answered", device=self.client_id, token=token)["granted"][0])
+        self._node.tell(do="subscribe", device=self._key, token=token, filter=topic_filter, qos=qos)
+        return int(self._node.wait("answered", device=self._key, token=token)["granted"][0])
 
     def close(self) -> None:
-        self._node.tell(do="end", device=self.client_id)
-        self._node.wait("closed", device=self.client_id)
+        self._node.tell(do="end", device=self._key)
+        self._node.wait("closed", device=self._key)
 
 
 def _message(told: dict[str, Any]) -> Message:

@@ -5,6 +5,7 @@ Bridges speak MQTT 5, so that what the proxies note on a message goes along: see
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -76,7 +77,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
             brokers[name].start()
         for proxy in proxies.values():
             proxy.wait_linked("broker")
-            wait_until(lambda p=proxy: p.metric("mqtt_active_connections", listener="tcp") == 1, "the bridge")
+            wait_until(partial(proxy.metric, "mqtt_active_connections", listener="tcp"), "the bridge")
         made = Ring(proxies, brokers)
         for name in PLACES:
             made.ears[name] = stack.enter_context(closing(PahoDevice(f"ear-{name}", made.place(name))))
@@ -114,7 +115,7 @@ def test_a_retained_message_is_kept_once_at_both_brokers(ring: Ring) -> None:
         for name in PLACES:
             with closing(PahoDevice(f"late-{name}", ring.place(name))) as late:
                 late.subscribe(topic, 1)
-                wait_until(lambda late=late: late.received, f"the retained message at {name}")
+                wait_until(partial(len, late.received), f"the retained message at {name}")
                 late.publish(Message(f"elsewhere/{name}", b"", 1))  # whatever came with it is there by now
                 assert [(one.payload, one.retain) for one in late.received] == [(b"kept", True)], name
     assert {name: len(heard) for name, heard in ring.heard(topic).items()} == dict.fromkeys(PLACES, 1)
