@@ -56,6 +56,7 @@ class Naming:
         self._private = _private(group)
         self._shared = shared
         self.unplaced = 0  # what came so far and has no place here
+        self.unclaimed = 0  # what came, is retained, and nobody waited for
         self._askers = Askers()
         self._wanted: dict[str, _Wanted] = {}
         self._local: dict[str, dict[str, None]] = {}  # the upstream's filters, and the local ones they are asked for
@@ -151,7 +152,7 @@ class Naming:
     def arrivals(self, arrived: list[Publish], now: float) -> list[Arrival]:
         """Return what came, under local names and with those it came for.
 
-        Left out is what has no place here, counted by the caller, and what is retained and nobody waits for.
+        Left out is what has no place here, and what is retained and nobody waits for; both are counted.
         """
         found = []
         for publish in arrived:
@@ -165,7 +166,9 @@ class Naming:
                 arrival = self._named_arrival(local, publish.topic, askings)
             else:
                 arrival = self._other(local, publish.topic, now)
-            if arrival is not None:
+            if arrival is None:
+                self.unclaimed += 1
+            else:
                 found.append(arrival)
         return found
 

@@ -225,6 +225,7 @@ class Upstream:
             reconnects=max(0, books.connects - 1),
             insecure=self.settings.insecure_skip_verify,
             unplaced=self._naming.unplaced,
+            unclaimed=self._naming.unclaimed,
         )
 
     def check_books(self) -> None:

@@ -176,6 +176,7 @@ async def test_what_is_retained_and_nobody_asked_for_is_left_out(autojump_clock:
         it.broker.push(identified("a", 1, retain=True), Message("a", b"", 1, True))
         await it.settle()
         assert it.heard.arrived == []
+        assert it.upstream.snapshot().unclaimed == 2
         assert unacknowledged(it) == 0
 
 
