@@ -246,6 +246,42 @@ def test_a_device_that_asks_for_retain_as_published_gets_it_from_the_home(scene:
         assert on(device, message.topic) == [message]
 
 
+@pytest.mark.parametrize("home", ["five", "three"])
+def test_a_group_shares_what_is_published_at_the_home(scene: Scene, home: str) -> None:
+    topic = f"{home}/shared"
+    with ExitStack() as stack:
+        operator = stack.enter_context(closing(PahoDevice("operator", Place(scene.brokers[home].port))))
+        first, second, alone = (
+            stack.enter_context(closing(PahoDevice(name, Place(scene.proxy.port())))) for name in ("s1", "s2", "s3")
+        )
+        for device in (first, second):
+            device.subscribe(f"$share/g/{topic}", 1)
+        alone.subscribe(topic, 1)
+        sent = [Message(topic, str(number).encode(), 1) for number in range(20)]
+        for message in sent:
+            operator.publish(message)
+        assert on(alone, topic, 20) == sent
+        wait_until(lambda: len(first.received) + len(second.received) >= 20, "all at the group")
+        assert {message.payload for message in first.received + second.received} == {one.payload for one in sent}
+        assert len(first.received) + len(second.received) == 20
+
+
+def test_the_flag_goes_to_those_who_want_it_and_nobody_gets_two(scene: Scene) -> None:
+    message = Message("five/both", b"now", 1, True)
+    with (
+        closing(PahoDevice("operator", Place(scene.brokers["five"].port))) as operator,
+        closing(PahoDevice("flagged", Place(scene.proxy.port()))) as flagged,
+        closing(PahoDevice("plain", Place(scene.proxy.port(), version="3.1.1"))) as plain,
+    ):
+        for device in (plain, flagged):
+            device.subscribe(message.topic, 1)
+        operator.publish(message)
+        assert on(flagged, message.topic) == [message]
+        assert on(plain, message.topic) == [Message(message.topic, b"now", 1)]
+        for device in (plain, flagged):
+            assert len(after(device, operator, message.topic, 1)) == 1
+
+
 def test_a_device_that_has_unsubscribed_by_leaving_ends_the_subscription_at_the_home(scene: Scene) -> None:
     with closing(PahoDevice("brief", Place(scene.proxy.port()))) as brief:
         brief.subscribe("five/brief", 1)
