@@ -88,6 +88,11 @@ class LimitSettings:
     user_properties: Count = setting(Count(64), "most user properties in a packet")
     keep_alive: Seconds = setting(Seconds(3600.0), "longest keep alive; a device that asks for none gets this one")
     receive_maximum: Count = setting(Count(256), "QoS 1 and 2 messages a device may have unacknowledged")
+    receive_maximum_exceeded: Literal["disconnect", "wait"] = setting(
+        "disconnect",
+        "a device that sends more of them: disconnect: its connection ends with 0x93, as the standard says; wait: "
+        "it is not read until it is acknowledged, for clients that send all they have saved up when they come back",
+    )
     unacknowledged_bytes: Bytes = setting(
         Bytes(1024 * 1024), "payload bytes a device may have unacknowledged before its socket is not read"
     )

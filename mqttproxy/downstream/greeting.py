@@ -40,6 +40,7 @@ def server_limits(limits: LimitSettings) -> ServerLimits:
         client_id_bytes=limits.client_id_bytes,
         user_properties=limits.user_properties,
         receive_maximum=limits.receive_maximum,
+        bears_more_than_receive_maximum=limits.receive_maximum_exceeded == "wait",
         qos2_awaiting_release=limits.qos2_awaiting_release,
         topic_alias_maximum=limits.topic_alias_maximum,
         topic_aliases_to_device=limits.topic_aliases_to_device,

@@ -63,6 +63,7 @@ class ServerLimits(Struct, frozen=True, kw_only=True):
     client_id_bytes: int = 128
     user_properties: int = 64
     receive_maximum: int = 256
+    bears_more_than_receive_maximum: bool = False  # the caller stops reading instead, as for MQTT 3.1.1
     qos2_awaiting_release: int = 100
     topic_alias_maximum: int = 32
     topic_aliases_to_device: int = 32
@@ -185,9 +186,10 @@ class ServerConnection(Flow):
             self._peer_packet_size = asked.maximum_packet_size
         self._peer_wants_problems = asked.request_problem_information != 0
         if self.version is V5:
-            self._receive_maximum = self._limits.receive_maximum
+            if not self._limits.bears_more_than_receive_maximum:
+                self._receive_maximum = self._limits.receive_maximum
             # Within its receive maximum a device may leave all it wants unreleased.
-            self._awaiting_release_maximum = max(self._awaiting_release_maximum, self._receive_maximum)
+            self._awaiting_release_maximum = max(self._awaiting_release_maximum, self._limits.receive_maximum)
             self._share_receive_maximum()
             self._use_aliases(asked.topic_alias_maximum, self._limits.topic_aliases_to_device)
         if self._peer_packet_size < SMALLEST_MAXIMUM_PACKET_SIZE:

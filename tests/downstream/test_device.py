@@ -88,11 +88,14 @@ class TestAcknowledging:
 
 
 class TestBackPressure:
-    async def test_a_3_1_1_device_has_receive_maximum_unacknowledged_then_is_not_read(
-        self, autojump_clock: MockClock
+    @pytest.mark.parametrize("version", [V311, V5])
+    async def test_a_device_has_receive_maximum_unacknowledged_then_is_not_read(
+        self, version: ProtocolVersion, autojump_clock: MockClock
     ) -> None:
-        async with open_house("[limits]\nreceive_maximum = 10\n" + upstream()) as house:
-            device = await house.connect(version=V311)
+        limits = '[limits]\nreceive_maximum = 10\nreceive_maximum_exceeded = "wait"\n'  # of 3.1.1 it is always so
+        async with open_house(limits + upstream()) as house:
+            device = await house.connect(version=version)
+            device.connection._peer_receive_maximum = 100  # it does not care what it was told
             device.publish(*messages(25))
             await house.settle()
             device.publish(*messages(1, topic="later"))
