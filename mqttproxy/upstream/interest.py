@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from mqttproxy.mqtt.packets import RetainHandling
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.topics import SHARE
 from mqttproxy.upstream.bell import Bell
 
 UNANSWERED_LIMIT: Final = 1000  # SUBSCRIBE and UNSUBSCRIBE packets on their way at once; packet identifiers are finite
@@ -154,7 +155,8 @@ class Interest:
         to_tell: dict[str, list[object]] = {}
         for name, want in self._wants.items():
             to_tell[name] = [*waiting.get(name, ()), *self._to_tell.get(name, ())]
-            if want.answered and not session_present:
+            # Nothing retained comes for a shared filter; there are brokers that send it, and we would take it for live.
+            if want.answered and not session_present and not name.startswith(SHARE):
                 to_tell[name].append(EVERYBODY)
         if session_present:
             ended = [asking.topic_filter for asking in self._unanswered.values() if asking.want is None]

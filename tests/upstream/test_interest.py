@@ -2,6 +2,7 @@
 
 import pytest
 
+from mqttproxy.mqtt.packets import RetainHandling
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.upstream import interest as module
 from mqttproxy.upstream.bell import Bell
@@ -77,3 +78,13 @@ def test_who_still_waits_is_asked_for_again_over_the_next_link(present: bool) ->
     waiting = {asking.topic_filter: asking.retained_for for asking in told(interest)}
     assert waiting == {"told": ("two",) if present else ("two", EVERYBODY), "sent": ("two", "three")}
     assert (interest.asking_of(1) is not None) is present
+
+
+def test_nothing_retained_is_asked_for_with_shared_filters_when_the_session_was_lost() -> None:
+    interest = Interest(Bell())
+    for name in ("$share/g/a", "a"):
+        interest.add(name, 0)
+    told(interest)
+    interest.begin(session_present=False)
+    asked = {asking.topic_filter: asking.retain_handling for asking in told(interest)}
+    assert asked == {"$share/g/a": RetainHandling.DO_NOT_SEND, "a": RetainHandling.SEND}
