@@ -10,14 +10,14 @@ COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index
 # Debian keeps mosquitto where not everybody looks.
 WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 
-.PHONY: help run test lint types map docs check fuzz bench lock servers clean
+.PHONY: help run test lint types map docs check fuzz bench bench-devices lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
-	@echo 'make bench   compare speed with a Mosquitto bridge'
+	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 
 # Debian's python3 comes without the module that venv needs. A venv that was not finished must not be taken for one.
@@ -71,6 +71,10 @@ fuzz: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset
 	$(WITH_SERVERS) $(BIN)/python bench/speed.py $(ARGS)
+
+bench-devices: $(VENV)/.dev
+	@sh tests/servers.sh cc taskset
+	$(WITH_SERVERS) $(BIN)/python -m bench.devices $(ARGS)
 
 lock: $(VENV)/.made
 	$(PIP) uv
