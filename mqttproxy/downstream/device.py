@@ -55,6 +55,7 @@ class Device(Delivering):
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
         self._backlog: Backlog | None = None  # what has no place yet
+        self._is_clearing = False  # that is being waited for
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
 
@@ -70,11 +71,10 @@ class Device(Delivering):
         """
         session, wills = self.session, self._premises.wills
         session.device = self
-        if is_present:
-            wills.cancel(self.client_id)  # of the earlier one
-            if absent := self._premises.absent.pop(self.client_id, None):
-                self.connection.expect([ticket.packet_id for ticket in absent.pending])
-                move(absent.pending, self)
+        wills.back(self.client_id, resumed=is_present)  # that of the earlier one
+        if is_present and (absent := self._premises.absent.pop(self.client_id, None)):
+            self.connection.expect([ticket.packet_id for ticket in absent.pending])
+            move(absent.pending, self)
         if self._will is not None and session.expiry:
             wills.hold(pending_will(self.identity, self._will, session.expiry))
         if resumed.too_large:
@@ -134,6 +134,8 @@ class Device(Delivering):
             self.ended = "connection_lost"
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
         self._wait_for = self._nursery = self._subscribing.spawn = None
+        if self._backlog is not None and not self._is_clearing:
+            self._pipeline.give_up(self._backlog)
         session, premises = self.session, self._premises
         session.device = None
         expiry = session.expiry if self._expiry is None else self._expiry
@@ -258,11 +260,12 @@ class Device(Delivering):
 
     def hold_up(self, backlog: Backlog) -> None:
         """Hear what must be waited for, of what was gathered."""
-        if self.ended:
+        if self.gone.is_set():
             self._pipeline.give_up(backlog)
-        else:
-            self._wait_for = partial(self._clear, backlog)
-            self.stream.interrupt()
+            return
+        self._backlog = backlog  # if the connection is ending, `_leave` gives it up
+        self._wait_for = partial(self._clear, backlog)
+        self.stream.interrupt()
 
     def _carry(self, publishes: list[Publish], now: float) -> bool:
         """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
@@ -283,13 +286,14 @@ class Device(Delivering):
         else:
             backlog = self._pipeline.carry_up(self, publishes[:room], now) if room > 0 else None
             self._left = [*publishes[max(room, 0) :]]
+        self._backlog = backlog
         self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
         return False
 
     async def _clear(self, backlog: Backlog) -> None:
-        self._backlog = backlog
+        self._is_clearing = True
         await self._pipeline.clear(backlog)
-        self._backlog = None
+        self._is_clearing, self._backlog = False, None
 
     async def _wait(self) -> None:
         """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""

@@ -7,6 +7,7 @@ from trio.testing import MockClock
 from mqttproxy.downstream.departed import LATE_BATCHES, pending_will
 from mqttproxy.mqtt.packets import Properties, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.sessions.wills import PendingWill
 from mqttproxy.validation import Identity
 from tests.house import open_house, route, upstream
 
@@ -87,6 +88,23 @@ async def test_only_a_plain_disconnect_takes_it_back(
         device.disconnect(reason)
         await house.settle()
         assert len(witness.received) == published
+
+
+class TestAfterARestart:
+    RESTORED = PendingWill("d", None, "192.0.2.1", "plain", AT_ONCE, number=1)  # its connection was on when we went
+
+    @pytest.mark.parametrize("comes_back", [True, False])
+    async def test_a_device_that_had_no_session_and_is_back_in_time_has_none(
+        self, comes_back: bool, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            witness = await house.connect("witness")
+            witness.subscribe("will")
+            house.premises.wills.restore([self.RESTORED])
+            if comes_back:
+                await house.connect("d")
+            await trio.sleep(1000)
+            assert len(witness.received) == (0 if comes_back else 1)
 
 
 class TestPublisher:

@@ -1,5 +1,7 @@
 """Devices that come back to their sessions: what waited, what was on its way, and who is told what."""
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -203,6 +205,28 @@ class TestComingBack:
             house.a.settle()
             await house.settle()
             assert back.settled == [(1, 0), (2, 0)]
+
+    async def test_what_a_device_was_about_to_wait_for_when_its_connection_ended_is_taken_when_it_comes_again(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 0
+            due: list[Callable[[], None]] = []
+            house.pipeline.at_end_of_turn = lambda call: due.append(call) is None
+            device = await house.keep()
+            device.publish(*messages("1", qos=2))
+            await house.settle()
+            due[0]()  # it is told to wait,
+            house.inside().disconnect(ReasonCode.SESSION_TAKEN_OVER)  # and ended before it could begin to
+            await house.settle()
+            assert house.lanes["a"].waiting == 0
+            assert house.premises.absent == {}
+            house.pipeline.at_end_of_turn = lambda _: False
+            house.a.make_room(10)
+            back = await house.keep(session=device.connection.session)
+            house.a.settle()
+            await house.settle()
+            assert back.settled == [(1, 0)]
 
     async def test_what_was_unfinished_is_forgotten_with_the_session(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:
