@@ -8,6 +8,7 @@ import trio
 from tests.bad_input.conftest import Victim, dialled, let_in, play, receive_frames, receive_until, suffer
 from tests.bad_input.framing_rows import FRAMING
 from tests.bad_input.rows import Row
+from tests.bad_input.session_rows import SESSIONS
 from tests.bad_input.string_rows import STRINGS
 from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe
 
@@ -154,7 +155,7 @@ async def test_the_log_is_rate_limited_and_escaped(victim: Victim) -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
 async def test_all_rows_over_and_over_leave_the_memory_as_it_was(victim: Victim, transport: str) -> None:
-    rounds = [*FRAMING, *STRINGS] if transport == "tcp" else FRAMING
+    rounds = [*FRAMING, *STRINGS, *SESSIONS] if transport == "tcp" else FRAMING
     for row in rounds:
         await play(victim, row, transport)
     before = victim.proxy.rss()
