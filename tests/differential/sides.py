@@ -54,7 +54,7 @@ def answers_to(peer: Peer, step: Step) -> int:
         case Answer():
             return sum(kind is Kind.PUBREC for kind, _ in peer.owed[: step.count])
         case Publish():
-            return step.qos > 0
+            return step.times if step.qos else 0
     return isinstance(step, Connect | Subscribe | Unsubscribe)
 
 

@@ -80,12 +80,14 @@ class Peer:
         return subscribe(self.version, *filters, packet_id=self._next_id(), fields=fields)
 
     def _publish(self, step: steps.Publish, number: int) -> bytes:
-        payload = b"" if step.is_empty else b"%d" % number
-        packet_id = self._next_id() if step.qos else 0
+        data = b""
         topic = self.prefix + step.topic
-        if step.qos == 2:
-            self.unreleased[packet_id] = topic, payload, step.retain
-        return publish(self.version, topic, payload, qos=step.qos, packet_id=packet_id, retain=step.retain)
+        for payload in step.payloads(number):
+            packet_id = self._next_id() if step.qos else 0
+            if step.qos == 2:
+                self.unreleased[packet_id] = topic, payload, step.retain
+            data += publish(self.version, topic, payload, qos=step.qos, packet_id=packet_id, retain=step.retain)
+        return data
 
     def _again(self) -> bytes:
         return b"".join(
@@ -103,7 +105,10 @@ class Peer:
         return b"".join(ack(kind, packet_id) for kind, packet_id in now)
 
     def _next_id(self) -> int:
-        self._packet_id += 1
+        """Return one that is free. They come again soon."""
+        self._packet_id = self._packet_id % 10 + 1
+        while self._packet_id in self.unreleased:
+            self._packet_id += 1
         return self._packet_id
 
     def _filter(self, topic_filter: str) -> str:

@@ -63,6 +63,7 @@ class Handout:
     Attributes:
         taken_by: the client that got it last; and at which QoS: at 2, nobody else may get it.
         is_done: it was acknowledged, or need not be.
+        may_wait: no member was there for a while, or one has left the group: so it may wait for one that is away.
         may_miss: nobody need get it: it is of QoS 0 for a member, or there was no member left.
 
     """
@@ -70,6 +71,7 @@ class Handout:
     shared_filter: str
     text: Text
     may_miss: bool
+    may_wait: bool = False
     taken_by: str = ""
     qos: int = 0
     is_done: bool = False
@@ -274,9 +276,10 @@ class Model:
 
     def _forget(self, session: Session, topic_filter: str) -> None:
         del session.subscriptions[topic_filter]
-        if topic_filter[0] == "$" and not self._members(topic_filter):
-            for handout in self.handouts:
-                handout.may_miss |= handout.shared_filter == topic_filter
+        for handout in self.handouts:
+            if handout.shared_filter == topic_filter:
+                handout.may_wait = True
+                handout.may_miss |= not self._members(topic_filter)
 
     def _members(self, shared_filter: str) -> dict[str, Wanted]:
         return {
@@ -289,10 +292,12 @@ class Model:
 
     def _publish(self, step: Publish, number: int, packet_ids: Collection[int]) -> list[Said]:
         session = self.sessions[step.client]
-        self._spread(step.client, Text(step.topic, b"" if step.is_empty else b"%d" % number, step.qos, step.retain))
+        for payload in step.payloads(number):
+            self._spread(step.client, Text(step.topic, payload, step.qos, step.retain))
         if step.qos == 2:
             session.unreleased.update(packet_ids)
-        return [[], [(Kind.PUBACK, 0)], [(Kind.PUBREC, 0)]][step.qos]
+        answers: list[list[Said]] = [[], [(Kind.PUBACK, 0)], [(Kind.PUBREC, 0)]]
+        return answers[step.qos] * step.times
 
     def _spread(self, sender: str, text: Text) -> None:
         """Retain a message and put it into the queues of all who are subscribed, once each."""
@@ -397,6 +402,16 @@ class Model:
             elif missing and not missing[0].batch and not session.groups:
                 # Others may wait behind one that must, and who knows what a group has queued here.
                 assert missing[0].text.qos, f"{session.client} did not get {missing[0]}"
+
+        for handout in self.handouts:
+            self._check_handed_out(handout)
+
+    def _check_handed_out(self, handout: Handout) -> None:
+        """Members that are there get what members that are away do not take."""
+        there = [self.sessions[one] for one in self._members(handout.shared_filter) if self.sessions[one].is_online]
+        handout.may_wait |= not there
+        if not (handout.may_wait or handout.may_miss or handout.taken_by):
+            assert not all(session.has_room for session in there), f"nobody there got {handout}"
 
     def check_handouts(self) -> None:
         """Fail if a group did not get a message, once everybody was there and had taken all."""

@@ -86,7 +86,7 @@ class Unsubscribe:
 
 @frozen
 class Publish:
-    """Publish and, unless `is_released` is False, go on to PUBREL at QoS 2."""
+    """Publish `times` messages in one write and, unless `is_released` is False, go on to PUBREL at QoS 2."""
 
     client: str
     topic: str
@@ -94,6 +94,11 @@ class Publish:
     retain: bool = False
     is_empty: bool = False
     is_released: bool = True
+    times: int = 1
+
+    def payloads(self, number: int) -> list[bytes]:
+        """Return what is published, where `number` is that of the step."""
+        return [b"" if self.is_empty else b"%d.%d" % (number, time) for time in range(self.times)]
 
 
 @frozen
@@ -214,7 +219,7 @@ def next_step(
         Leave: [rarely],
         Subscribe: [_wanted(filters), st.sampled_from((0, 0, 1, 2))],
         Unsubscribe: [st.sampled_from(filters)],
-        Publish: [st.sampled_from(TOPICS), levels, rarely, rarely, mostly],
+        Publish: [st.sampled_from(TOPICS), levels, rarely, rarely, mostly, st.sampled_from((1, 1, 3))],
         Answer: [st.sampled_from((1, 2, 1000))],
     }
     return cast("Step", draw(st.builds(kind, client, *fields.get(kind, ()))))
