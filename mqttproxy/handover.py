@@ -30,6 +30,9 @@ class Origin(Protocol):
     def acknowledge(self, now: float) -> None:
         """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. `now`: monotonic."""
 
+    def promise(self, packet_id: int) -> None:
+        """Hear that a QoS 2 message is safe with the next commit of the sessions, and acknowledged after it."""
+
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """End the connection, telling an MQTT 5 device why."""
 

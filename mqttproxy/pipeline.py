@@ -264,6 +264,8 @@ class Pipeline:
     def _await_commit(self, tickets: Sequence[Ticket], plan: Plan) -> None:
         for ticket in tickets:
             ticket.await_one_more(instead=plan.needed < plan.width)
+            if ticket.qos == 2 and not plan.width:  # nobody else must have it first
+                ticket.origin.promise(ticket.packet_id)
         if tickets:
             self._journal.when_durable(partial(self.settled, LOCAL, tickets))
 

@@ -15,6 +15,7 @@ from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine.model import Held
 from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import Journal
+from mqttproxy.sessions.records import Row
 from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival
@@ -255,6 +256,11 @@ class FakeJournal(Journal):
         super().__init__(None)
         self.at_once = at_once
         self.commits: list[Callable[[], None]] = []  # what waits for one
+        self.added: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        super().add(row)
+        self.added.append(row)
 
     @property
     def is_clear(self) -> bool:

@@ -31,6 +31,8 @@ class FakeOrigin:
     def acknowledge(self, now: float) -> None:
         self.acknowledged += 1
 
+    def promise(self, packet_id: int) -> None: ...
+
     def disconnect(self, reason: ReasonCode, words: str) -> None: ...
 
 

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish, Subscription
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow
 from mqttproxy.validation import Generation, Identity, Verdict, judge
 from tests.house import POLICY, V5, V311, open_house, route, upstream
 
@@ -384,6 +385,27 @@ class TestCommits:
             await house.settle()
             assert sender.acknowledged == []
             house.journal.commit()
+            await house.settle()
+            assert sender.acknowledged == [(1, 0)]
+
+    async def test_a_qos_2_message_and_its_packet_identifier_are_one_commit(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            keeper, sender = await house.keep("keeper"), await house.keep("sender")
+            keeper.subscribe(Subscription("t", 2))
+            await house.settle()
+            keeper.cut()
+            await house.settle()
+            house.journal.at_once = False
+            noted = len(house.journal.added)
+            sender.publish(Message("t", b"x", 2))
+            await house.settle()
+            assert {MessageRow, QueuedRow, IncomingRow} <= {type(row) for row in house.journal.added[noted:]}
+            noted = len(house.journal.added)
+            assert sender.acknowledged == []
+            house.journal.commit()
+            await house.settle()
+            assert not any(isinstance(row, IncomingRow) for row in house.journal.added[noted:])
+            house.journal.commit()  # of PUBREL
             await house.settle()
             assert sender.acknowledged == [(1, 0)]
 

@@ -46,6 +46,9 @@ class Absent:
                 self._session.state.keep(ticket.packet_id)
         self.pending = left
 
+    def promise(self, packet_id: int) -> None:
+        """Do nothing: it sends nothing."""
+
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """Do nothing: it is away."""
 

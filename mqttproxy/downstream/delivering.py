@@ -66,6 +66,10 @@ class Delivering:
 
     # From its queue.
 
+    def promise(self, packet_id: int) -> None:
+        """Hear that a QoS 2 message is on disk with the next commit: its packet identifier goes with it."""
+        self.session.promise(packet_id)
+
     def pump(self) -> None:
         """Send from the queue, as far as the device's Receive Maximum and its socket allow."""
         try:

@@ -39,6 +39,9 @@ class Departed:
         if not self.pending:
             self._over()
 
+    def promise(self, packet_id: int) -> None:
+        """Do nothing: it has no session any more."""
+
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """Do nothing: it is gone."""
 

@@ -31,16 +31,29 @@ class Attached(Protocol):
 class DurableState(SessionState):
     """Exchanges that survive a restart: each step of QoS 2 is noted, and the session held until it is on disk."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_promised", "_session")
 
     def __init__(self, session: "Session") -> None:
         super().__init__()
         self._session = session
+        self._promised: set[int] = set()
+
+    def promise(self, packet_id: int) -> None:
+        """Note PUBREC together with what the message itself has left in the journal: one commit for both, or none.
+
+        Then a message that is sent again after a crash is either known or was never there. `keep` follows after that
+        commit, and has nothing left to note.
+        """
+        self._promised.add(packet_id)
+        self._session.journal.add(IncomingRow(self._session.number, packet_id))
 
     def keep(self, packet_id: int) -> None:
         """Note PUBREC, which must not go out before."""
         super().keep(packet_id)
         session = self._session
+        if packet_id in self._promised:
+            self._promised.remove(packet_id)
+            return
         if not session.is_over:
             session.journal.add(IncomingRow(session.number, packet_id))
             session.hold()
@@ -82,6 +95,7 @@ class Session:
         "due",
         "expiry",
         "is_on",
+        "is_on_record",
         "is_over",
         "number",
         "queue",
@@ -96,6 +110,7 @@ class Session:
         self.queue = DeviceQueue()
         self.device: Attached | None = None
         self.is_on = False  # opened, and not closed since
+        self.is_on_record = False  # or was, so that something must be struck off
         self.is_over = False
         self._ledger = ledger
         self._held = 0
@@ -131,6 +146,11 @@ class Session:
         if self._state is None:
             self._state = DurableState(self) if self.is_durable else SessionState()
         return self._state
+
+    def promise(self, packet_id: int) -> None:
+        """See `DurableState.promise`; without a record there is nothing to promise."""
+        if isinstance(self.state, DurableState) and not self.is_over:
+            self.state.promise(packet_id)
 
     # Towards the device.
 
