@@ -62,7 +62,7 @@ class Subscribing:
             reason = self._check(subscription, index)
             if not reason.is_failure:
                 is_new = premises.pipeline.table.subscribe(session, subscription, identifier)
-                premises.sessions.subscribed(session, subscription, identifier)
+                premises.sessions.subscribed(session, subscription, identifier, is_new=is_new)
                 wants_retained = _wants_retained(subscription, is_new=is_new)
                 premises.homes.ask(session.client_id, subscription, retained_for=session if wants_retained else None)
                 if wants_retained:

@@ -80,6 +80,7 @@ class Journal:
         self._drain: Final = drain
         self._thread: Final = trio.CapacityLimiter(1)
         self._loaded: Loaded = {}
+        self._last_will = 0  # the highest number that was noted: a higher one is new
         self._changes = Changes()
         self._calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_changes`
         self._writing: Changes | None = None  # is with the store, again and again until it is committed
@@ -96,7 +97,7 @@ class Journal:
         return len(self._changes) + (0 if self._writing is None else len(self._writing))
 
     def add(self, row: Row) -> None:
-        """Note a row that is new: its key was never used before."""
+        """Note a row that is new: by what was noted so far there is none with its key."""
         self._note()
         if self._store is not None:
             self._changes.put(row, is_new=True)
@@ -130,13 +131,16 @@ class Journal:
         """Whether everything noted so far is on disk, so that `when_durable` would call at once."""
         return not self._changes and not self._calls and self._writing is None
 
-    def note_retained(self, topic: str, message: Message | None) -> None:
-        """Note the retained message of a topic, None: there is none now."""
+    def note_retained(self, topic: str, message: Message | None, is_new: bool = False) -> None:
+        """Note the retained message of a topic, None: there is none now. `is_new`: there was none before."""
         if message is None:
             self.remove(RetainedRow, topic)
+            return
+        row = RetainedRow(topic, message.payload, message.qos, message.properties, self.to_wall(message))
+        if is_new:
+            self.add(row)
         else:
-            expires_at = self.to_wall(message)
-            self.put(RetainedRow(topic, message.payload, message.qos, message.properties, expires_at))
+            self.put(row)
 
     def note_will(self, number: int, will: PendingWill | None) -> None:
         """Note what stands under this number from now on, None: nothing."""
@@ -145,22 +149,25 @@ class Journal:
             return
         due = None if will.due == NEVER else will.due - self._now() + self._wall()
         message = will.message
-        self.put(
-            WillRow(
-                number,
-                will.client_id,
-                will.username,
-                will.address,
-                will.listener,
-                message.topic,
-                message.payload,
-                message.qos,
-                message.retain,
-                will.delay,
-                due,
-                message.properties,
-            )
+        row = WillRow(
+            number,
+            will.client_id,
+            will.username,
+            will.address,
+            will.listener,
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            will.delay,
+            due,
+            message.properties,
         )
+        if number > self._last_will:
+            self._last_will = number
+            self.add(row)
+        else:
+            self.put(row)
 
     def _note(self) -> None:
         self.noted += 1
@@ -197,7 +204,9 @@ class Journal:
 
     def wills(self) -> Iterable[PendingWill]:
         """Yield the wills of the start, once, for `Wills.restore`."""
-        for row in self.take_loaded(WillRow):
+        rows = self.take_loaded(WillRow)
+        self._last_will = max((row.number for row in rows), default=0)
+        for row in rows:
             message = Will(row.topic, row.payload, row.qos, row.retain, row.properties)
             due = self.to_monotonic(row.due)
             yield PendingWill(

@@ -149,7 +149,7 @@ class Changes:
         return self.count
 
     def put(self, row: Row, *, is_new: bool) -> None:
-        """Note what a row is now. `is_new`: it surely never was on disk, so that if it goes nothing need be written."""
+        """Note what a row is now. `is_new`: there surely is none, so that if it goes again nothing need be written."""
         kind, key = type(row), row.key
         rows = self.rows[kind]
         if key not in rows:

@@ -55,7 +55,7 @@ class RetainedStore:
         *,
         max_messages: int,
         max_bytes: int,
-        note: Callable[[str, Message | None], None] = lambda _topic, _message: None,
+        note: Callable[[str, Message | None, bool], None] = lambda _topic, _message, _is_new: None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         """Make an empty store.
@@ -63,7 +63,7 @@ class RetainedStore:
         Args:
             max_messages: kept at most.
             max_bytes: of payloads, topics and properties, and something for each message.
-            note: told each change: a topic and its message, or None when it has none any more.
+            note: told each change: a topic, its message, or None when it has none any more, and whether it had none.
             now: the clock that tells whether a `Timed` message is over.
 
         """
@@ -82,9 +82,10 @@ class RetainedStore:
         if not message.payload:
             self._clear(message.topic)
             return True
+        count = self.count
         if not self._put(message):
             return False
-        self._note(message.topic, message)
+        self._note(message.topic, message, self.count > count)
         return True
 
     def restore(self, messages: Iterable[Message]) -> int:
@@ -92,7 +93,7 @@ class RetainedStore:
         dropped = 0
         for message in messages:
             if not self._put(message):
-                self._note(message.topic, None)
+                self._note(message.topic, None, False)
                 dropped += 1
         return dropped
 
@@ -215,7 +216,7 @@ class RetainedStore:
         self.size -= _size(node.message)
         node.message = None
         self._prune(topic)
-        self._note(topic, None)
+        self._note(topic, None, False)
 
     def _prune(self, topic: str) -> None:
         """Remove the branches that are bare now, from the leaf on."""

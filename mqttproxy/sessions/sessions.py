@@ -112,7 +112,9 @@ class Sessions:
 
         """
         session = self._by_client.get(client_id)
+        was_on_record = False
         if session is not None and (clean_start or not session.is_durable):
+            was_on_record = session.is_on_record
             self._discard(session)
             session = None
         is_present = session is not None
@@ -121,12 +123,14 @@ class Sessions:
                 raise SessionsFull
             self._last_number += 1
             session = self._by_client[client_id] = Session(client_id, self.ledger, self._last_number, expiry)
+            if was_on_record:
+                session.hold()  # once CONNACK has said that it is gone, no crash may bring it back
         elif not session.is_on:
             self.disconnected -= 1
         session.expiry = expiry
         session.is_on = True
         if is_present or session.is_durable:
-            self._note(session, None)
+            self._note(session, None, is_new=not is_present)
         return session, is_present
 
     def close(self, session: Session, *, expiry: float | None = None) -> None:
@@ -149,10 +153,24 @@ class Sessions:
         self._note(session, self._wall())
         self._start_timer(session, self._now() + session.expiry)
 
-    def subscribed(self, session: Session, subscription: Subscription, identifier: int = 0) -> None:
-        """Note what the table was told. Nothing is written to the device before it is on disk: SUBACK promises it."""
+    def subscribed(
+        self, session: Session, subscription: Subscription, identifier: int = 0, *, is_new: bool = False
+    ) -> None:
+        """Note what the table was told. Nothing is written to the device before it is on disk: SUBACK promises it.
+
+        Args:
+            session: whose.
+            subscription: as it was given.
+            identifier: as it was given.
+            is_new: as the table has answered.
+
+        """
         if session.is_durable:
-            self._journal.put(SubscriptionRow(session.number, subscription, identifier))
+            row = SubscriptionRow(session.number, subscription, identifier)
+            if is_new:
+                self._journal.add(row)
+            else:
+                self._journal.put(row)
             session.hold()
 
     def unsubscribed(self, session: Session, topic_filter: str) -> None:
@@ -194,8 +212,13 @@ class Sessions:
             self._timers = [timer for timer in self._timers if _is_alive(timer[0], timer[2])]
             heapify(self._timers)
 
-    def _note(self, session: Session, ended_at: float | None) -> None:
-        self._journal.put(SessionRow(session.number, session.client_id, session.expiry, ended_at))
+    def _note(self, session: Session, ended_at: float | None, *, is_new: bool = False) -> None:
+        session.is_on_record = True
+        row = SessionRow(session.number, session.client_id, session.expiry, ended_at)
+        if is_new:
+            self._journal.add(row)
+        else:
+            self._journal.put(row)
 
     def _discard(self, session: Session) -> None:
         """End a session: its subscriptions, what waits for it, and its record."""
@@ -205,9 +228,11 @@ class Sessions:
         filters = self._table.filters_of(session.client_id)
         for topic_filter in filters:
             self._table.unsubscribe(session.client_id, topic_filter)
-            self._journal.remove(SubscriptionRow, (session.number, topic_filter))
+            if session.is_on_record:
+                self._journal.remove(SubscriptionRow, (session.number, topic_filter))
         left = session.discarded()
-        self._journal.remove(SessionRow, session.number)
+        if session.is_on_record:
+            self._journal.remove(SessionRow, session.number)
         lost = len(left)
         for shared_filter, messages in by_group(left).items():
             lost -= len(messages) - len(self._table.redispatch(shared_filter, messages, session.client_id))
@@ -237,6 +262,7 @@ class Sessions:
         now, wall = self._now(), self._wall()
         for row in rows:
             session = Session(row.client_id, self.ledger, row.number, row.expiry)
+            session.is_on_record = True
             by_number[row.number] = self._by_client[row.client_id] = session
             ended_at = wall if row.ended_at is None else min(row.ended_at, wall)
             session.due = now + row.expiry - (wall - ended_at)

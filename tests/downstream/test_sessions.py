@@ -209,14 +209,19 @@ class TestComingBack:
     async def test_what_a_device_was_about_to_wait_for_when_its_connection_ended_is_taken_when_it_comes_again(
         self, autojump_clock: MockClock
     ) -> None:
+        due: list[Callable[[], None]] = []
+
+        def at_end_of_turn(call: Callable[[], None]) -> bool:
+            due.append(call)
+            return True
+
         async with open_house(upstream()) as house:
             house.a.bound = 0
-            due: list[Callable[[], None]] = []
-            house.pipeline.at_end_of_turn = lambda call: due.append(call) is None
+            house.pipeline.at_end_of_turn = at_end_of_turn
             device = await house.keep()
             device.publish(*messages("1", qos=2))
             await house.settle()
-            due[0]()  # it is told to wait,
+            due.pop()()  # it is told to wait,
             house.inside().disconnect(ReasonCode.SESSION_TAKEN_OVER)  # and ended before it could begin to
             await house.settle()
             assert house.lanes["a"].waiting == 0

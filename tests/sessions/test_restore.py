@@ -10,6 +10,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mqttproxy.mqtt.packets import Message, Properties, RetainHandling, Subscription, Timed, Will
+from mqttproxy.sessions import RetainedStore
 from mqttproxy.sessions.session import Session
 from mqttproxy.sessions.table import SharedMessage
 from mqttproxy.sessions.wills import NEVER, PendingWill
@@ -407,3 +408,68 @@ class Sessions(RuleBasedStateMachine):
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(max_examples=40, stateful_step_count=40)
+
+
+def test_a_clean_start_is_not_told_before_the_old_session_is_gone_from_disk(tmp_path: Path) -> None:
+    house = House(tmp_path / "one")
+    house.away()
+    house.commit()
+    fresh = house.open(clean=True, expiry=0.0)
+    assert fresh.is_held
+    house.commit()
+    assert not fresh.is_held
+    assert house.killed(tmp_path / "two").sessions.get("a") is None
+    house.sessions.close(fresh)
+    assert not house.open(clean=True, expiry=0.0).is_held  # nothing was on disk
+
+
+class TestWhatComesAndGoesWhileTheDiskFails:
+    """It must not gather: it may go on for days."""
+
+    def test_sessions_and_subscriptions(self, tmp_path: Path) -> None:
+        house = House(tmp_path)
+        for number, expiry in enumerate((0.0, 60.0)):
+            session = house.open(f"client {number}", expiry=expiry)
+            is_new = house.table.subscribe(session, Subscription("a"))
+            house.sessions.subscribed(session, Subscription("a"), is_new=is_new)
+            house.table.unsubscribe(session.client_id, "a")
+            house.sessions.unsubscribed(session, "a")
+            is_new = house.table.subscribe(session, Subscription("b"))
+            house.sessions.subscribed(session, Subscription("b"), is_new=is_new)
+            house.sessions.close(session, expiry=0.0)
+        assert house.journal.pending == 0
+
+    def test_retained_messages(self, tmp_path: Path) -> None:
+        house = House(tmp_path)
+        retained = RetainedStore(
+            max_messages=10, max_bytes=10_000, note=house.journal.note_retained, now=house.clock.now
+        )
+        for payload in (b"x", b"y", b""):
+            retained.keep(Message("t", payload, 0, True))
+        assert house.journal.pending == 0
+
+    def test_wills(self, tmp_path: Path) -> None:
+        house = House(tmp_path)
+        for number in (1, 2):
+            house.journal.note_will(number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number))
+            house.journal.note_will(
+                number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number, due=1.0)
+            )
+            house.journal.note_will(number, None)
+        assert house.journal.pending == 0
+
+    def test_what_was_on_disk_before_is_struck_off_all_the_same(self, tmp_path: Path) -> None:
+        house = House(tmp_path / "one")
+        house.journal.note_will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1))
+        house.journal.note_retained("t", Message("t", b"x", 0, True), True)
+        house.commit()
+        house = house.killed(tmp_path / "two")
+        assert [will.number for will in house.journal.wills()] == [1]
+        house.journal.note_will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1, due=1.0))
+        house.journal.note_will(1, None)
+        house.journal.note_retained("t", Message("t", b"y", 0, True), False)
+        house.journal.note_retained("t", None)
+        house.commit()
+        house = house.killed(tmp_path / "three")
+        assert [*house.journal.wills()] == []
+        assert [*house.journal.retained()] == []

@@ -167,7 +167,7 @@ def test_each_change_is_noted_and_nothing_else() -> None:
     retained = RetainedStore(
         max_messages=2,
         max_bytes=10_000,
-        note=lambda topic, message: notes.append((topic, message.payload if message else None)),
+        note=lambda topic, message, _is_new: notes.append((topic, message.payload if message else None)),
     )
     retained.keep(until(1.0, "a", b"1"))
     retained.keep(kept("b", b"2"))
@@ -184,7 +184,7 @@ def test_what_was_kept_is_put_back_without_a_note_unless_it_does_not_fit_any_mor
     retained = RetainedStore(
         max_messages=2,
         max_bytes=10_000,
-        note=lambda topic, message: notes.append((topic, message)),
+        note=lambda topic, message, _is_new: notes.append((topic, message)),
         now=lambda: 0.0,
     )
     assert retained.restore([kept("a"), until(5.0, "b"), kept("c")]) == 1
