@@ -194,17 +194,19 @@ class Wills:
         """Arm what was on record when the last process ended, before any device comes in.
 
         Devices get `grace` to come back, since they could not while there was no proxy. A will that was due at its
-        connection's end waits no more.
+        connection's end waits no more, nor does one that is followed by another: its device was back, and too late.
 
         Args:
             wills: as they were noted last, with `due` by the present clock.
 
         """
         now = self._now()
+        wills = sorted(wills, key=lambda will: will.number)
+        last = {will.client_id: will.number for will in wills}
         for will in wills:
             if will.due == NEVER:
                 due = now + max(will.delay, self._grace)
-            elif will.delay:
+            elif will.delay and will.number == last[will.client_id]:
                 due = max(will.due, now + self._grace)
             else:
                 due = now

@@ -343,7 +343,11 @@ class Model(RuleBasedStateMachine):
         self.waiting = []
         self.connected.clear()
         self.ours = {will.message.payload for will in connected}
-        with_due = {will.message: max(will.due, now + 30.0) if will.delay else now for will in before}
+        last = {noted.client_id: noted.message for noted in self.shelf.record.values()}
+        with_due = {
+            will.message: max(will.due, now + 30.0) if will.delay and last[will.client_id] is will.message else now
+            for will in before
+        }
         with_due |= {will.message: now + max(will.delay, 30.0) for will in connected}
         for noted in self.shelf.record.values():
             self._arm(noted, with_due.pop(noted.message))
