@@ -146,7 +146,7 @@ def narrowed(step: Step, last: Connect | None, *, is_online: bool) -> list[Step]
             return [evolve(step, wanted=tuple(wanted))]
         case Publish():
             return [evolve(step, is_released=True)]
-        case Answer():
+        case Answer():  # in which order different topics come is open, so is which of them are the first
             return [Answer(step.client)]
     return [step]
 
@@ -170,11 +170,16 @@ _TOP: Final = """# Differences from Mosquitto
 
 Without upstreams the proxy is a broker by itself, and a device should not notice which one it talks to. So
 `tests/differential/` makes up conversations of two clients in MQTT 3.1.1 and 5.0, holds each with the proxy and with
-Mosquitto 2.0.11 at the same time, byte by byte over sockets, and compares after every step: reason codes and Session
+Mosquitto 2.0.11 at the same time, over sockets, and compares after every step: reason codes and Session
 Present, and every message with its QoS, flags, identifiers and order for each topic and QoS. Packet identifiers and the
 order of properties may differ.
 
+Some things are left out of these conversations, because they change all that comes after them or are open anyway: the
+differences below, as far as they do; Receive Maximum; filters that overlap; subscribing again with other No Local or
+Retain As Published; the passing of time; answers to some deliveries and not to others. `tests/model/` has them, for the
+proxy only.
+
 These are all the differences that came up. Each is shown by a short conversation that a test plays to both; a
-difference that is not in this list fails the tests. Those in single packets and malformed ones are told in
+difference between the two that is not in this list fails the tests. Those in single packets and malformed ones are told in
 [Conformance](conformance.md). `DIFFERENTIAL_EXAMPLES=1000 pytest tests/differential` looks for more.
 """
