@@ -14,6 +14,7 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 # Bytes that may wait for the kernel, or for a commit, before no more is taken from the device's queue.
 UNSENT_HIGH: Final = 256 * 1024
 UNSENT_LOW: Final = 64 * 1024
+CONNACK: Final = b"\x20"  # its first byte
 
 
 class Delivering:
@@ -43,8 +44,9 @@ class Delivering:
         """End the connection, telling an MQTT 5 device why."""
         if not self.ended:
             self.ended = reason.name.lower()
-            self.connection.disconnect(reason, words or None, properties)
             self._flush()
+            self.connection.disconnect(reason, words or None, properties)
+            self._say_goodbye()
             self._scope.cancel()
 
     def dismiss(self) -> None:
@@ -53,6 +55,14 @@ class Delivering:
             self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
         else:
             self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
+
+    def _say_goodbye(self) -> None:
+        """Send the last words, which follow from nothing that must be on disk first; what is held back never goes."""
+        held, self._held = self._held, bytearray()
+        data = self.connection.data_to_send()
+        if data and held[:1] != CONNACK:  # before it nothing may be said
+            self._metrics.bytes_out += len(data)
+            self.stream.send_nowait(data)
 
     def _fail(self, error: Exception) -> None:
         """End this connection because of a bug that showed while somebody else was being served.

@@ -168,8 +168,9 @@ class Device(Delivering):
                 peer=str(self.stream.peer),
             )  # fmt: skip
             self.ended = reason
-            self.connection.fail(error)
             self._flush()
+            self.connection.fail(error)
+            self._say_goodbye()
             forget_frames(error)
         except TransportError as error:
             self._premises.alerts.info("connection_lost", "connection_lost", client_id=self.client_id, error=str(error))

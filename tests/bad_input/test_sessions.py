@@ -11,7 +11,7 @@ from tests.bad_input.conftest import Victim, dialled, suffer
 from tests.bad_input.peer import FOR_LONG, PINGREQ, Peer, joined, new_id, payloads, reasons, wait_for
 from tests.bad_input.rows import Row
 from tests.bad_input.session_rows import SESSIONS
-from tests.bad_input.wire import V5, V311
+from tests.bad_input.wire import V5, V311, suback
 from tests.conformance.packets import Kind, Prop, ack, connect, prop, publish
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
@@ -206,6 +206,23 @@ async def test_C8_acknowledgements_of_the_wrong_kind(victim: Victim, version: in
         again = await peer.expect(Kind.PUBLISH)
         assert (again.payload, again.dup, again.packet_id) == (b"kept", True, message.packet_id)
         await peer.acknowledge(again)
+
+
+# What goes to a device that has a session waits for the disk where it must; last words need not.
+
+
+async def test_C8_a_fault_right_behind_a_step_of_qos_2_is_told(victim: Victim) -> None:
+    async with joined(victim, V5, stays=True) as peer:
+        peer.send(publish(V5, "c8", qos=2, packet_id=1), suback(V5, 1, 0))
+        assert reasons(await peer.rest()) == [(Kind.DISCONNECT, 0x82)]
+
+
+async def test_C14_a_takeover_right_behind_a_step_of_qos_2_is_told(victim: Victim) -> None:
+    name = new_id("twin")
+    async with joined(victim, V5, name, stays=True) as peer, dialled(victim) as other:
+        peer.send(publish(V5, "c14", qos=2, packet_id=1))
+        other.send_nowait(connect(V5, name, clean=False, fields=[FOR_LONG]))
+        assert reasons(await peer.rest())[-1] == (Kind.DISCONNECT, 0x8E)
 
 
 # C16
