@@ -180,6 +180,6 @@ Retain As Published; the passing of time; answers to some deliveries and not to 
 proxy only.
 
 These are all the differences that came up. Each is shown by a short conversation that a test plays to both; a
-difference between the two that is not in this list fails the tests. Those in single packets and malformed ones are told in
-[Conformance](conformance.md). `DIFFERENTIAL_EXAMPLES=1000 pytest tests/differential` looks for more.
+difference between the two that is not in this list fails the tests. Those in single packets and malformed ones are
+told in [Conformance](conformance.md). `DIFFERENTIAL_EXAMPLES=1000 pytest tests/differential` looks for more.
 """
