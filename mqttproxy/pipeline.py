@@ -154,9 +154,10 @@ class Pipeline:
         for origin, _ in gathered:
             origin.is_gathered = False
         backlogs = self._carry(gathered, trio.current_time())
-        for origin, _ in gathered:
-            if backlog := backlogs.get(origin):
-                origin.hold_up(backlog)
+        if backlogs:
+            for origin, _ in gathered:
+                if backlog := backlogs.get(origin):
+                    origin.hold_up(backlog)
 
     def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0915 - one loop for speed
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
@@ -232,7 +233,8 @@ class Pipeline:
         for origin, _ in reads:
             if is_overfull:
                 backlogs.setdefault(origin, Backlog())
-            if origin.pending and origin.pending[0].done:
+            pending = origin.pending
+            if pending and pending[0].done:
                 origin.acknowledge(now)
 
     def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog]) -> None:

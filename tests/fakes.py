@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError, receive_each
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, Take, TransportError, receive_each
 
 KERNEL_BYTES: Final = 64 * 1024
 
@@ -63,7 +63,7 @@ class MemoryByteStream:
             raise TransportError(self._failure)
         return b""
 
-    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+    async def receive_each(self, take: Take) -> bool:
         """As a TLS or WebSocket stream does it, a loop over receive(); but it can be interrupted like TCP's."""
         with trio.CancelScope() as self._receiving:
             return await receive_each(self, take)

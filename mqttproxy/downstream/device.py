@@ -186,9 +186,8 @@ class Device(Delivering):
             if self._proceed(left or self.connection.next_batch(now), now):  # at first: what came right behind CONNECT
                 return
 
-    def _take(self, data: bytes | memoryview) -> bool:
+    def _take(self, data: bytes | memoryview, now: float) -> bool:
         """Handle one read of the socket; False: something must be waited for before the next."""
-        now = trio.current_time()
         self._metrics.bytes_in += len(data)
         connection = self.connection
         events = connection.receive(data, now)

@@ -65,6 +65,8 @@ class Decoder:
         is_version_known: a protocol level has been read; before that there is no version to answer in.
         max_packet_size: in bytes, checked on the fixed header, before the body is waited for.
         topic_alias_maximum: how many topic aliases the peer may use.
+        has_unread: False: everything that was fed has been returned; `packets` would return nothing and raise nothing.
+            Looked at for each read, so it is kept rather than worked out.
 
     """
 
@@ -75,6 +77,7 @@ class Decoder:
         "_needed",
         "_stored",
         "_topics",
+        "has_unread",
         "is_version_known",
         "max_packet_size",
         "topic_alias_maximum",
@@ -93,6 +96,7 @@ class Decoder:
         self.is_version_known = False
         self.max_packet_size = max_packet_size
         self.topic_alias_maximum = topic_alias_maximum
+        self.has_unread = False
         self._limits = limits
         self._stored = bytearray()
         self._needed = 2  # stored bytes below which there is no complete packet
@@ -105,15 +109,11 @@ class Decoder:
         """Bytes stored and not yet decoded."""
         return len(self._stored)
 
-    @property
-    def has_unread(self) -> bool:
-        """False: everything that was fed has been returned; `packets` would return nothing and raise nothing."""
-        return bool(self._stored) or self._fault is not None
-
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Store a copy of what the peer sent; after an error it is dropped."""
         if self._fault is None:
             self._stored += data
+            self.has_unread = bool(self._stored)
 
     def packets(self) -> list[Packet]:
         """Return every complete packet up to and with a CONNECT, after which version and limits may change.
@@ -131,23 +131,24 @@ class Decoder:
             return []
         data = bytes(self._stored)  # slices of bytes are bytes; at least one packet is complete, so this stays linear
         self._stored.clear()
-        return self._packets_of(data)
+        self.has_unread = False
+        return self.decode(data)
 
     def decode(self, data: bytes | bytearray | memoryview) -> list[Packet]:
         """Do what `feed` and then `packets` do, without storing what is complete. Only when nothing is unread."""
-        return self._packets_of(bytes(data))
-
-    def _packets_of(self, data: bytes) -> list[Packet]:
+        data = bytes(data)
         found: list[Packet] = []
         try:
             position = self._decode(data, found)
         except RemoteProtocolError as error:
             self._fault = str(error), error.reason
+            self.has_unread = True
             if not found:
                 raise
         else:
             if position < len(data):
                 self._stored += data[position:]
+                self.has_unread = True
         return found
 
     def _decode(self, data: bytes, found: list[Packet]) -> int:  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what makes it fast

@@ -17,7 +17,7 @@ from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Settled
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Packet, Properties, PubAck, PubComp, Publish, PubRec, PubRel
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.mqtt.sender import NO_LIMIT, V5, Sender, State
+from mqttproxy.mqtt.sender import CLOSED, NO_LIMIT, OPEN, V5, Sender, State
 from mqttproxy.mqtt.session_state import SessionState
 
 Steps = Mapping[State, Mapping[type[Packet], State]]
@@ -84,7 +84,7 @@ class Flow(Sender):
 
         """
         self.last_received = now
-        if self.state is not State.CLOSED and self._error is None:
+        if self.state is not CLOSED and self._error is None:
             self._decoder.feed(data)
 
     @property
@@ -104,7 +104,7 @@ class Flow(Sender):
             RemoteProtocolError: as for `next_batch`.
 
         """
-        if self.state is not State.OPEN or self._error is not None or self._decoder.has_unread:
+        if self.state is not OPEN or self._error is not None or self._decoder.has_unread:
             self.receive_data(data, now)
             return self.next_batch(now)
         self.last_received = now
@@ -160,7 +160,7 @@ class Flow(Sender):
         return events
 
     def _complete_packets(self) -> list[Packet]:
-        return [] if self.state is State.CLOSED else self._decoder.packets()
+        return [] if self.state is CLOSED else self._decoder.packets()
 
     def _take_all(self, packets: list[Packet], events: list[Event]) -> None:  # noqa: C901, PLR0912 - one loop for speed
         outgoing = self.session.outgoing
@@ -191,9 +191,9 @@ class Flow(Sender):
                 event = self._take(packet)
                 if event is not None:
                     add(event)
-                if following is not self.state and self.state is not State.CLOSED:
+                if following is not self.state and self.state is not CLOSED:
                     self._enter(following)
-                if self.state is State.CLOSED:
+                if self.state is CLOSED:
                     return
         if self._unsent:
             self._send_unsent()
@@ -256,7 +256,7 @@ class Flow(Sender):
 
     def acknowledge_one(self, packet_id: int) -> bytes | bytearray:
         """Do what `acknowledge_all` and `data_to_send` do, quicker, for one message at QoS 1."""
-        if not self._out and self._qos1 and self.state is State.OPEN:
+        if not self._out and self._qos1 and self.state is OPEN:
             self._qos1 -= 1
             return _plain_puback(_PUBACK_AND_LENGTH, packet_id)
         self.acknowledge_all(((packet_id, 1),))
@@ -272,7 +272,7 @@ class Flow(Sender):
             packet_ids: (packet identifier, QoS) of each.
 
         """
-        out = self._out if self.state is not State.CLOSED else bytearray()
+        out = self._out if self.state is not CLOSED else bytearray()
         for packet_id, qos in packet_ids:
             if qos == 1:
                 self._qos1 -= 1

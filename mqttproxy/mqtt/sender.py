@@ -46,6 +46,11 @@ class State(Enum):
     CLOSED = "closed"  # nothing is decoded or written any more; what was written before may still be taken
 
 
+# Asked for with each read and each write: Python takes as long to find a member of an enum as to make a packet.
+OPEN: Final = State.OPEN
+CLOSED: Final = State.CLOSED
+
+
 class Sender:
     """The sending half of a connection."""
 
@@ -74,7 +79,7 @@ class Sender:
     @property
     def send_quota(self) -> int:
         """How many messages at QoS 1 and 2 `publish` takes now; 0 while older ones wait to be sent again."""
-        if self.state is not State.OPEN or self._unsent:
+        if self.state is not OPEN or self._unsent:
             return 0
         return max(0, self._in_flight_maximum() - len(self.session.outgoing))
 
@@ -110,7 +115,7 @@ class Sender:
         if self._peer_maximum_qos < 2 or not self._peer_retains:
             items = [self._permitted(item) for item in items]
         self._check_quota(items)
-        out = self._out if self.state is State.OPEN else bytearray()
+        out = self._out if self.state is OPEN else bytearray()
         version, limit = self.version, self._peer_packet_size
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
@@ -150,7 +155,7 @@ class Sender:
         return False
 
     def _check_quota(self, items: Sequence[tuple[Message, object]]) -> None:
-        if self.state is not State.OPEN and self.state is not State.CLOSED:
+        if self.state is not OPEN and self.state is not CLOSED:
             raise LocalProtocolError(f"PUBLISH while {self.state.value}")
         quota = self.send_quota
         if len(items) > quota and sum(1 for message, _ in items if message.qos) > quota:
@@ -259,7 +264,7 @@ class Sender:
 
     def _write(self, packet: Answer) -> None:
         """Write a packet, without its explanations where the peer does not want them or takes none that large."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
         properties = sayable(packet.properties)
         if not self._peer_wants_problems and not isinstance(packet, ConnAck | Disconnect):  # [MQTT-3.1.2-29]

@@ -17,9 +17,7 @@ import trio
 from attrs import define
 from outcome import Error, Outcome, Value
 
-from mqttproxy.transport.stream import RECEIVE_BYTES
-
-Take = Callable[[bytes | memoryview], bool]
+from mqttproxy.transport.stream import RECEIVE_BYTES, Take
 
 EVENTS_AT_ONCE: Final = 256  # handed over before the time is looked at: about 4 ms
 TURN: Final = 0.001  # seconds after which nothing more is looked for before other tasks have their turn
@@ -125,53 +123,64 @@ class Poller:
 
     def _turn(self) -> None:
         """Hand over what has arrived and do what that leaves to do, until nothing is left or the time is up."""
-        watched, poll, clock = self._watched, self._epoll.poll, time.perf_counter
+        poll, clock = self._epoll.poll, time.perf_counter
         ends = clock() + TURN
         self._is_turn = True
         try:
             while True:
                 events = poll(0, EVENTS_AT_ONCE)
-                for descriptor, flags in events:
-                    one = watched.get(descriptor)
-                    if one is not None:
-                        self._receive(descriptor, one, flags)
-                    elif descriptor in self._to_tell:
-                        sock, tell = self._to_tell[descriptor]
-                        self.tell_hangup(sock, None)
-                        tell(_has_unread(sock))
+                if events:
+                    self._hand_over(events)
                 is_over = clock() >= ends
                 if events and not is_over:
                     continue
                 if not self._due:
                     return
-                due, self._due = self._due, []
-                for call in due:
-                    call()
+                while self._due:
+                    due, self._due = self._due, []
+                    for call in due:
+                        call()
+                if is_over:
+                    return
         finally:
             self._is_turn = False
 
-    def _receive(self, descriptor: int, one: _Watched, flags: int) -> None:
-        result: Outcome[bool]
-        try:
-            count = one.socket.recv_into(_BUFFER)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._hung_up.append((descriptor, one, Error(error)))
-            return
-        if not count:
-            self._hung_up.append((descriptor, one, Value(False)))
-            return
-        try:
-            if one.take(_VIEW[:count]):
-                if (count == RECEIVE_BYTES or flags != select.EPOLLIN) and self._watched.get(descriptor) is one:
-                    self._epoll.modify(descriptor, _EDGE)  # there is more: bytes, the peer's end, or an error
-                return
-            result = Value(True)
-        except BaseException as error:  # noqa: BLE001 # it is the watching task's, which is told
-            result = Error(error)
-        if self._watched.get(descriptor) is one:  # `take` may have closed the socket, or cancelled its task
-            self._end(descriptor, result)
+    def _hand_over(self, events: list[tuple[int, int]]) -> None:
+        """Read the sockets that have something, and give it to those who watch them."""
+        watched, now = self._watched, trio.current_time()
+        for descriptor, flags in events:
+            one = watched.get(descriptor)
+            if one is None:
+                self._tell_other(descriptor)
+                continue
+            result: Outcome[bool]
+            try:
+                count = one.socket.recv_into(_BUFFER)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._hung_up.append((descriptor, one, Error(error)))
+                continue
+            if not count:
+                self._hung_up.append((descriptor, one, Value(False)))
+                continue
+            try:
+                if one.take(_VIEW[:count], now):
+                    if (count == RECEIVE_BYTES or flags != select.EPOLLIN) and watched.get(descriptor) is one:
+                        self._epoll.modify(descriptor, _EDGE)  # there is more: bytes, the peer's end, or an error
+                    continue
+                result = Value(True)
+            except BaseException as error:  # noqa: BLE001 # it is the watching task's, which is told
+                result = Error(error)
+            if watched.get(descriptor) is one:  # `take` may have closed the socket, or cancelled its task
+                self._end(descriptor, result)
+
+    def _tell_other(self, descriptor: int) -> None:
+        """Tell of a hang-up who does not watch the socket, but wants to know that."""
+        if descriptor in self._to_tell:
+            sock, tell = self._to_tell[descriptor]
+            self.tell_hangup(sock, None)
+            tell(_has_unread(sock))
 
     def _tell_hung_up(self) -> None:
         for _ in range(min(len(self._hung_up), HANGUPS_AT_ONCE)):

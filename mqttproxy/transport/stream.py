@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
+import trio
 from attrs import frozen
 
 RECEIVE_BYTES: Final = 64 * 1024  # most that one receive() gives
@@ -10,6 +11,7 @@ MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger WebSocket frame is refused from
 
 Transport = Literal["tcp", "tls", "ws", "wss"]
 Spawn = Callable[[Callable[[], Awaitable[None]]], object]  # `nursery.start_soon`
+Take = Callable[[bytes | memoryview, float], bool]  # what arrived, and when: monotonic seconds
 
 
 class TransportError(OSError):
@@ -68,13 +70,14 @@ class ByteStream(Protocol):
 
         """
 
-    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+    async def receive_each(self, take: Take) -> bool:
         """Hand all that arrives to `take`, as `receive` would return it, until it returns False or the peer is gone.
 
         Quicker than a loop over `receive` where a connection can be handed over without waking its task.
 
         Args:
-            take: must not wait. Returning False ends this call, so that the caller can wait for what it must.
+            take: is given the bytes and when they were read, and must not wait. Returning False ends this call, so that
+                the caller can wait for what it must.
 
         Returns:
             True: `take` has returned False. False: the peer is gone.
@@ -136,10 +139,10 @@ class ByteStream(Protocol):
         """Close at once; the peer sees a reset. Never raises; harmless after aclose()."""
 
 
-async def receive_each(stream: ByteStream, take: Callable[[bytes | memoryview], bool]) -> bool:
+async def receive_each(stream: ByteStream, take: Take) -> bool:
     """Do what `ByteStream.receive_each` says by a loop over `receive`."""
     while data := await stream.receive():
-        if not take(data):
+        if not take(data, trio.current_time()):
             return True
     return False
 

@@ -17,8 +17,8 @@ from typing import Final
 
 import trio
 
-from mqttproxy.transport.poller import Poller, Take, current_poller
-from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, TransportError, receive_each, words
+from mqttproxy.transport.poller import Poller, current_poller
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Spawn, Take, TransportError, receive_each, words
 
 CLOSE_TIMEOUT: Final = 2.0  # seconds that aclose() may take
 WRITE_TIMEOUT: Final = 30.0  # seconds without the peer taking a byte, unless the caller says otherwise

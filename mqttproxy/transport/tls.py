@@ -13,7 +13,7 @@ from typing import Final, Literal, cast
 
 from attrs import evolve
 
-from mqttproxy.transport.stream import ByteStream, Peer, Spawn, TransportError, receive_each, words
+from mqttproxy.transport.stream import ByteStream, Peer, Spawn, Take, TransportError, receive_each, words
 
 RECORD_BYTES: Final = 16 * 1024  # largest TLS record
 _BUFFER: Final = memoryview(
@@ -141,7 +141,7 @@ class TlsStream:
                 return _BUFFER[:count]
         return b""
 
-    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+    async def receive_each(self, take: Take) -> bool:
         """Hand all that arrives to `take`, until it returns False or the peer is gone."""
         return await receive_each(self, take)
 

@@ -20,7 +20,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, Spawn, TransportError, receive_each
+from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, Spawn, Take, TransportError, receive_each
 
 MQTT: Final = Subprotocol("mqtt")  # [MQTT-6.0.0-3]
 HANDSHAKE_BYTES: Final = 16 * 1024  # request line and headers together
@@ -117,7 +117,7 @@ class WebSocketStream:
             raise TransportError(self._failure)
         return b""
 
-    async def receive_each(self, take: Callable[[bytes | memoryview], bool]) -> bool:
+    async def receive_each(self, take: Take) -> bool:
         """Hand all that arrives to `take`, until it returns False or the peer is gone."""
         return await receive_each(self, take)
 

@@ -12,7 +12,6 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from mqttproxy.config.model import UpstreamSettings
-from mqttproxy.mqtt.client import State
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import (
@@ -23,6 +22,7 @@ from mqttproxy.mqtt.packets import (
     UnsubAck,
 )
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.sender import OPEN
 from mqttproxy.transport.poller import current_poller
 from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
@@ -148,9 +148,8 @@ class Link:
         if not self._is_taking:
             self._outbox.bell.ring()
 
-    def _take(self, data: bytes | memoryview) -> bool:
+    def _take(self, data: bytes | memoryview, now: float) -> bool:
         """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
-        now = trio.current_time()
         self._is_taking = True
         self._handle_all(data, now)
         self._is_taking = False
@@ -238,18 +237,18 @@ class Link:
 
     def _fill(self) -> bool:
         """Write what is new and may go now. Return whether more could go once the stream has taken this."""
-        if self._conn.state is not State.OPEN:
+        if self._conn.state is not OPEN:
             return False  # the reader has seen the end, and its siblings run once more before they are cancelled
         if self._interest.has_news:
             self._tell_interest()
-        outbox = self._outbox
-        is_blocked = False
-        if outbox:
-            is_blocked = self._stream.unsent > UNSENT_HIGH
-            if not is_blocked:
-                self._publish()
+        if not self._outbox:
+            self._flush()
+            return False
+        is_blocked = self._stream.unsent > UNSENT_HIGH
+        if not is_blocked:
+            self._publish()
         self._flush()
-        return bool(outbox) and (is_blocked or self._has_room())
+        return bool(self._outbox) and (is_blocked or self._has_room())
 
     def _flush(self) -> None:
         if data := self._conn.data_to_send():

@@ -332,7 +332,8 @@ class Upstream:
 
     def nothing_left(self) -> None:
         """Wake whoever drains."""
-        self._idle.unpark_all()
+        if self._idle:
+            self._idle.unpark_all()
 
     def _update_accepts(self) -> None:
         state = self._prospects.state

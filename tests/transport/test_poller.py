@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mqttproxy.transport.poller import HANGUPS_AT_ONCE, Poller, current_poller, run_poller
-from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, TransportError
+from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Take, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
 
@@ -37,7 +37,7 @@ class Taker:
         self.enough = enough
         self.result: object = None
 
-    def __call__(self, data: bytes | memoryview) -> bool:
+    def __call__(self, data: bytes | memoryview, _now: float = 0.0) -> bool:
         self.got += bytes(data)
         self.reads += 1
         return len(self.got) < self.enough
@@ -87,7 +87,7 @@ async def test_an_error_of_the_taker_is_raised_in_its_own_task_and_the_others_go
     async with polled() as (_, nursery, connect):
         (peer, stream), (other_peer, other), taker = connect(), connect(), Taker()
 
-        def broken(_data: bytes | memoryview) -> bool:
+        def broken(_data: bytes | memoryview, _now: float) -> bool:
             raise ZeroDivisionError
 
         async def expect() -> None:
@@ -111,8 +111,8 @@ async def test_what_is_put_off_to_the_end_of_the_turn_is_called_once_all_was_han
         connections = [connect() for _ in range(5)]
         order: list[str] = []
 
-        def taking(name: str) -> Callable[[bytes | memoryview], bool]:
-            def take(_data: bytes | memoryview) -> bool:
+        def taking(name: str) -> Take:
+            def take(_data: bytes | memoryview, _now: float) -> bool:
                 order.append(name)
                 assert poller.at_end_of_turn(lambda: order.append(f"end of {name}"))
                 return True
@@ -129,6 +129,42 @@ async def test_what_is_put_off_to_the_end_of_the_turn_is_called_once_all_was_han
         assert [name.removeprefix("end of ") for name in order[5:]] == order[:5]
         for _, stream in connections:
             stream.abort()
+
+
+async def test_a_turn_ends_though_there_is_always_more_to_read_and_to_do_at_its_end() -> None:
+    async with polled() as (poller, nursery, connect):
+        peer, stream = connect()
+        reads, most = 0, 100_000
+
+        def take(_data: bytes | memoryview, _now: float) -> bool:
+            nonlocal reads
+            reads += 1
+            if reads < most:
+                peer.send(b"again")
+            return poller.at_end_of_turn(lambda: None)
+
+        nursery.start_soon(stream.receive_each, take)
+        await wait_all_tasks_blocked()
+        peer.send(b"x")
+        await until(lambda: reads > 0)
+        assert reads < most
+        stream.abort()
+
+
+async def test_what_the_end_of_a_turn_leaves_to_do_is_done_in_the_same_turn() -> None:
+    async with polled() as (poller, nursery, connect):
+        peer, stream = connect()
+        done: list[str] = []
+
+        def take(_data: bytes | memoryview, _now: float) -> bool:
+            return poller.at_end_of_turn(lambda: done.append(str(poller.at_end_of_turn(lambda: done.append("last")))))
+
+        nursery.start_soon(stream.receive_each, take)
+        await wait_all_tasks_blocked()
+        peer.send(b"x")
+        await until(lambda: bool(done))
+        assert done == ["True", "last"]
+        stream.abort()
 
 
 async def test_without_a_turn_nothing_is_put_off() -> None:
