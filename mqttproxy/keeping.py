@@ -21,6 +21,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value
 
 EXPIRY_EVERY: Final = 1.0  # seconds between two looks at retained messages whose life may be over
+SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
 
 
 class Keeping:
@@ -97,6 +98,7 @@ class Keeping:
             nursery.start_soon(self.sessions.run)
             nursery.start_soon(self.wills.run)
             nursery.start_soon(self._expire_retained)
+            nursery.start_soon(self._sweep_queues)
             if self._sys_interval:
                 self.sys_tree.tick(self._metrics.now())
                 nursery.start_soon(self._tick)
@@ -109,6 +111,11 @@ class Keeping:
                 self._expired_retained += self.retained.expire(now)
                 await trio.lowlevel.checkpoint()
             await trio.sleep(EXPIRY_EVERY)
+
+    async def _sweep_queues(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            await self.sessions.sweep()
 
     async def _tick(self) -> None:
         while True:

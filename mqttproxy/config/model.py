@@ -110,9 +110,15 @@ class LimitSettings:
     queue_when_full: Literal["drop_newest", "drop_oldest"] = setting(
         "drop_newest", "what a device's full queue loses: the message that comes, or those that wait longest"
     )
+    in_flight: Count = setting(
+        Count(1000), "QoS 1 and 2 messages sent to one device and not acknowledged, if its receive maximum is larger"
+    )
+    in_flight_bytes: Bytes = setting(
+        Bytes(16 * 1024 * 1024), "about as many bytes of those; the others wait in the device's queue"
+    )
     queues_bytes: Bytes = setting(
         Bytes(256 * 1024 * 1024),
-        "bytes of all that waits for all devices, with topics and properties",
+        "bytes of all that waits for all devices or is on its way to them, with topics and properties",
     )
     sessions: Count = setting(Count(1_000_000), "sessions in all, of connected and absent devices; one more is refused")
     session_expiry: Seconds = setting(

@@ -54,11 +54,10 @@ class Absent:
 
 
 def hand_over(session: Session, table: SubscriptionTable) -> None:
-    """Give what waits for an absent member of groups, and was never sent, to members that are connected, if any is."""
-    for shared_filter, messages in by_group(message for message, token in session.queue if token is not None).items():
+    """Give what an absent member of groups has not acknowledged to members that are connected, if any is."""
+    for shared_filter, messages in by_group(session.unacknowledged()).items():
         if not table.redispatch(shared_filter, messages, session.client_id):
-            given = {id(message) for message in messages}
-            session.settled([token for _, token in session.queue.remove(lambda message: id(message) in given)])  # noqa: B023 # called at once
+            session.give_away(messages)
 
 
 def unfinished(pending: Iterable[Ticket], backlog: Backlog | None) -> list[Ticket]:

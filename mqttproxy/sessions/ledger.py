@@ -35,11 +35,14 @@ class Kept:
         self.is_settled = False
 
 
+Token = Kept | int  # of what waits or is on its way at QoS 1 and 2; what is not on record is only weighed
+
+
 class Ledger:
     """What all sessions share: the journal, their common bound, and the books.
 
     Attributes:
-        queued_messages: what waits for all devices; of durable sessions also what is on its way to them.
+        queued_messages: what waits for all devices, or is on its way to them at QoS 1 and 2.
         queued_bytes: the same, as it counts in `limits.queues_bytes`.
 
     """

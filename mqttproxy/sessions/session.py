@@ -6,14 +6,14 @@ step, and a held session's device flushes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from msgspec.structs import replace
 
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.sessions.journal import Journal
-from mqttproxy.sessions.ledger import Kept, Ledger
+from mqttproxy.sessions.ledger import Kept, Ledger, Token
 from mqttproxy.sessions.queue import DeviceQueue, Item, weigh
 from mqttproxy.sessions.records import IncomingRow
 
@@ -31,12 +31,12 @@ class Attached(Protocol):
 class DurableState(SessionState):
     """Exchanges that survive a restart: each step of QoS 2 is noted, and the session held until it is on disk."""
 
-    __slots__ = ("_promised", "_session")
+    __slots__ = ("_session", "promised")
 
     def __init__(self, session: "Session") -> None:
         super().__init__()
         self._session = session
-        self._promised: set[int] = set()
+        self.promised: set[int] = set()
 
     def promise(self, packet_id: int) -> None:
         """Note PUBREC together with what the message itself has left in the journal: one commit for both, or none.
@@ -44,15 +44,15 @@ class DurableState(SessionState):
         Then a message that is sent again after a crash is either known or was never there. `keep` follows after that
         commit, and has nothing left to note.
         """
-        self._promised.add(packet_id)
+        self.promised.add(packet_id)
         self._session.journal.add(IncomingRow(self._session.number, packet_id))
 
     def keep(self, packet_id: int) -> None:
         """Note PUBREC, which must not go out before."""
         super().keep(packet_id)
         session = self._session
-        if packet_id in self._promised:
-            self._promised.remove(packet_id)
+        if packet_id in self.promised:
+            self.promised.remove(packet_id)
             return
         if not session.is_over:
             session.journal.add(IncomingRow(session.number, packet_id))
@@ -83,6 +83,7 @@ class Session:
         expiry: seconds that it outlives its connection; 0: it ends with it.
         due: when it is over, monotonic seconds; while its device is connected it is not due, whatever stands here.
         is_over: it was discarded; nothing of it is noted any more.
+        on_its_way: bytes of what was sent at QoS 1 and 2 and is not settled.
 
     """
 
@@ -98,6 +99,7 @@ class Session:
         "is_on_record",
         "is_over",
         "number",
+        "on_its_way",
         "queue",
     )
 
@@ -108,6 +110,7 @@ class Session:
         self.expiry = expiry
         self.due = 0.0
         self.queue = DeviceQueue()
+        self.on_its_way = 0
         self.device: Attached | None = None
         self.is_on = False  # opened, and not closed since
         self.is_on_record = False  # or was, so that something must be struck off
@@ -173,18 +176,25 @@ class Session:
             self.device.pump()
 
     def take(self, quota: int, max_bytes: int, now: float) -> list[Item]:
-        """Remove from the queue and return what may be sent now, with tokens: None for what is not on record.
+        """Remove from the queue and return what may be sent now, with tokens: None for QoS 0.
 
         Args:
-            quota: how many of QoS 1 and 2 the device may be sent now.
+            quota: how many of QoS 1 and 2 the device takes now; the settings may have it sent less.
             max_bytes: stop after about this many payload bytes.
             now: monotonic seconds.
 
         """
+        limits = self._ledger.limits
+        if self.on_its_way >= limits.in_flight_bytes:
+            quota = 0
+        elif self._state is not None:
+            quota = min(quota, limits.in_flight - len(self._state.outgoing))
         taken, over = self.queue.take(quota, max_bytes, now)
         for message, token in taken:
             if token is None:
                 self._ledger.uncount(weigh(message))
+            else:
+                self.on_its_way += token.weight if isinstance(token, Kept) else cast("int", token)
         self._drop(over, "expired")
         return taken
 
@@ -206,10 +216,35 @@ class Session:
             self.hold()
 
     def settled(self, tokens: Iterable[object]) -> None:
-        """Strike off the record what the device has taken or refused for good, or can never take."""
+        """Let go of what was sent and the device has taken, or has refused for good, or can never take."""
         for token in tokens:
-            if isinstance(token, Kept):
+            if not isinstance(token, Kept):
+                self.on_its_way -= cast("int", token)
+                self._ledger.uncount(cast("int", token))
+            elif not token.is_settled:
+                self.on_its_way -= token.weight
                 self._ledger.settle(token)
+
+    def unacknowledged(self) -> list[Message]:
+        """Return what others may still get, as it was delivered and in order: what waits, and of QoS 1 what was sent.
+
+        Nobody else may get a message of QoS 2 that was. [MQTT-4.8.2-5].
+        """
+        left = [message for message, _ in self._outgoing() if message.qos == 1]
+        return left + [message for message, token in self.queue if token is not None]
+
+    def give_away(self, messages: Iterable[Message]) -> None:
+        """Forget some of what is not acknowledged: others have it now. The device is not there."""
+        given = {id(message) for message in messages}
+        outgoing = {} if self._state is None else self._state.outgoing
+        for packet_id in [packet_id for packet_id, (message, _) in outgoing.items() if id(message) in given]:
+            _, token = outgoing.pop(packet_id)
+            self.settled((token,))
+        self._let_go_of(self.queue.remove(lambda message: id(message) in given))
+
+    def sweep(self, now: float) -> None:
+        """Drop what is over."""
+        self._drop(self.queue.sweep(now), "expired")
 
     def hold(self) -> None:
         """Withhold what is written to the device from now on until all that is noted is on disk."""
@@ -246,7 +281,9 @@ class Session:
     def _append(self, message: Message) -> None:
         weight = weigh(message)
         self._ledger.count(weight)
-        token = self._ledger.keep(self.number, message, weight) if message.qos and self.is_durable else None
+        token: Token | None = None
+        if message.qos:
+            token = self._ledger.keep(self.number, message, weight) if self.is_durable else weight
         self.queue.append(message, token)
 
     def _drop(self, items: Sequence[Item], reason: str) -> None:
@@ -270,17 +307,13 @@ class Session:
         self._drop(self.queue.remove(lambda message: not message.qos), "offline")
 
     def discarded(self) -> list[Message]:
-        """Strike everything off the record. Returns what others may still get, as it was delivered and in order.
-
-        That is what waited, and of QoS 1 what was sent: nobody else may get a message of QoS 2 that was.
-        [MQTT-4.8.2-5].
-        """
+        """Strike everything off the record. Returns what others may still get, see `unacknowledged`, and QoS 0."""
         left = [message for message, _ in self._outgoing() if message.qos == 1]
         left += [message for message, _ in self.queue]
         self.settled(token for _, token in self._outgoing())
         self._let_go_of(self.queue.remove(lambda _: True))
         if isinstance(self._state, DurableState):
-            for packet_id in self._state.incoming_qos2:
+            for packet_id in self._state.incoming_qos2 | self._state.promised:
                 self.journal.remove(IncomingRow, (self.number, packet_id))
         self.is_over = True
         self.is_on = False
@@ -301,6 +334,7 @@ class Session:
             packet_id = kept.row.packet_id
             if packet_id:
                 outgoing[packet_id] = (message, kept)
+                self.on_its_way += kept.weight
             elif isinstance(message, Timed) and message.expires_at <= now:
                 self._drop(((message, kept),), "expired")
             else:

@@ -18,7 +18,7 @@ from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow, Sessi
 from mqttproxy.sessions.session import Session
 from mqttproxy.sessions.table import SharedMessage, SubscriptionTable, by_group
 
-SLICE: Final = 500  # sessions that are discarded before others get a turn
+SLICE: Final = 500  # sessions that are discarded, with what waits for them, or swept before others get a turn
 SPARE: Final = 1000  # timers that may lie about before those without a use are swept out
 
 
@@ -187,11 +187,18 @@ class Sessions:
                 await self._woken.wait()
             await trio.lowlevel.checkpoint()
 
+    async def sweep(self) -> None:
+        """Drop what is over of all that waits. Otherwise it would be dropped, and counted, when its device is back."""
+        for index, session in enumerate([*self._by_client.values()]):
+            session.sweep(self._now())
+            if index % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+
     def discard_due(self) -> float:
         """Discard what is due, some at a time. Returns when to come again, unless a timer is started before."""
         now = self._now()
         left = SLICE
-        while self._timers and left:
+        while self._timers and left > 0:
             due, _, session = self._timers[0]
             if not _is_alive(due, session):
                 heappop(self._timers)
@@ -199,8 +206,8 @@ class Sessions:
                 break
             else:
                 heappop(self._timers)
+                left -= 1 + len(session.queue)
                 self._discard(session)
-                left -= 1
         return self._timers[0][0] if self._timers else inf
 
     def _start_timer(self, session: Session, due: float) -> None:

@@ -489,6 +489,44 @@ class TestUpstreams:
             assert house.a.wanted["t"] == 250
 
 
+class TestWhatIsOnItsWay:
+    async def test_it_is_bounded_in_messages_whatever_the_device_would_take(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nin_flight = 2") as house:
+            device = await house.connect(acknowledges=False)
+            device.subscribe("t")
+            sender = await house.connect("sender")
+            sender.publish(*messages("1", "2", "3"))
+            await house.settle()
+            assert payloads(device) == ["1", "2"]
+            assert house.premises.sessions.ledger.queued_messages == 3
+            device.connection.acknowledge_all([(publish.packet_id, 1) for publish in device.of(Publish)])
+            device.flush()
+            await house.settle()
+            assert payloads(device) == ["1", "2", "3"]
+            assert house.premises.sessions.ledger.queued_messages == 1
+            await leave(house, device)
+            assert house.premises.sessions.ledger.queued_messages == 0
+
+    @pytest.mark.parametrize("expiry", [0, 1000])
+    async def test_it_is_bounded_in_bytes(self, expiry: int, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nin_flight_bytes = 1000\nqueues_bytes = 2200") as house:
+            kept = Properties(session_expiry_interval=expiry)
+            device = await house.connect(clean_start=True, acknowledges=False, properties=kept)
+            device.subscribe("t")
+            sender = await house.connect("sender")
+            for number in range(3):
+                sender.publish(*messages(str(number) * 500))
+                await house.settle()
+            assert [payload[0] for payload in payloads(device)] == ["0", "1"]
+            sender.publish(*messages("3" * 500))
+            await house.settle()
+            assert house.metrics.dropped_down == {"queue_full": 1}  # what is on its way takes memory as well
+            device.connection.acknowledge_all([(publish.packet_id, 1) for publish in device.of(Publish)])
+            device.flush()
+            await house.settle()
+            assert [payload[0] for payload in payloads(device)] == ["0", "1", "2"]
+
+
 class TestShared:
     async def test_no_local_is_a_protocol_error(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
@@ -517,22 +555,22 @@ class TestShared:
         self, autojump_clock: MockClock
     ) -> None:
         async with open_house() as house:
-            narrow = Properties(session_expiry_interval=1000, receive_maximum=1)
+            narrow = Properties(session_expiry_interval=1000, receive_maximum=2)
             first = await house.keep("first", acknowledges=False, properties=narrow)
             first.subscribe("$share/g/t")
             await house.settle()
             sender = await house.connect("sender")
-            sender.publish(*messages("1", "2", "3"))
+            sender.publish(*messages("0", qos=2), *messages("1", "2", "3"))
             await house.settle()
-            assert payloads(first) == ["1"]
+            assert payloads(first) == ["0", "1"]
             second = await house.keep("second")
             second.subscribe("$share/g/t")
             await house.settle()
             await leave(house, first)
             ledger = house.premises.sessions.ledger
             back = await house.keep("first", session=first.connection.session)
-            assert payloads(back) == ["1"]  # that was sent before
-            assert payloads(second) == ["2", "3"]
+            assert payloads(back) == ["0"]  # nobody else may get what was sent at QoS 2
+            assert payloads(second) == ["1", "2", "3"]
             assert (ledger.queued_messages, ledger.queued_bytes) == (0, 0)
 
     async def test_if_nobody_is_there_it_waits_on(self, autojump_clock: MockClock) -> None:

@@ -176,6 +176,40 @@ def test_what_is_over_is_not_taken_and_makes_room_in_a_full_queue() -> None:
     assert house.sessions.ledger.queued_messages == 2  # on their way, and not settled
 
 
+async def test_what_is_over_is_swept_out_though_its_device_stays_away(autojump_clock: object) -> None:
+    house = House()
+    session = house.away()
+    over = Timed("over", b"", 1, False, Properties(message_expiry_interval=10), 110.0)
+    session.deliver([over, message(1)])
+    await house.sessions.sweep()
+    assert house.dropped == {}
+    house.clock.time = 110.0
+    await house.sessions.sweep()
+    assert house.dropped == {"expired": 1}
+    assert house.sessions.ledger.queued_messages == 1
+
+
+def test_sessions_with_much_that_waits_are_discarded_a_few_at_a_time() -> None:
+    house = House()
+    for number in range(4):
+        house.away(f"c{number}", expiry=5.0).deliver([message(n) for n in range(300)])
+    house.clock.time += 10
+    house.sessions.discard_due()
+    assert len(house.sessions) == 2
+    house.sessions.discard_due()
+    assert len(house.sessions) == 0
+
+
+@pytest.mark.parametrize("expiry", [0.0, 60.0])
+def test_what_is_settled_leaves_the_books(expiry: float) -> None:
+    house = House()
+    session = house.open(expiry=expiry)
+    session.deliver([message(1), message(2), message(3, qos=0)])
+    session.settled([token for _, token in session.take(10, 1000, 100.0) if token is not None])
+    assert (house.sessions.ledger.queued_messages, house.sessions.ledger.queued_bytes) == (0, 0)
+    assert session.on_its_way == 0
+
+
 def test_what_is_settled_leaves_the_books_once() -> None:
     house = House()
     session = house.open()
