@@ -10,6 +10,7 @@ What waits for it as a member of groups goes to members that are there.
 from collections import deque
 from collections.abc import Iterable
 
+import trio
 from attrs import define, field
 
 from mqttproxy.handover import Origin, Ticket
@@ -51,6 +52,23 @@ class Absent:
 
     def disconnect(self, reason: ReasonCode, words: str) -> None:
         """Do nothing: it is away."""
+
+
+def leave_behind(device: Origin, backlog: Backlog | None, session: Session, absent: dict[str, Absent]) -> None:
+    """Put what a device leaves unfinished with the absent; `backlog` has no place yet."""
+    left = unfinished(device.pending, backlog)
+    if left:
+        absent[session.client_id] = Absent(device.identity, session)
+        absent[session.client_id].take_over(left, trio.current_time())
+
+
+def take_up(device: Origin, absent: dict[str, Absent]) -> list[int]:
+    """Give a device that is back what it had left unfinished; returns the packet identifiers."""
+    of_it = absent.pop(device.identity.client_id, None)
+    if of_it is None:
+        return []
+    move(of_it.pending, device)
+    return [ticket.packet_id for ticket in of_it.pending]
 
 
 def hand_over(session: Session, table: SubscriptionTable) -> None:

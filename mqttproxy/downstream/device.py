@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from mqttproxy.downstream.absent import Absent, hand_over, move, unfinished
+from mqttproxy.downstream.absent import hand_over, leave_behind, take_up
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
@@ -72,9 +72,8 @@ class Device(Delivering):
         session, wills = self.session, self._premises.wills
         session.device = self
         wills.back(self.client_id, resumed=is_present)  # that of the earlier one
-        if is_present and (absent := self._premises.absent.pop(self.client_id, None)):
-            self.connection.expect([ticket.packet_id for ticket in absent.pending])
-            move(absent.pending, self)
+        if is_present:
+            self.connection.expect(take_up(self, self._premises.absent))
         if self._will is not None and session.expiry:
             wills.hold(pending_will(self.identity, self._will, session.expiry))
         if resumed.too_large:
@@ -139,13 +138,10 @@ class Device(Delivering):
         session, premises = self.session, self._premises
         session.device = None
         expiry = session.expiry if self._expiry is None else self._expiry
-        left = unfinished(self.pending, self._backlog)
-        self.pending.clear()
-        if left and expiry:
-            absent = premises.absent[self.client_id] = Absent(self.identity, session)
-            absent.take_over(left, trio.current_time())
         if expiry:
+            leave_behind(self, self._backlog, session, premises.absent)
             hand_over(session, self._pipeline.table)
+        self.pending.clear()
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:
