@@ -95,7 +95,8 @@ class Device(Delivering):
                     with self._reading:
                         await self._read()
                     if self._reading.cancelled_caught:
-                        await self._finish_acknowledging()
+                        while self.pending:
+                            await self._wait_for_acknowledgement()
                         await self._wait_released()
                         self.dismiss()
                     nursery.cancel_scope.cancel()
@@ -140,7 +141,8 @@ class Device(Delivering):
         expiry = session.expiry if self._expiry is None else self._expiry
         if expiry:
             leave_behind(self, self._backlog, session, premises.absent)
-            hand_over(session, self._pipeline.table)
+            if not premises.is_closing:
+                hand_over(session, self._pipeline.table)
         self.pending.clear()
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
@@ -321,10 +323,6 @@ class Device(Delivering):
     async def _wait_for_room(self) -> None:
         limits = self._premises.limits
         while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
-            await self._wait_for_acknowledgement()
-
-    async def _finish_acknowledging(self) -> None:
-        while self.pending:
             await self._wait_for_acknowledgement()
 
     async def _wait_for_acknowledgement(self) -> None:

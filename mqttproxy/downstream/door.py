@@ -24,7 +24,6 @@ class Door:
         self._connections = 0
         self._accepting = trio.CancelScope()
         self._handshake_over = trio.lowlevel.ParkingLot()
-        self._closing = False
 
     async def open(self, settings: Sequence[ListenerSettings]) -> None:
         """Bind every enabled listener.
@@ -61,7 +60,7 @@ class Door:
 
     async def drain(self, deadline: float) -> None:
         """Accept no more, and let each device go once what it sent is acknowledged, at the deadline anyway."""
-        self._closing = True
+        self.premises.is_closing = True
         self._accepting.cancel()
         devices = list(self.premises.devices.values())
         for device in devices:
@@ -170,7 +169,7 @@ class Door:
     async def _live(self, device: Device, listener: str) -> None:
         metrics, devices = self.premises.metrics, self.premises.devices
         metrics.active_connections.add(listener)
-        if self._closing:
+        if self.premises.is_closing:
             device.stop_reading()
         try:
             await device.run()

@@ -57,6 +57,7 @@ class Premises:
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier
     absent: dict[str, Absent] = Factory(dict)  # by client identifier: what devices that are away left unfinished
+    is_closing: bool = False  # all devices are sent away, because the proxy ends
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
     homes: Homes = field(init=False)
 

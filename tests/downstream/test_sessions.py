@@ -573,6 +573,22 @@ class TestShared:
             assert payloads(second) == ["1", "2", "3"]
             assert (ledger.queued_messages, ledger.queued_bytes) == (0, 0)
 
+    async def test_when_the_proxy_ends_each_member_keeps_its_own(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            narrow = Properties(session_expiry_interval=1000, receive_maximum=1)
+            for name in ("first", "second"):
+                device = await house.keep(name, acknowledges=False, properties=narrow)
+                device.subscribe("$share/g/+")
+            await house.settle()
+            sender = await house.connect("sender")
+            for topic in "abcdefgh":
+                sender.publish(*messages("1", "2", topic=topic))
+            await house.settle()
+            before = [len(house.session(name).unacknowledged()) for name in ("first", "second")]
+            await house.door.drain(trio.current_time() + 1)
+            await house.settle()
+            assert [len(house.session(name).unacknowledged()) for name in ("first", "second")] == before
+
     async def test_if_nobody_is_there_it_waits_on(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             narrow = Properties(session_expiry_interval=1000, receive_maximum=1)
