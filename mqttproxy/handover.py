@@ -58,11 +58,11 @@ class Ticket(Struct):
     def settle(self) -> bool:
         """Count one destination that has the message; returns whether the device can be acknowledged now."""
         self.open -= 1
-        self.needed -= 1
-        if self.needed == 0:
-            self.done = True
-            return True
-        return False
+        self.needed = needed = self.needed - 1
+        if needed:
+            return False
+        self.done = True
+        return True
 
     def await_one_more(self, *, instead: bool) -> None:
         """Count one more destination: the commit of the local sessions. `instead`: of waiting for all, any will do."""

@@ -82,6 +82,7 @@ class Session:
     Attributes:
         expiry: seconds that it outlives its connection; 0: it ends with it.
         due: when it is over, monotonic seconds; while its device is connected it is not due, whatever stands here.
+        is_held: nothing may be written to the device's socket at present.
         is_over: it was discarded; nothing of it is noted any more.
         on_its_way: bytes of what was sent at QoS 1 and 2 and is not settled.
 
@@ -95,6 +96,7 @@ class Session:
         "device",
         "due",
         "expiry",
+        "is_held",
         "is_on",
         "is_on_record",
         "is_over",
@@ -112,6 +114,7 @@ class Session:
         self.queue = DeviceQueue()
         self.on_its_way = 0
         self.device: Attached | None = None
+        self.is_held = False
         self.is_on = False  # opened, and not closed since
         self.is_on_record = False  # or was, so that something must be struck off
         self.is_over = False
@@ -137,11 +140,6 @@ class Session:
     def is_connected(self) -> bool:
         """Whether its device is there now."""
         return self.device is not None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nothing may be written to the device's socket at present."""
-        return self._held > 0
 
     @property
     def state(self) -> SessionState:
@@ -250,11 +248,15 @@ class Session:
         """Withhold what is written to the device from now on until all that is noted is on disk."""
         if not self.journal.is_clear:  # it must not flush now: this is called in the middle of writing
             self._held += 1
+            self.is_held = True
             self.journal.when_durable(self._let_go)
 
     def _let_go(self) -> None:
         self._held -= 1
-        if not self._held and self.device is not None:
+        if self._held:
+            return
+        self.is_held = False
+        if self.device is not None:
             self.device.flush()
 
     # Bounds.

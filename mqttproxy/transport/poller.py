@@ -28,6 +28,7 @@ HANGUPS_AT_ONCE: Final = 16
 
 # Told once for what arrives, so that the kernel need not look again at every socket that it has told before. All is
 # read when less came than there was room for (epoll(7)); the peer's end is told by EPOLLRDHUP.
+_READABLE: Final = select.EPOLLIN
 _EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 _BUFFER: Final = bytearray(RECEIVE_BYTES)  # shared: nothing is kept in it once `take` has returned
@@ -166,7 +167,7 @@ class Poller:
                 continue
             try:
                 if one.take(_VIEW[:count], now):
-                    if (count == RECEIVE_BYTES or flags != select.EPOLLIN) and watched.get(descriptor) is one:
+                    if (count == RECEIVE_BYTES or flags != _READABLE) and watched.get(descriptor) is one:
                         self._epoll.modify(descriptor, _EDGE)  # there is more: bytes, the peer's end, or an error
                     continue
                 result = Value(True)
