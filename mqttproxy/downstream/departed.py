@@ -12,7 +12,10 @@ from mqttproxy.mqtt.packets import Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Backlog, Pipeline
 from mqttproxy.sessions.wills import PendingWill, as_published, delay_of
+from mqttproxy.telemetry.logs import get_log
 from mqttproxy.validation import Identity
+
+_LOG: Final = get_log(component="wills")
 
 LATE_BATCHES: Final = 1000  # wills that may wait for a place at once; beyond it they are dropped, counted
 
@@ -61,9 +64,13 @@ class Publisher:
         return self._late
 
     def fire(self, wills: Sequence[PendingWill]) -> None:
-        """Publish them; never waits."""
+        """Publish them; never waits. One that we cannot is told and given up: it would end the next process as well."""
         for will in wills:
-            self._publish(will)
+            try:
+                self._publish(will)
+            except Exception:  # noqa: BLE001 # our bug, and no device's task to tell it (promise P5)
+                _LOG.exception("internal_error", client_id=will.client_id)
+                self.settled(will)
 
     def _publish(self, will: PendingWill) -> None:
         identity = Identity(will.client_id, will.username, will.address, will.listener)

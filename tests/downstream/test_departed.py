@@ -1,12 +1,16 @@
 """Wills, from the device's end to the pipeline; their delays and pace: tests/sessions/test_wills.py."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from mqttproxy.downstream.departed import LATE_BATCHES, pending_will
-from mqttproxy.mqtt.packets import Properties, Publish, Will
+from mqttproxy.handover import Origin
+from mqttproxy.mqtt.packets import Message, Properties, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions.wills import PendingWill
 from mqttproxy.validation import Identity
 from tests.house import open_house, route, upstream
@@ -124,6 +128,25 @@ class TestPublisher:
             device.cut()
             await house.settle()
             assert house.a.topics == ["will"]
+            assert house.premises.wills.pending == 0
+            house.a.settle()
+
+    async def test_one_that_we_cannot_publish_is_given_up_and_others_are_not(
+        self, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            carry_up = house.pipeline.carry_up
+
+            def stumble(origin: Origin, publishes: Sequence[Message], now: float) -> Backlog | None:
+                if origin.identity.client_id == "bad":
+                    raise ZeroDivisionError
+                return carry_up(origin, publishes, now)  # type: ignore[arg-type] # they are Publish
+
+            monkeypatch.setattr(house.pipeline, "carry_up", stumble)
+            for name in ("bad", "good"):
+                (await house.connect(name, will=Will(name, b"gone"))).cut()
+            await house.settle()
+            assert house.a.topics == ["good"]
             assert house.premises.wills.pending == 0
             house.a.settle()
 
