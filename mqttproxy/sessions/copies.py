@@ -21,6 +21,9 @@ class Subscriber(Protocol):
     def is_connected(self) -> bool:
         """Whether its device is there now."""
 
+    def has_room_for(self, messages: Sequence[Message]) -> bool:
+        """Say whether all of them would fit."""
+
     def deliver(self, messages: Sequence[Message]) -> None:
         """Queue messages for this device, in order; never waits. What does not fit is dropped and counted there."""
 

@@ -272,6 +272,15 @@ class Session:
                 self._drop((self.queue.popleft(),), "queue_full")
         return self._fits(message)
 
+    def has_room_for(self, messages: Sequence[Message]) -> bool:
+        """Say whether all of them would fit, without dropping anything."""
+        queue, limits = self.queue, self._ledger.limits
+        return (
+            len(queue) + len(messages) <= limits.queue_messages
+            and queue.size + sum(len(message.payload) for message in messages) <= limits.queue_bytes
+            and self._ledger.queued_bytes + sum(map(weigh, messages)) <= limits.queues_bytes
+        )
+
     def _fits(self, message: Message) -> bool:
         queue, limits = self.queue, self._ledger.limits
         return (

@@ -187,7 +187,7 @@ class SubscriptionTable:
             shared_filter: `$share/group/filter`.
             messages: as they were delivered to the leaver; `by_group` tells which.
             leaver: its client identifier. While it is still subscribed, so that it may come back for them, only
-                connected members are considered; else any.
+                connected members that surely have room are considered; else any.
 
         Returns:
             What nobody took, in order: all of it or nothing.
@@ -196,7 +196,9 @@ class SubscriptionTable:
         group = self._groups.get(shared_filter)
         others = [entry for entry in group.members if client_id_of(entry) != leaver] if group else []
         candidates = [entry for entry in others if entry.subscriber.is_connected]
-        if not candidates and not self.has(leaver, shared_filter):
+        if self.has(leaver, shared_filter):
+            candidates = [entry for entry in candidates if entry.subscriber.has_room_for(messages)]
+        elif not candidates:
             candidates = others
         if not candidates:
             return messages

@@ -1,5 +1,7 @@
 """Sessions in memory: opened, closed, taken up again, over."""
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -174,6 +176,17 @@ def test_what_is_over_is_not_taken_and_makes_room_in_a_full_queue() -> None:
     session.deliver([])
     assert topics(session, now=110.0) == ["t/1", "t/2"]
     assert house.sessions.ledger.queued_messages == 2  # on their way, and not settled
+
+
+@pytest.mark.parametrize("limits", [{"queue_messages": 3}, {"queue_bytes": 3}, {"queues_bytes": 650}])
+def test_a_session_has_room_for_what_it_would_not_drop(limits: dict[str, Any]) -> None:
+    house = House(**limits)
+    session = house.away()
+    session.deliver([message(1)])
+    assert session.has_room_for([message(2), message(3)])
+    assert not session.has_room_for([message(2), message(3), message(4)])
+    session.deliver([message(2), message(3)])
+    assert not house.dropped
 
 
 async def test_what_is_over_is_swept_out_though_its_device_stays_away(autojump_clock: object) -> None:
