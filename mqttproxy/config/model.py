@@ -103,6 +103,10 @@ class LimitSettings:
     )
     subscriptions_per_packet: Count = setting(Count(100), "topic filters in one SUBSCRIBE or UNSUBSCRIBE")
     subscriptions_per_client: Count = setting(Count(1000), "subscriptions of one client")
+    subscribe_wait: Seconds = setting(
+        Seconds(5.0),
+        "how long a SUBACK waits for that of the upstream; one that is away, or slower, gets the subscription later",
+    )
     queue_messages: Count = setting(
         Count(1000), "messages that wait for one slow or absent device; `queue_when_full` tells what is dropped then"
     )

@@ -22,9 +22,6 @@ from mqttproxy.transport.stream import Spawn
 if TYPE_CHECKING:
     from mqttproxy.downstream.premises import Premises
 
-# How long a SUBACK waits for the brokers'. A broker that is away gets the subscription when it is back.
-UPSTREAM_ANSWER: Final = 5.0
-
 # Retained messages looked at before others have their turn, and queued for a device at most at once.
 RETAINED_AT_ONCE: Final = 100
 
@@ -118,7 +115,7 @@ class Subscribing:
 
     async def _wait_for_homes(self, packet: Subscribe, reasons: list[ReasonCode]) -> None:
         """Wait for the brokers that are there; a filter that its only home refuses is refused to the device as well."""
-        with trio.move_on_after(UPSTREAM_ANSWER):
+        with trio.move_on_after(self._premises.limits.subscribe_wait):
             for index, subscription in enumerate(packet.subscriptions):
                 homes = self._premises.homes.of(self._session.client_id, subscription.topic_filter)
                 for upstream in homes:

@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from mqttproxy.downstream.subscribing import RETAINED_AT_ONCE, UPSTREAM_ANSWER
+from mqttproxy.downstream.subscribing import RETAINED_AT_ONCE
 from mqttproxy.mqtt.packets import Message, Properties, Publish, RetainHandling, Subscription, UnsubAck
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.client import Client
@@ -212,7 +212,7 @@ class TestHomes:
             house.a.answers["t"] = None
             device = await house.connect(keep_alive=2)
             device.subscribe("t")
-            await trio.sleep(UPSTREAM_ANSWER - 0.1)
+            await trio.sleep(house.premises.limits.subscribe_wait - 0.1)
             assert len(device.events) == 1
             await trio.sleep(0.2)
             assert device.granted == (ReasonCode.GRANTED_QOS_2,)
