@@ -90,11 +90,12 @@ def _enter(
     terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
     try:
         sent = connection.accept(session.state, session_present=is_present, client_id=client_id, extra=terms)
-    except BaseException:
+        device.begin(sent, is_present=is_present)
+    except BaseException:  # our bug; whoever comes next by this client identifier must not wait for this one to go
+        session.device = None
         premises.sessions.close(session)
         raise
     premises.devices[client_id] = device
-    device.begin(sent, is_present=is_present)
     return device
 
 

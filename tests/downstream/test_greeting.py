@@ -32,6 +32,21 @@ class TestTakeover:
             assert house.inside() is not inside
             assert house.metrics.connections_closed == {"session_taken_over": 1}
 
+    @pytest.mark.parametrize("expiry", [0, 100])
+    async def test_an_error_of_ours_in_letting_one_in_keeps_nobody_out(
+        self, expiry: int, autojump_clock: MockClock
+    ) -> None:
+        async with open_house() as house:
+            properties = Properties(session_expiry_interval=expiry)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(house.premises.wills, "back", lambda *_, **__: 1 / 0)
+                house.device(properties=properties)
+                await house.settle()
+            assert house.log.events() == ["internal_error"]
+            house.log.lines.clear()
+            assert house.premises.devices == {}
+            await house.connect(properties=properties)
+
     async def test_a_3_1_1_device_is_just_closed(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             old = await house.connect(version=V311)
