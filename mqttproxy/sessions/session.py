@@ -267,10 +267,19 @@ class Session:
             return True
         self._drop(self.queue.sweep(self._ledger.now()), "expired")
         limits = self._ledger.limits
-        if limits.queue_when_full == "drop_oldest" and len(message.payload) <= limits.queue_bytes:
+        if limits.queue_when_full == "drop_oldest" and self._can_make_room(message):
             while not self._fits(message) and len(self.queue):
                 self._drop((self.queue.popleft(),), "queue_full")
         return self._fits(message)
+
+    def _can_make_room(self, message: Message) -> bool:
+        """Say whether to drop what waits would help: not if it is others that take the room."""
+        limits = self._ledger.limits
+        excess = self._ledger.queued_bytes + weigh(message) - limits.queues_bytes
+        waiting = iter(self.queue)
+        while excess > 0 and (item := next(waiting, None)) is not None:
+            excess -= weigh(item[0])
+        return excess <= 0 and len(message.payload) <= limits.queue_bytes
 
     def has_room_for(self, messages: Sequence[Message]) -> bool:
         """Say whether all of them would fit, without dropping anything."""

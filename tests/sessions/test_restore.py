@@ -439,6 +439,12 @@ class TestWhatComesAndGoesWhileTheDiskFails:
             house.sessions.close(session, expiry=0.0)
         assert house.journal.pending == 0
 
+    def test_packet_identifiers_whose_message_is_not_acknowledged_when_the_session_ends(self, tmp_path: Path) -> None:
+        house = House(tmp_path)
+        house.open().promise(5)
+        house.open(clean=True, expiry=0.0)
+        assert house.journal.pending == 0
+
     def test_retained_messages(self, tmp_path: Path) -> None:
         house = House(tmp_path)
         retained = RetainedStore(

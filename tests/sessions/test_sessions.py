@@ -147,6 +147,14 @@ def test_a_message_larger_than_the_queue_does_not_empty_it() -> None:
     assert topics(session) == ["t/1"]
 
 
+def test_a_queue_is_not_emptied_for_a_message_that_does_not_fit_because_of_others() -> None:
+    house = House(queues_bytes=Bytes(2000), queue_when_full="drop_oldest")
+    house.away("hog").deliver([message(1, size=1200)])
+    session = house.away()
+    session.deliver([message(2), message(3, size=500)])
+    assert topics(session) == ["t/2"]
+
+
 def test_all_queues_together_are_bounded() -> None:
     house = House(queues_bytes=Bytes(1000))
     for client_id in "abc":
