@@ -6,7 +6,7 @@ step, and a held session's device flushes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -189,10 +189,12 @@ class Session:
             quota = min(quota, limits.in_flight - len(self._state.outgoing))
         taken, over = self.queue.take(quota, max_bytes, now)
         for message, token in taken:
-            if token is None:
-                self._ledger.uncount(weigh(message))
+            if type(token) is int:
+                self.on_its_way += token
+            elif isinstance(token, Kept):
+                self.on_its_way += token.weight
             else:
-                self.on_its_way += token.weight if isinstance(token, Kept) else cast("int", token)
+                self._ledger.uncount(weigh(message))
         self._drop(over, "expired")
         return taken
 
@@ -216,10 +218,10 @@ class Session:
     def settled(self, tokens: Iterable[object]) -> None:
         """Let go of what was sent and the device has taken, or has refused for good, or can never take."""
         for token in tokens:
-            if not isinstance(token, Kept):
-                self.on_its_way -= cast("int", token)
-                self._ledger.uncount(cast("int", token))
-            elif not token.is_settled:
+            if type(token) is int:
+                self.on_its_way -= token
+                self._ledger.uncount(token)
+            elif isinstance(token, Kept) and not token.is_settled:
                 self.on_its_way -= token.weight
                 self._ledger.settle(token)
 
