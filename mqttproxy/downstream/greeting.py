@@ -66,7 +66,9 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     client_id = connect.client_id or premises.new_client_id()
     identity = Identity(client_id, connect.username, stream.peer.host, listener)
     _judge_will(premises, stream, connection, connect, identity)
-    if (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
+    # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
+    is_ours = premises.sessions.ledger.journal.trouble is not None
+    if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
         _refuse(stream, connection, ReasonCode.BANNED)
     await _take_over(premises, client_id)

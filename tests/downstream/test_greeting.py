@@ -199,3 +199,18 @@ async def test_nothing_behind_a_refused_connect_is_taken(autojump_clock: MockClo
         await house.settle()
         assert house.metrics.received == 0
         assert house.a.taken == []
+
+
+class TestFlapping:
+    @pytest.mark.parametrize(("trouble", "is_banned"), [(None, True), ("disk full", False)])
+    async def test_who_comes_too_often_is_banned_unless_our_disk_is_why(
+        self, trouble: str | None, is_banned: bool, autojump_clock: MockClock
+    ) -> None:
+        async with open_house("[limits]\nflapping_connects = 2\n") as house:
+            house.journal.trouble = trouble
+            for _ in range(2):
+                await house.connect()
+            last = house.device()
+            await house.settle()
+            assert last.connack is not None
+            assert last.connack.reason is (ReasonCode.BANNED if is_banned else ReasonCode.SUCCESS)
