@@ -23,6 +23,7 @@ flapping_connects = {FLAPPING_MOST}
 name = "dead"
 url = "mqtt://127.0.0.1:1"
 queue_messages = 100000
+breaker_failures = 100000  # an open breaker would take nothing
 
 [[routes]]
 topics = ["stuck/#"]
