@@ -3,7 +3,7 @@
 Subscriptions belong to sessions, so what was asked for stays asked for while a device is away.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -33,6 +33,12 @@ class UpstreamLink(Protocol):
 
     async def wait_subscribed(self, topic_filter: str) -> ReasonCode:
         """Wait for the broker's answer."""
+
+
+class Asker(Protocol):
+    """A session, to whom retained messages go."""
+
+    client_id: str
 
 
 class Asked(NamedTuple):
@@ -92,20 +98,22 @@ class Homes:
         """Return the upstreams that were asked for a filter."""
         return self._asked.get(client_id, {}).get(topic_filter, _NOBODY).upstreams
 
-    async def renew(self, client_ids: Iterable[str], subscriptions_of: Callable[[str], Iterable[Subscription]]) -> None:
+    async def renew(self, sessions: Iterable[Asker], subscriptions_of: Callable[[str], Iterable[Subscription]]) -> None:
         """Ask for what is subscribed to: after a start, and after a reload that changed which upstream is home to what.
 
+        What a new home has retained comes as if the device had subscribed there; after a start it has had it before.
+
         Args:
-            client_ids: of all sessions.
+            sessions: all of them.
             subscriptions_of: gives what a session is subscribed to now; nothing if it is over meanwhile.
 
         """
         done = 0
-        for client_id in client_ids:
-            for subscription in subscriptions_of(client_id):
-                homes = self._homes_of(subscription)
-                if homes != self.of(client_id, subscription.topic_filter):
-                    self._ask(client_id, subscription, homes, None)
+        for session in sessions:
+            for subscription in subscriptions_of(session.client_id):
+                homes, before = self._homes_of(subscription), self.of(session.client_id, subscription.topic_filter)
+                if homes != before:
+                    self._ask(session.client_id, subscription, homes, session if before else None, has_had=before)
                 done += 1
             if done >= AT_ONCE:
                 done = 0
@@ -121,11 +129,14 @@ class Homes:
         subscription: Subscription,
         homes: tuple[UpstreamLink, ...],
         retained_for: object | None,
+        *,
+        has_had: Container[UpstreamLink] = (),
     ) -> None:
         topic_filter = subscription.topic_filter
         as_published = subscription.retain_as_published
         for upstream in homes:
-            upstream.subscribe(topic_filter, subscription.qos, retained_for=retained_for, as_published=as_published)
+            asker = None if upstream in has_had else retained_for
+            upstream.subscribe(topic_filter, subscription.qos, retained_for=asker, as_published=as_published)
         if homes:
             asked = self._asked.setdefault(client_id, {})
             before = asked.get(topic_filter, _NOBODY)

@@ -83,7 +83,7 @@ class Premises:
         """Ask the upstreams for what all sessions are subscribed to: after `Sessions.restore`, and after a reload."""
         entries_of = self.pipeline.table.entries_of
         await self.homes.renew(
-            [session.client_id for session in self.sessions],
+            list(self.sessions),
             lambda client_id: (entry.subscription for entry in entries_of(client_id)),
         )
 

@@ -9,6 +9,13 @@ from tests.house import open_house, upstream
 T = Subscription("t", 1)
 
 
+class Asker:
+    client_id = "d"
+
+
+D = Asker()
+
+
 class Fleet:
     """Upstreams, and a change of routes that makes others of them home."""
 
@@ -24,7 +31,13 @@ class Fleet:
         return {name: upstream.wanted["t"] for name, upstream in self.upstreams.items()}
 
     async def renew(self) -> None:
-        await self.homes.renew(["d"], lambda _: [T])
+        await self.homes.renew([D], lambda _: [T])
+
+
+async def test_after_a_start_nothing_retained_is_asked_for() -> None:
+    fleet = Fleet()
+    await fleet.renew()
+    assert fleet.upstreams["a"].asked == [("t", None)]
 
 
 async def test_another_home_is_asked_and_the_former_one_left() -> None:
@@ -34,6 +47,7 @@ async def test_another_home_is_asked_and_the_former_one_left() -> None:
     fleet.names = {"b"}
     await fleet.renew()
     assert fleet.wanted() == {"a": 0, "b": 1}
+    assert fleet.upstreams["b"].asked == [("t", D)]
     fleet.names = {"local"}
     await fleet.renew()
     assert fleet.wanted() == {"a": 0, "b": 0}
