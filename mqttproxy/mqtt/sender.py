@@ -3,7 +3,7 @@
 `Sender` is the half of `Flow` (see `flow.py`) that knows the peer's limits and the exchanges of our own messages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -73,6 +73,8 @@ class Sender:
         self._unsent = dict.fromkeys(session.outgoing)
         self._is_resumed = False
         self._dup = False  # whether the peer may have seen it
+        # Doubtful packet identifiers that were released over this connection, and whose PUBCOMP has not come.
+        self._clearing: set[int] = set()
         # SUBSCRIBE and UNSUBSCRIBE without an answer: its type, and how many reasons it must have.
         self._requests: dict[int, tuple[type[Packet], int]] = {}
 
@@ -120,6 +122,7 @@ class Sender:
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
         encode_publish, stamp = self._encode_publish, self.stamp
+        begin, in_flight = len(out), len(outgoing)
         done: list[object] = []
         too_large: list[object] = []
         for item in items:
@@ -139,7 +142,24 @@ class Sender:
                 outgoing[packet_id] = item
             elif token is not None:
                 done.append(token)
+        if session.doubtful is not None:
+            self._clear(session.doubtful, out, begin, [*islice(reversed(outgoing), len(outgoing) - in_flight)][::-1])
         return Sent(done, too_large)
+
+    def _clear(self, doubtful: bytearray, out: bytearray, place: int, packet_ids: Iterable[int]) -> None:
+        """Write PUBREL, ahead of the PUBLISHes, for those that are used at QoS 2 and may stand for an older message."""
+        outgoing, releases = self.session.outgoing, bytearray()
+        for packet_id in packet_ids:
+            if doubtful[packet_id] and outgoing[packet_id][0].qos == 2:
+                encode_ack_into(releases, PUBREL, packet_id)
+                self._clearing.add(packet_id)
+        out[place:place] = releases
+
+    def _cleared(self, packet_id: int) -> None:
+        """Hear that the peer has taken our PUBREL for an older message, or for none."""
+        self._clearing.remove(packet_id)
+        if self.session.doubtful is not None:
+            self.session.doubtful[packet_id] = 0
 
     def _fits_bare(self, out: bytearray, start: int, message: Message, packet_id: int, dup: bool) -> bool:
         """Write a message that became too large once more, without the stamp. False: it still is, and is not there.
@@ -180,6 +200,8 @@ class Sender:
         if item is None or item[0].qos != 2 or packet_id in self._unsent:
             self._stray(packet)
             return None
+        if packet_id in self._clearing:  # what was sent behind PUBREL is taken, and so is that
+            self._cleared(packet_id)
         if packet.reason.is_failure:
             self.session.released.discard(packet_id)
             return self._settle(packet_id, packet.reason, packet.properties)
@@ -189,6 +211,9 @@ class Sender:
         return None
 
     def _take_pubcomp(self, packet: PubComp) -> Settled | None:
+        if packet.packet_id in self._clearing:
+            self._cleared(packet.packet_id)
+            return None
         if packet.packet_id not in self.session.released or packet.packet_id in self._unsent:
             self._stray(packet)
             return None
@@ -245,7 +270,11 @@ class Sender:
             return
         outgoing, unsent = self.session.outgoing, self._unsent
         room = self._in_flight_maximum() - (len(outgoing) - len(unsent))
-        for packet_id in list(islice(unsent, max(0, room))):
+        packet_ids = list(islice(unsent, max(0, room)))
+        if self.session.doubtful is not None:
+            # Whether the peer had an earlier PUBREL, and the message behind it, nobody knows: rather twice than never.
+            self._clear(self.session.doubtful, self._out, len(self._out), packet_ids)
+        for packet_id in packet_ids:
             del unsent[packet_id]
             self._encode_again(outgoing[packet_id][0], packet_id, self._dup)
 

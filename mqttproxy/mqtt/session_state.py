@@ -18,12 +18,14 @@ class SessionState:
       `(message, token)` that was given to `publish`, in the order of sending.
     - `released`: those of `outgoing` whose PUBREC came; they wait for PUBCOMP.
     - `incoming_qos2`: QoS 2 messages that we acknowledged with PUBREC; they wait for PUBREL.
+    - `doubtful`: a flag for each packet identifier under which the peer may hold a QoS 2 message that we know nothing
+      of; None: there is none. See `doubt`.
 
     `keep`, `forget` and `release` are the steps of QoS 2 that must not be lost: a session that outlives the process
     overrides them to note each step on disk, and lets `restore` put them back.
     """
 
-    __slots__ = ("connections", "incoming_qos2", "last_packet_id", "outgoing", "released")
+    __slots__ = ("connections", "doubtful", "incoming_qos2", "last_packet_id", "outgoing", "released")
 
     packet_ids: ClassVar = PACKET_ID_MAX  # how many there are
 
@@ -31,6 +33,7 @@ class SessionState:
         self.outgoing: dict[int, tuple[Message, object]] = {}
         self.released: set[int] = set()
         self.incoming_qos2: set[int] = set()
+        self.doubtful: bytearray | None = None
         self.connections = 0  # how many had this session; the last one owns it
         self.last_packet_id = 0  # that was allocated; they go round
 
@@ -79,6 +82,15 @@ class SessionState:
         """Begin anew, because the peer has lost its half: all that is outgoing will be sent as if never sent before."""
         self.released.clear()
         self.incoming_qos2.clear()
+        self.doubtful = None
+
+    def doubt(self) -> None:
+        """Go on with a session whose other half the peer kept, while ours was lost with an earlier process.
+
+        The peer may hold QoS 2 messages that wait for PUBREL. It would take a new message with the same packet
+        identifier for one of these, sent again; so each identifier is released before its first use at QoS 2.
+        """
+        self.doubtful = bytearray(b"\1") * (PACKET_ID_MAX + 1)
 
     def allocate(self, taken: Container[int]) -> int:
         """Return the next packet identifier that is neither in flight nor in `taken`, 1 to 65,535.

@@ -29,7 +29,7 @@ _DESTINATION_COUNTERS: Final = (
     ),
     ("reconnects", "mqtt_proxy_destination_reconnects", "links made after the first"),
     ("unplaced", "mqtt_proxy_destination_unplaced", "messages it sent whose topics have no name here"),
-    ("unclaimed", "mqtt_proxy_destination_unclaimed", "retained messages it sent that nobody here waited for"),
+    ("unclaimed", "mqtt_proxy_destination_unclaimed", "messages it sent that nobody here waited for"),
 )
 _DESTINATION_GAUGES: Final = (
     ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),

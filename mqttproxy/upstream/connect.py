@@ -79,7 +79,7 @@ def account_of(settings: UpstreamSettings, proxy_id: str) -> Account:
 
 
 async def connect(
-    settings: UpstreamSettings, account: Account, session: SessionState, dial: Dial, *, knows_session: bool
+    settings: UpstreamSettings, account: Account, session: SessionState, dial: Dial, *, knows_session: bool | None
 ) -> Opened:
     """Dial and agree on a session.
 
@@ -88,7 +88,8 @@ async def connect(
         account: who we are there.
         dial: `transport.dial`, or a fake.
         session: what is in flight; it goes on where the last link ended, if the broker kept its side.
-        knows_session: False if the broker may keep a session under our name whose other half we do not have.
+        knows_session: False: what the broker may keep under our name is not the session that we have, and is to be
+            forgotten. None: we have had none yet, and go on with what an earlier process has left there.
 
     Raises:
         LinkError: the broker refused, or hung up before it answered.
@@ -100,8 +101,14 @@ async def connect(
         opened = await _open(settings, account, session, dial, clean_start=settings.clean_start)
         if knows_session or not opened.connack.session_present:
             return opened
-        # We do not have the other half of that session (we were restarted, or the settings lead elsewhere now): its
-        # packet identifiers could swallow our QoS 2 messages, its subscriptions are nobody's. [MQTT-3.2.2-4]
+        if knows_session is None:
+            # We were restarted. A client without session state has to hang up here [MQTT-3.2.2-4]; but what waits there
+            # is for sessions of devices, which we have kept. So we count as our state an empty one, of which everything
+            # is in doubt: `SessionState` looks after packet identifiers, `Interest` after subscription identifiers.
+            session.doubt()
+            return opened
+        # The settings lead elsewhere now, and our exchanges belong to another session: its packet identifiers could
+        # swallow our QoS 2 messages, its subscriptions are nobody's. [MQTT-3.2.2-4]
         await opened.close()
         opened = await _open(settings, account, session, dial, clean_start=True)
         if settings.version == "3.1.1" and not opened.connack.session_present:

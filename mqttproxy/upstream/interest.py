@@ -2,6 +2,8 @@
 
 On MQTT 5 each asking (SUBSCRIBE) has a subscription identifier of its own. So what arrives says which filter it came
 for, by any identifier that the filter had; and a retained message says which asking brought it, and so for whom it is.
+Identifiers begin at a number of chance, so that those of an earlier process in the same session are known as foreign.
+
 Where the broker has no identifiers (MQTT 3.1.1), `askers` makes up for them as well as can be; and whether a message
 that matches two overlapping filters arrives once or twice is then the broker's choice. [MQTT-3.3.5-1]
 """
@@ -19,7 +21,10 @@ from mqttproxy.mqtt.topics import SHARE
 from mqttproxy.upstream.bell import Bell
 
 UNANSWERED_LIMIT: Final = 1000  # SUBSCRIBE and UNSUBSCRIBE packets on their way at once; packet identifiers are finite
-HIGHEST_IDENTIFIER: Final = 268_435_455  # of a subscription. [MQTT-3.8.2.1.2]
+# Subscription identifiers have 28 bits [MQTT-3.8.2.1.2]. The first marks what `Interest.add` calls a copy, for later
+# processes too; the others are a number.
+COPY: Final = 1 << 27
+HIGHEST_NUMBER: Final = COPY - 1
 # Identifiers that another one has replaced and that are still known: messages that waited at the broker carry them.
 FORMER_LIMIT: Final = 20_000
 
@@ -39,6 +44,7 @@ class Want:
     asked: int = 0  # how often it was asked for; the number of an asking
     answered: int = 0  # the newest asking that the broker has answered
     reason: ReasonCode = ReasonCode.SUCCESS
+    is_copy: bool = False
     is_active: bool = False  # the broker has granted it to the session that we have there now
     _answers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
@@ -82,30 +88,43 @@ class Interest:
     """What is wanted, what of it is still to be told to the broker, and what the broker has not answered yet.
 
     It outlives links: each new one is told everything again, because a broker may have forgotten.
+
+    Attributes:
+        is_adopted: the session at the broker is one that an earlier process began.
+
+    Args:
+        bell: rung when there is news.
+        first: the number before that of the first subscription identifier, below HIGHEST_NUMBER.
+
     """
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: Bell, first: int = 0) -> None:
+        self.is_adopted = False
         self._bell = bell
+        self._first = first
+        self._given = 0  # how many identifiers from there on are ours
+        self._has_begun = False
+        self._fence: int | None = None  # of those given, the last of the first telling of everything; None: not told
+        self._is_past_fence = False
         self._wants: dict[str, Want] = {}
         self._askings: dict[int, Asking] = {}  # by subscription identifier: the newest of each filter, and former ones
         self._former: deque[int] = deque()
         self._to_tell: dict[str, list[object]] = {}  # in order: a filter, and who waits for what is retained
         self._unanswered: dict[int, Asking] = {}  # by packet identifier
-        self._last_identifier = 0
 
     def __len__(self) -> int:
         """Return how many filters are wanted."""
         return len(self._wants)
 
-    def add(self, topic_filter: str, qos: int, retained_for: object | None = None) -> None:
+    def add(self, topic_filter: str, qos: int, retained_for: object | None = None, *, is_copy: bool = False) -> None:
         """Count one more device; the subscription has the highest QoS that any of them asked for.
 
         The broker is asked again if that says something new: a higher QoS, somebody who waits for what is retained, or
-        a filter that was refused before.
+        a filter that was refused before. A copy brings nothing but what another filter brings too.
         """
         want = self._wants.get(topic_filter)
         if want is None:
-            want = self._wants[topic_filter] = Want(topic_filter)
+            want = self._wants[topic_filter] = Want(topic_filter, is_copy=is_copy)
         want.devices += 1
         is_asked = want.asked and not want.reason.is_failure
         if is_asked and qos <= want.qos and retained_for is None:
@@ -148,12 +167,18 @@ class Interest:
         A broker that kept the session has missed nothing, and sends what it retains only to those who still wait for
         it. From one that did not, everybody hears of it.
         """
+        self.is_adopted = session_present and (self.is_adopted or not self._has_begun)
+        self._has_begun = True
+        self._fence, self._is_past_fence = None, False
         waiting: dict[str, list[object]] = {}
         for asking in self._unanswered.values():
             if asking.want is not None:
                 waiting.setdefault(asking.topic_filter, []).extend(asking.retained_for)
         to_tell: dict[str, list[object]] = {}
-        for name, want in self._wants.items():
+        wants = self._wants.items()
+        if self.is_adopted:  # copies first: when the others come under our numbers, so do they
+            wants = sorted(wants, key=lambda item: not item[1].is_copy)
+        for name, want in wants:
             to_tell[name] = [*waiting.get(name, ()), *self._to_tell.get(name, ())]
             # Nothing retained comes for a shared filter; there are brokers that send it, and we would take it for live.
             if want.answered and not session_present and not name.startswith(SHARE):
@@ -179,10 +204,12 @@ class Interest:
                 yield Asking(topic_filter, None)
                 continue
             self._retire(want.identifier)
-            want.identifier = self._next_identifier()
+            want.identifier = self._next_identifier(want.is_copy)
             asking = Asking(topic_filter, want, want.asked, want.identifier, retained_for)
             self._askings[want.identifier] = asking
             yield asking
+        if self._fence is None and not self._to_tell:
+            self._fence = self._given
 
     def sent(self, packet_id: int, asking: Asking) -> None:
         """Note under which packet identifier the broker will answer."""
@@ -210,6 +237,26 @@ class Interest:
         """Return what was asked for under a subscription identifier, wanted still or not. None: not known."""
         return self._askings.get(identifier)
 
+    def is_stale(self, identifiers: tuple[int, ...], qos: int) -> bool:
+        """Say whether a message of an adopted session came for subscriptions that nobody has renewed.
+
+        What an earlier process has subscribed to stands until it is asked for again, and what came until then is
+        wanted. A message that carries the last number of the first telling, or a later one, came after all was asked
+        for again; as brokers keep the order (at QoS 0 they may not), so did all behind it.
+        """
+        if not identifiers:
+            return False
+        numbers = [number for one in identifiers if (number := self._number(one)) is not None]
+        if numbers and qos and self._fence is not None and max(numbers) >= self._fence:
+            self._is_past_fence = True
+        # A foreign copy cannot be told from what it is a copy of, once it is not known whom it is for.
+        return not numbers and (self._is_past_fence or all(one & COPY for one in identifiers))
+
+    def _number(self, identifier: int) -> int | None:
+        """Return which of those that we have given out an identifier is, from 1 on; None: it is foreign."""
+        number = ((identifier & ~COPY) - self._first - 1) % HIGHEST_NUMBER + 1
+        return number if number <= self._given else None
+
     def _retire(self, identifier: int) -> None:
         if not identifier:
             return
@@ -217,9 +264,10 @@ class Interest:
         if len(self._former) > FORMER_LIMIT:
             self._askings.pop(self._former.popleft(), None)
 
-    def _next_identifier(self) -> int:
-        # They go round after 268 million, past those still known: messages for these may still be on their way.
+    def _next_identifier(self, is_copy: bool) -> int:
+        # They go round after 134 million, past those still known: messages for these may still be on their way.
         while True:
-            self._last_identifier = self._last_identifier % HIGHEST_IDENTIFIER + 1
-            if self._last_identifier not in self._askings:
-                return self._last_identifier
+            identifier = ((self._first + self._given) % HIGHEST_NUMBER + 1) | (COPY if is_copy else 0)
+            self._given += 1
+            if identifier not in self._askings:
+                return identifier

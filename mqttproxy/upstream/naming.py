@@ -56,7 +56,7 @@ class Naming:
         self._private = _private(group)
         self._shared = shared
         self.unplaced = 0  # what came so far and has no place here
-        self.unclaimed = 0  # what came, is retained, and nobody waited for
+        self.unclaimed = 0  # what came and nobody waited for: retained, or for subscriptions of an earlier process
         self._askers = Askers()
         self._wanted: dict[str, _Wanted] = {}
         self._local: dict[str, dict[str, None]] = {}  # the upstream's filters, and the local ones they are asked for
@@ -76,7 +76,7 @@ class Naming:
         wanted.qos = max(wanted.qos, qos)
         if as_published:
             for name in wanted.private:
-                self._interest.add(name, qos)
+                self._interest.add(name, qos, is_copy=True)
         for name in wanted.names:
             self._interest.add(name, qos, retained_for)
 
@@ -138,7 +138,7 @@ class Naming:
             ):
                 for _ in range(devices):
                     for name in after:
-                        self._interest.add(name, wanted.qos)
+                        self._interest.add(name, wanted.qos, is_copy=after is named.private)
                     for name in before:
                         self._interest.remove(name)
             wanted.names, wanted.private = named.names, named.private
@@ -152,7 +152,8 @@ class Naming:
     def arrivals(self, arrived: list[Publish], now: float) -> list[Arrival]:
         """Return what came, under local names and with those it came for.
 
-        Left out is what has no place here, and what is retained and nobody waits for; both are counted.
+        Left out is what has no place here, and what nobody waits for, retained or for a subscription that an earlier
+        process has left behind; both are counted.
         """
         found = []
         for publish in arrived:
@@ -162,7 +163,10 @@ class Naming:
                 continue
             identifiers = publish.properties.subscription_identifiers
             askings = [asking for number in identifiers if (asking := self._interest.asking_of(number)) is not None]
-            if askings:
+            interest = self._interest
+            if interest.is_adopted and interest.is_stale(identifiers, publish.qos):
+                arrival = None
+            elif askings:
                 arrival = self._named_arrival(local, publish.topic, askings)
             else:
                 arrival = self._other(local, publish.topic, now)

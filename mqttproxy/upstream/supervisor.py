@@ -24,7 +24,7 @@ from mqttproxy.upstream.breaker import BreakerState, BreakerStatus
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Account, Dial, account_of, connect
 from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, as_link_error
-from mqttproxy.upstream.interest import Interest
+from mqttproxy.upstream.interest import HIGHEST_NUMBER, Interest
 from mqttproxy.upstream.link import Link
 from mqttproxy.upstream.mapping import topic_map
 from mqttproxy.upstream.naming import Naming
@@ -63,7 +63,7 @@ class Upstream:
 
     Args:
         dial, chance, log: for tests; `chance` as `random.random`.
-        session: what an earlier process left; without it the broker is told to forget what it may have kept.
+        session: what an earlier process left; without it we go on with what the broker may have kept, see `connect`.
 
     Raises:
         OSError: the password file cannot be read.
@@ -92,10 +92,10 @@ class Upstream:
         self._log = (log or get_log()).bind(upstream=settings.name)
         self._account = account_of(settings, proxy_id)
         self._session = session or SessionState()
-        self._knows_session = session is not None
+        self._knows_session = None if session is None else True
         bell = Bell()
         self._outbox = Outbox(messages=settings.queue_messages, payload_bytes=settings.queue_bytes, bell=bell)
-        self._interest = Interest(bell)
+        self._interest = Interest(bell, int(chance() * HIGHEST_NUMBER))
         self._naming = Naming(
             self._interest, topic_map(settings), self._account.client_id, shared=settings.version == "5"
         )
@@ -356,7 +356,8 @@ class Upstream:
         if settings == before and account == known:
             return False
         self.settings, self._account = settings, account
-        if (settings.url, settings.version, account.client_id) != (before.url, before.version, known.client_id):
+        moved = (settings.url, settings.version, account.client_id) != (before.url, before.version, known.client_id)
+        if moved and self._knows_session:
             self._knows_session = False  # whatever session is there, it is not the one we know
         if (settings.topics, account.client_id) != (before.topics, known.client_id):
             self._naming.use(topic_map(settings), account.client_id)

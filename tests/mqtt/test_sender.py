@@ -313,3 +313,59 @@ def test_what_is_to_be_sent_is_given_once() -> None:
     conn.publish([(message(0, 0), None)])
     assert conn.data_to_send()
     assert conn.data_to_send() == b""
+
+
+def a_doubtful_session() -> SessionState:
+    session = SessionState()
+    session.doubt()
+    return session
+
+
+@both_versions
+def test_a_doubtful_identifier_is_released_before_its_first_use_at_qos_2(version: ProtocolVersion) -> None:
+    session = a_doubtful_session()
+    conn = open_client(version, session=session, session_present=True)
+    conn.publish([(message(1, 1), 1), (message(2, 2), 2), (message(3, 0), None), (message(4, 2), 4)])
+    assert said(conn) == [
+        *(PubRel(2), PubRel(3)),
+        *(as_publish(1, 1), as_publish(2, 2, 2), as_publish(3, 0, 0), as_publish(4, 3, 2)),
+    ]
+    hear(conn, PubComp(2), PubRec(2), PubRec(3), PubComp(2), PubComp(3))
+    assert [event.token for event in conn.next_batch(1.0) if isinstance(event, Settled)] == [2, 4]
+    assert conn.strays == 0
+    assert said(conn) == [PubRel(2), PubRel(3)]
+    session.outgoing.clear()
+    session.last_packet_id = 0
+    conn.publish([(message(number, 2), number) for number in (5, 6)])
+    assert said(conn) == [PubRel(1), as_publish(5, 1, 2), as_publish(6, 2, 2)]  # only at QoS 2, and only once
+
+
+def test_an_unknown_identifier_is_as_good_as_a_released_one() -> None:
+    conn = open_client(session=a_doubtful_session(), session_present=True)
+    conn.publish([(message(1, 2), 1)])
+    hear(conn, PubComp(1, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+    assert conn.next_batch(1.0) == []
+    hear(conn, PubComp(1))
+    with pytest.raises(RemoteProtocolError):
+        conn.next_batch(1.0)
+
+
+def test_what_was_sent_under_a_doubtful_identifier_and_not_answered_is_released_again_before_it_is_sent_again() -> None:
+    session = a_doubtful_session()
+    conn = open_client(session=session, session_present=True)
+    conn.publish([(message(number, 2), number) for number in (1, 2)])
+    hear(conn, PubComp(1))
+    conn.next_batch(1.0)
+    conn = open_client(session=session, session_present=True)
+    conn.resume()
+    assert said(conn) == [PubRel(2), as_publish(1, 1, 2, dup=True), as_publish(2, 2, 2, dup=True)]
+    conn = open_client(session=session, session_present=False)
+    conn.resume()
+    assert said(conn) == [as_publish(1, 1, 2), as_publish(2, 2, 2)]
+
+
+def test_what_is_too_large_releases_nothing_and_a_release_makes_nothing_too_large() -> None:
+    terms = Properties(maximum_packet_size=10)
+    conn = open_client(session=a_doubtful_session(), session_present=True, terms=terms)
+    assert conn.publish([(Message("t", b"12", 2), 1), (Message("t", b"x" * 9, 2), 2)]) == Sent([], [2])
+    assert [type(packet) for packet in said(conn)] == [PubRel, Publish]

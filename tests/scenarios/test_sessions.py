@@ -154,15 +154,21 @@ def test_every_client_comes_back_to_its_session_and_gets_everything_in_order(
                 assert [one for one in heard if one[2] == number] == [one for one in expected if one[2] == number], name
 
 
-@pytest.mark.xfail(strict=True, reason="not built yet: started again, the proxy gives up its session at the broker")
-def test_what_the_broker_got_while_the_proxy_was_away_arrives_afterwards(tmp_path: Path) -> None:
+@ENDS
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_the_broker_got_while_the_proxy_was_away_arrives_afterwards(
+    tmp_path: Path, version: Version, end: End
+) -> None:
     """Because it keeps the proxy's session as the proxy keeps those of its devices."""
-    with running_brokers(tmp_path, "broker") as (broker,), restartable(tmp_path, "broker", broker) as running:
+    with (
+        running_brokers(tmp_path, "broker") as (broker,),
+        restartable(tmp_path, "broker", broker, version=version) as running,
+    ):
         for name in ("first", "second"):
             with closing(PahoDevice(name, Place(running.port), clean=False)) as device:
                 device.subscribe(f"{name}/#", 1)
                 device.subscribe("up/+", 2)
-        running.end("kill -9")
+        running.end(end)
         publish_at(
             broker, *(Message(topic, b"%d" % n, 1) for n in range(10) for topic in ("first/1", "up/1", "second/1"))
         )

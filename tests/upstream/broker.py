@@ -326,9 +326,12 @@ def settings(**changes: Any) -> UpstreamSettings:
 
 @asynccontextmanager
 async def linked(
-    *, chance: float = 0.5, prepare: Callable[[FakeBroker], None] | None = None, **changes: Any
+    *, chance: float = 0.5, prepare: Callable[[FakeBroker], None] | None = None, first: int = 0, **changes: Any
 ) -> AsyncIterator[Setting]:
-    """Run an upstream with these settings against a fake broker; the books are checked at the end."""
+    """Run an upstream with these settings against a fake broker; the books are checked at the end.
+
+    `first`: the number before that of the first subscription identifier.
+    """
     heard, log = Heard(), Notes()
     async with trio.open_nursery() as nursery:
         broker = FakeBroker(nursery)
@@ -342,6 +345,7 @@ async def linked(
             chance=lambda: chance,
             log=log,
         )
+        upstream._interest._first = first
         scope = trio.CancelScope()
 
         async def run() -> None:

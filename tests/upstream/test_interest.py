@@ -6,7 +6,7 @@ from mqttproxy.mqtt.packets import RetainHandling
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.upstream import interest as module
 from mqttproxy.upstream.bell import Bell
-from mqttproxy.upstream.interest import EVERYBODY, Asking, Interest
+from mqttproxy.upstream.interest import COPY, EVERYBODY, Asking, Interest
 
 
 def told(interest: Interest) -> list[Asking]:
@@ -39,13 +39,12 @@ def test_a_former_identifier_is_known_until_too_many_came_after_it(monkeypatch: 
 
 
 def test_identifiers_go_round_past_those_that_are_known() -> None:
-    interest = Interest(Bell())
+    interest = Interest(Bell(), module.HIGHEST_NUMBER - 1)
     interest.add("a", 0)
-    interest._last_identifier = module.HIGHEST_IDENTIFIER - 1
-    assert [asking.identifier for asking in told(interest)] == [module.HIGHEST_IDENTIFIER]
+    assert [asking.identifier for asking in told(interest)] == [module.HIGHEST_NUMBER]
     interest.add("b", 0)
     assert [asking.identifier for asking in told(interest)] == [1]
-    interest._last_identifier = module.HIGHEST_IDENTIFIER - 1
+    interest._given = module.HIGHEST_NUMBER
     interest.add("c", 0)
     assert [asking.identifier for asking in told(interest)] == [2]
 
@@ -88,3 +87,45 @@ def test_nothing_retained_is_asked_for_with_shared_filters_when_the_session_was_
     interest.begin(session_present=False)
     asked = {asking.topic_filter: asking.retain_handling for asking in told(interest)}
     assert asked == {"$share/g/a": RetainHandling.DO_NOT_SEND, "a": RetainHandling.SEND}
+
+
+def test_what_an_earlier_process_subscribed_to_is_wanted_until_all_has_come_that_was_queued_before() -> None:
+    interest = Interest(Bell(), 1000)
+    interest.begin(session_present=True)
+    assert interest.is_adopted
+    for name in ("a", "b"):
+        interest.add(name, 1)
+    assert [asking.identifier for asking in told(interest)] == [1001, 1002]
+    assert not interest.is_stale((7,), 1)
+    assert not interest.is_stale((1001,), 1)
+    assert not interest.is_stale((7,), 1)  # may have come for the other filter, before that was asked for again
+    assert not interest.is_stale((1002,), 0)
+    assert not interest.is_stale((7,), 1)  # QoS 0 may overtake
+    assert not interest.is_stale((1003, 1002), 1)
+    assert interest.is_stale((7,), 1)
+    assert interest.is_stale((1003,), 0)
+    assert not interest.is_stale((1001, 7), 1)
+    assert not interest.is_stale((), 1)
+    interest.begin(session_present=True)  # what was not acknowledged comes again
+    assert not interest.is_stale((7,), 1)
+    interest.begin(session_present=False)
+    assert not interest.is_adopted
+
+
+def test_a_copy_of_an_earlier_process_is_nobodys_and_ours_are_asked_for_first() -> None:
+    interest = Interest(Bell(), module.HIGHEST_NUMBER - 1)
+    interest.add("a", 1)
+    interest.add("$share/own/a", 1, is_copy=True)
+    interest.begin(session_present=True)
+    asked = [(asking.topic_filter, asking.identifier) for asking in told(interest)]
+    assert asked == [("$share/own/a", COPY | module.HIGHEST_NUMBER), ("a", 1)]
+    assert interest.is_stale((COPY | 7,), 1)
+    assert not interest.is_stale((COPY | 7, 7), 1)
+    assert not interest.is_stale((COPY | module.HIGHEST_NUMBER,), 1)
+
+
+def test_a_session_that_this_process_began_is_not_adopted_later() -> None:
+    interest = Interest(Bell())
+    interest.begin(session_present=False)
+    interest.begin(session_present=True)
+    assert not interest.is_adopted

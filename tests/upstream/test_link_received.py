@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from mqttproxy.mqtt.packets import Message, Properties, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.upstream.interest import COPY
 from tests.upstream.broker import FakeBroker, Setting, linked, messages
 
 
@@ -210,7 +211,9 @@ async def test_the_flag_is_for_those_who_want_it_once_the_broker_has_granted_it(
         it.broker.grant = granted
         it.upstream.subscribe("a", 0, as_published=True)
         await it.settle()
-        it.broker.push(identified("a", 1), identified("a", 3, retain=True), identified("a", 1, 3, retain=True))
+        it.broker.push(
+            identified("a", 1), *(identified("a", *ids, retain=True) for ids in ((COPY + 3,), (1, COPY + 3)))
+        )
         await it.settle()
         assert it.broker.asked[1:] == ["$share/gw%2F1%2B/a"] * 2
         both = ("a",)

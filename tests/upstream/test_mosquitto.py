@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.upstream.broker import Heard, messages, settings
 from tests.upstream.test_mapping import mapping
 
+NUMBERS = count()
 PATIENCE = 20.0  # seconds
 
 
@@ -28,7 +30,9 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @asynccontextmanager
 async def linked_to(broker: Mosquitto, **changes: Any) -> AsyncIterator[tuple[Upstream, Heard]]:
+    """Run an upstream that has no session at the broker yet, unless `client_id` says so."""
     heard = Heard()
+    changes.setdefault("client_id", f"gw-{next(NUMBERS)}")
     upstream = Upstream(
         settings(url=broker.url, backoff_first=0.1, backoff_ceiling=0.2, breaker_failures=1000, **changes),
         proxy_id="gw",
@@ -125,18 +129,28 @@ async def test_a_stalled_broker_is_noticed_and_all_is_well_when_it_goes_on(broke
         assert heard.tokens == list(range(10))
 
 
-async def test_a_restarted_proxy_leaves_no_subscription_of_its_former_life(broker: Mosquitto) -> None:
+async def test_a_restarted_proxy_finds_what_came_meanwhile_and_tells_stale_subscriptions(broker: Mosquitto) -> None:
     for version in ("5", "3.1.1"):
-        async with linked_to(broker, version=version) as (upstream, _):
+        async with linked_to(broker, version=version, client_id="again") as (upstream, _):
             upstream.subscribe("t/#", 1)
             await upstream.wait_subscribed("t/#")
-        async with linked_to(broker, version=version) as (upstream, heard):
-            upstream.offer(messages(3))
-            assert await upstream.drain(trio.current_time() + PATIENCE)
-            assert heard.tokens == [0, 1, 2]
-            upstream.subscribe("end", 0)
+            upstream.subscribe("end", 1)
             await upstream.wait_subscribed("end")
-            assert heard.arrived == []
+        async with linked_to(broker, version=version) as (other, _):
+            other.offer(messages(3))
+            assert await other.drain(trio.current_time() + PATIENCE)
+        async with linked_to(broker, version=version, client_id="again") as (upstream, heard):
+            await until(lambda: len(heard.arrived) == 3)
+            assert heard.filters == [None] * 3  # for whoever matches
+            upstream.subscribe("end", 1)
+            await upstream.wait_subscribed("end")
+            upstream.offer([(Message("end", b"", 1), None), *messages(3), (Message("end", b"", 1), None)])
+            await until(lambda: [publish.topic for publish in heard.publishes].count("end") == 2)
+            stale = 3 if version == "5" else 0  # MQTT 3.1.1 does not say for what it came
+            assert len(heard.arrived) == 3 + 2 + 3 - stale
+            assert upstream.snapshot().unclaimed == stale
+        async with linked_to(broker, version=version, client_id="again", clean_start=True):
+            pass
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

@@ -7,8 +7,10 @@ from trio.testing import MockClock
 from mqttproxy.mqtt.packets import Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerLimits
+from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.upstream.breaker import BreakerState
-from tests.upstream.broker import FakeBroker, linked, messages, topics
+from mqttproxy.upstream.connect import account_of
+from tests.upstream.broker import FakeBroker, linked, messages, settings, topics
 
 
 async def test_messages_arrive_in_order_and_their_tokens_come_back(autojump_clock: MockClock) -> None:
@@ -379,34 +381,43 @@ async def test_a_link_that_did_not_last_does_not_reset_the_backoff(autojump_cloc
         assert [at for at, _ in it.broker.dials] == [0, 1.5, 4, 8.5, 40.5, 43]
 
 
-async def test_a_fresh_process_makes_the_broker_forget_a_session_it_does_not_know(autojump_clock: MockClock) -> None:
-    async with linked() as it:
-        it.upstream.offer(messages(1))
-        await it.settle()
-        it.broker.kill()
+VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
+
+
+@VERSIONS
+async def test_a_fresh_process_goes_on_with_the_session_that_it_finds(autojump_clock: MockClock, version: str) -> None:
+    async with linked(version=version) as it:
+        broker = it.broker
+        (session,) = broker.sessions.values()
+        session.incoming_qos2 |= {1, 2}  # PUBREL never came
+        await it.stop()
+
+        def same_session(other: FakeBroker) -> None:
+            other.sessions = broker.sessions
+
+        async with linked(version=version, prepare=same_session) as anew:
+            assert [connect.clean_start for connect in anew.broker.connects] == [False]
+            anew.upstream.offer(messages(3, qos=2))
+            await anew.settle()
+            assert anew.broker.topics == topics(3)  # though the broker holds messages of these identifiers
+            assert anew.heard.tokens == [0, 1, 2]
+            doubtful = anew.upstream._session.doubtful
+            assert doubtful is not None
+            assert not any(doubtful[1:4])
+            assert all(doubtful[4:])
+
+
+@VERSIONS
+async def test_another_client_identifier_makes_the_broker_forget_what_it_has(
+    autojump_clock: MockClock, version: str
+) -> None:
+    async with linked(version=version) as it:
+        it.broker.sessions["other"] = SessionState()
+        changed = settings(version=version, client_id="other")
+        it.upstream.change(changed, account_of(changed, "gw"))
         await trio.sleep(3)
-        assert [connect.clean_start for connect in it.broker.connects] == [False, False]
-        broker = it.broker
-
-        def same_session(other: FakeBroker) -> None:
-            other.sessions = broker.sessions
-
-        async with linked(prepare=same_session) as anew:
-            assert [connect.clean_start for connect in anew.broker.connects] == [False, True]
-            assert anew.upstream.is_live
-
-
-async def test_in_3_1_1_a_foreign_session_is_washed_away_by_a_clean_one(autojump_clock: MockClock) -> None:
-    async with linked(version="3.1.1") as it:
-        await it.settle()
-        broker = it.broker
-
-        def same_session(other: FakeBroker) -> None:
-            other.sessions = broker.sessions
-
-        async with linked(version="3.1.1", prepare=same_session) as anew:
-            assert [connect.clean_start for connect in anew.broker.connects] == [False, True, False]
-            assert anew.upstream.is_live
+        assert [connect.clean_start for connect in it.broker.connects[1:3]] == [False, True]
+        assert it.upstream.is_live
 
 
 async def test_cancelled_it_says_goodbye(autojump_clock: MockClock) -> None:
