@@ -10,6 +10,7 @@ DURATION = 'a duration such as "30s", "10m", "7d" or "500ms", or a number of sec
 SIZE = 'a size such as "16MiB", "64KiB" or "1GB", or a number of bytes'
 ADDRESS = '"host:port" such as "0.0.0.0:1883"'
 ROUTE = '[[routes]]\ntopics = ["#"]\nto = ["local"]\n'
+ONE_OF_PROXY = "expected one of id, data_dir, server_reference, hop_limit, drain_grace"
 ACKS = 'one of "memory", "any", "all"'
 
 BAD = [
@@ -80,9 +81,9 @@ BAD = [
         "[proxy]\ncertificate = 1",
         "proxy.certificate: found an unknown key; it belongs into [[listeners]] or [[upstreams]]",
     ),
-    ("[proxy]\nzzz = 'geheim'", "proxy.zzz: found an unknown key, expected one of id, data_dir, server_reference, hop_limit, drain_grace"),
-    ("[proxy]\n'a b.c' = 1", 'proxy."a b.c": found an unknown key, expected one of id, data_dir, server_reference, hop_limit, drain_grace'),
-    ("[proxy]\n'' = 1", 'proxy."": found an unknown key, expected one of id, data_dir, server_reference, hop_limit, drain_grace'),
+    ("[proxy]\nzzz = 'geheim'", f"proxy.zzz: found an unknown key, {ONE_OF_PROXY}"),
+    ("[proxy]\n'a b.c' = 1", f'proxy."a b.c": found an unknown key, {ONE_OF_PROXY}'),
+    ("[proxy]\n'' = 1", f'proxy."": found an unknown key, {ONE_OF_PROXY}'),
     ("[[listener]]\nname = 'a'", 'listener: found an unknown key; did you mean "listeners"?'),
     (UPSTREAM + "pasword = 'geheim'", 'upstreams[0].pasword: found an unknown key; did you mean "password"?'),
     (UPSTREAM + "Password = 'geheim'", 'upstreams[0].Password: found an unknown key; did you mean "password"?'),
