@@ -103,9 +103,7 @@ class DestinationSnapshot:
     reconnects: int = 0
     insecure: bool = False  # its certificate is not checked
     unplaced: int = 0  # messages it sent whose topics have no name here
-    unclaimed: int = (
-        0  # messages it sent that nobody here waited for: retained, or for subscriptions of an earlier process
-    )
+    unclaimed: int = 0  # messages it sent that nobody waited for: retained, or for former subscriptions
 
     def books(self) -> tuple[int, int]:
         """Return offered, and everything that became of it. They are equal or there is a bug."""

@@ -175,9 +175,9 @@ class Interest:
             if asking.want is not None:
                 waiting.setdefault(asking.topic_filter, []).extend(asking.retained_for)
         to_tell: dict[str, list[object]] = {}
-        wants = self._wants.items()
+        wants = list(self._wants.items())
         if self.is_adopted:  # copies first: when the others come under our numbers, so do they
-            wants = sorted(wants, key=lambda item: not item[1].is_copy)
+            wants.sort(key=lambda item: not item[1].is_copy)
         for name, want in wants:
             to_tell[name] = [*waiting.get(name, ()), *self._to_tell.get(name, ())]
             # Nothing retained comes for a shared filter; there are brokers that send it, and we would take it for live.
