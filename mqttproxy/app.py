@@ -194,6 +194,9 @@ class Proxy:
             await background.start(self.audit.run)
             await background.start(_started, self.quarantine)
             await background.start(self.keeping.run)
+            # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
+            # by whether all of their subscriptions have been asked for again.
+            await self.door.premises.rehome()
             await background.start(self.pool.run)
             background.start_soon(self._watch_health)
             bind = self.config.telemetry.metrics_bind
@@ -201,7 +204,6 @@ class Proxy:
             await self.door.open(self.config.listeners)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.door.run)
-                serving.start_soon(self.door.premises.rehome)
                 await serving.start(self._obey_signals, serving.cancel_scope)
                 self.health.report("listeners", True)
                 self._say_ready(metrics_at)
