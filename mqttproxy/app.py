@@ -6,6 +6,7 @@ a second one ends at once, SIGHUP reloads. An error in a room that is not a devi
 
 import ctypes
 import gc
+import linecache
 import os
 import signal
 from collections.abc import Iterable, Sequence
@@ -48,6 +49,8 @@ DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
+
+_ARENA_MAX: Final = -8  # of glibc's mallopt
 
 # When circles are looked for: among the youngest objects after so many new ones; among those that stayed since the
 # last such look after so many looks at the youngest; among all after so many of those. A message makes about ten
@@ -266,7 +269,14 @@ async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.T
     await room.run(task_status=task_status)
 
 
+def _share_memory() -> None:
+    """Let all threads take memory from one arena; the few that write to disk would else keep one each."""
+    with suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+
+
 def _tidy_memory() -> None:
+    linecache.clearcache()  # attrs and cattrs keep the source there of what they have generated
     gc.collect()
     gc.freeze()  # what is here now stays: no need to look at it again
     gc.set_threshold(*GC_THRESHOLDS)
@@ -294,6 +304,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
         ConfigError: the file, or a schema it names, is faulty.
 
     """
+    _share_memory()
     config = load_config(path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
