@@ -6,7 +6,7 @@ not read) or in the bounded outbox of its destination.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 from attrs import field, frozen
@@ -96,16 +96,6 @@ class Commits(Protocol):
 
     def when_durable(self, call: Callable[[], None]) -> None:
         """Call it once everything noted so far is on disk; at once if it is."""
-
-
-class _NothingToCommit:
-    noted = 0
-
-    def when_durable(self, call: Callable[[], None]) -> None:
-        call()
-
-
-NOTHING_TO_COMMIT: Final[Commits] = _NothingToCommit()  # until the sessions' journal is wired
 
 
 class Destination(Protocol):
