@@ -32,6 +32,7 @@ struct control {
     int64_t seen;     /* calls of `kinds` on `part` since the cause began */
     int64_t done;     /* of them: made to fail, or slow */
     int64_t repeated; /* syncs on a descriptor that has failed to sync: what they say is worth nothing */
+    int64_t trusted;  /* of them: of something that was written since */
     int64_t logged;   /* bytes in the log */
     int64_t clock;    /* nanoseconds that the wall clock is wrong */
     int64_t counts[KINDS];
@@ -138,6 +139,7 @@ static ssize_t put(int file, const void *data, size_t size, off64_t offset) {
 
 static ssize_t write_watched(int file, const void *data, size_t size, off64_t offset) {
     int how = fate(WRITE, path_of(file));
+    if (failed_sync[file]) failed_sync[file] = 2;
     if (how == WHOLE) return put(file, data, size, offset);
     if (how == IN_HALF && size > 1) put(file, data, size / 2, offset);
     after_failure();
@@ -171,6 +173,7 @@ ssize_t writev(int file, const struct iovec *parts, int count) {
 static int sync_watched(int file, int (*real)(int)) {
     const char *path = path_of(file);
     if (failed_sync[file]) ADD(repeated, 1);
+    if (failed_sync[file] == 2) ADD(trusted, 1);
     int failed = fate(SYNC, path) != WHOLE;
     pthread_mutex_lock(&lock);
     int result = failed ? -1 : real(file);

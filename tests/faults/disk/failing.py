@@ -26,7 +26,7 @@ _NOTHING, _FAIL, _SLOW, _KILL = range(4)
 # The fields of `struct control` in failing.c, each a signed integer of 8 bytes; behind them the part.
 _FIELDS: Final = (
     *("action", "kinds", "first", "times", "error", "milliseconds", "in_half"),
-    *("seen", "done", "repeated", "logged", "clock"),
+    *("seen", "done", "repeated", "trusted", "logged", "clock"),
     *KINDS,
 )
 _PART: Final = slice(8 * len(_FIELDS), 8 * len(_FIELDS) + 256)
@@ -126,8 +126,13 @@ class Failing:
 
     @property
     def repeated(self) -> int:
-        """Calls of fsync on a descriptor for which it had failed: there must be none."""
+        """Calls of fsync on a descriptor for which it had failed. SQLite makes one when it closes a log."""
         return self._get("repeated")
+
+    @property
+    def trusted(self) -> int:
+        """Of them, those for something that was written after the failure: there must be none."""
+        return self._get("trusted")
 
     @property
     def logged(self) -> int:
