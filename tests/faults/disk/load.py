@@ -170,6 +170,9 @@ class Place(Protocol):
     def collect(self, proxy: RunningProxy) -> Arrivals:
         """Return what is there, all since `prepare`; nothing is published meanwhile."""
 
+    def again(self) -> "Place":
+        """Return one that has found nothing yet, for the same settings."""
+
     def close(self) -> None:
         """End whatever runs for it."""
 
@@ -204,6 +207,9 @@ class Absent:
             server.close()
         return self._there
 
+    def again(self) -> "Absent":
+        return Absent()
+
     def close(self) -> None:
         """Nothing runs."""
 
@@ -228,6 +234,9 @@ class Held:
             rows = database.execute("SELECT payload, file FROM held").fetchall()
         payloads = [payload if file is None else (folder / "payloads" / file).read_bytes() for payload, file in rows]
         return Counter(map(parse, payloads))
+
+    def again(self) -> "Held":
+        return Held()
 
     def close(self) -> None:
         """Nothing runs."""
@@ -262,6 +271,10 @@ class Away:
         wait_until(lambda: ("last", 0) in self.broker.stored() and _is_empty(proxy), "the broker to have everything")
         self.broker.kill()
         return Counter(pair for pair in self.broker.stored() if pair[0] != "last")
+
+    def again(self) -> "Away":
+        self.broker.close()
+        return Away(self.ack, broker=LedgerBroker(keeps_sessions=True, forgets=False, port=self.broker.port))
 
     def close(self) -> None:
         self.broker.close()
