@@ -92,8 +92,8 @@ def lose_power_torn(
             if failing:
                 scene.faults.fail("sync", errno.EIO, at=chance.randint(1, 20), times=1)
             load(scene, seconds / 4)
-        moments = sorted(chance.randint(begin, scene.faults.logged) for _ in range(rounds))
         scene.proxy.kill()
+        moments = sorted(_moments(log, begin, rounds, chance))
         steps, disk = read_log(log), Disk(str(scene.data))
         step = next(steps, None)
         for number, moment in enumerate(moments):
@@ -108,6 +108,17 @@ def lose_power_torn(
             told = check_copy(copy, place, scene.senders, moment)
             shutil.rmtree(copy)
             yield f"byte {moment} of the log, {luck}: {told} acknowledged, 0 lost"
+
+
+def _moments(log: Path, begin: int, rounds: int, chance: random.Random) -> Iterator[int]:
+    """Yield where in the log the power fails: anywhere, and every other time soon after an fsync that failed."""
+    end = log.stat().st_size
+    failures = [step.end for step in read_log(log) if step.failed and step.end > begin]
+    for number in range(rounds):
+        if failures and number % 2:
+            yield min(end, chance.choice(failures) + chance.randint(0, 300_000))
+        else:
+            yield chance.randint(begin, end)
 
 
 # An image of a file system.

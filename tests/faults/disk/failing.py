@@ -18,8 +18,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, Literal, get_args
 
-Kind = Literal["write", "sync", "truncate", "open", "rename", "unlink", "mkdir"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+Kind = Literal["write", "sync", "truncate", "open", "rename", "unlink", "mkdir", "any"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)[:-1]
 FOR_EVER: Final = -1
 
 _NOTHING, _FAIL, _SLOW, _KILL = range(4)
@@ -146,7 +146,8 @@ class Failing:
     def _begin(self, action: int, kind: Kind, at: int, times: int, part: str, **more: int) -> None:
         self.heal()
         self._page[_PART] = part.encode().ljust(256, b"\0")
-        self._set(kinds=1 << KINDS.index(kind), first=at, times=times, seen=0, done=0, **{"in_half": 0, **more})
+        kinds = (1 << len(KINDS)) - 1 if kind == "any" else 1 << KINDS.index(kind)
+        self._set(kinds=kinds, first=at, times=times, seen=0, done=0, **{"in_half": 0, **more})
         self._set(action=action)
 
     def _set(self, **values: int) -> None:

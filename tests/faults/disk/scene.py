@@ -1,7 +1,7 @@
 """A proxy with a disk that can be made to fail, and its devices: what the tests and scripts of this folder share."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,35 @@ def write_place(folder: Path, place: Place, more: str = "", **how: Any) -> Path:
 
 
 @contextmanager
-def opened(folder: Path, place: Place, more: str = "", *, log: Path | None = None, **how: Any) -> Iterator[Scene]:
-    """Run a proxy with a place that is prepared, on a disk that is well."""
+def opened(
+    folder: Path,
+    place: Place,
+    more: str = "",
+    *,
+    log: Path | None = None,
+    before: Callable[[Failing], None] | None = None,
+    **how: Any,
+) -> Iterator[Scene]:
+    """Run a proxy with a place that is prepared, on a disk that is well.
+
+    Args:
+        folder: for everything.
+        place: where acknowledged messages must be.
+        more: tables of the configuration.
+        log: of everything that reaches the disk.
+        before: makes something wrong with a first start, which may or may not end by it.
+        how: as `write_settings` takes it.
+
+    """
     file = write_place(folder, place, more, **how)
     scene = Scene(file, place, Failing(folder, file.parent / "data", log=log))
     try:
+        if before is not None:
+            before(scene.faults)
+            proxy = scene.launch()
+            wait_until(lambda: proxy.process.poll() is not None or proxy.log("ready"), "an end or a beginning")
+            proxy.kill()
+            scene.faults.heal()
         scene.start()
         place.prepare(scene.proxy)
         yield scene
