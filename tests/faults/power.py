@@ -9,27 +9,22 @@ import argparse
 import errno
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.faults.disk.image import LUCKS, Disk, read_log
 from tests.faults.disk.load import Absent, Away, Held, Place, Sender
+from tests.faults.disk.mounting import NotPossibleError, as_root, mounted
 from tests.faults.disk.scene import Scene, opened, write_place
 from tests.harness import start_proxy
 
 PLACES: Final[dict[str, Callable[[], Place]]] = {"sessions": Absent, "quarantine": Held, "spool": Away}
 IMAGE_SIZE: Final = 128 * 1024 * 1024
 PADDING: Final = (0, 3_000, 40_000)  # of what each sender sends: so that logs are copied back within a second or two
-
-
-class NotPossibleError(Exception):
-    """This machine does not let us mount an image; the text says why."""
 
 
 def load(scene: Scene, seconds: float) -> None:
@@ -124,31 +119,6 @@ def _moments(log: Path, begin: int, rounds: int, chance: random.Random) -> Itera
 # An image of a file system.
 
 
-@contextmanager
-def mounted(image: Path, at: Path) -> Iterator[None]:
-    """Mount an image.
-
-    Raises:
-        NotPossibleError: this machine does not allow it.
-
-    """
-    at.mkdir(parents=True, exist_ok=True)
-    _root("mount", "-o", "loop,commit=300", str(image), str(at))
-    try:
-        yield
-    finally:
-        _root("umount", str(at))
-
-
-def _root(*command: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise NotPossibleError(f"{command[0]}: not installed") from error
-    if done.returncode:
-        raise NotPossibleError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
-
-
 def lose_power_image(
     folder: Path, make: Callable[[], Place], rounds: int, seed: int, *, seconds: float = 1.0
 ) -> Iterator[str]:
@@ -165,13 +135,13 @@ def lose_power_image(
         here.mkdir(parents=True)
         with image.open("wb") as file:
             file.truncate(IMAGE_SIZE)
-        _root("mkfs.ext4", "-q", "-F", str(image))
+        as_root("mkfs.ext4", "-q", "-F", str(image))
         with mounted(image, here / "proxy" / "data"), opened(here / "proxy", make()) as scene:
             for padding in PADDING:
                 scene.sender(padding=padding)
             load(scene, seconds * (0.5 + chance.random()))
             scene.proxy.kill()
-            _root("cp", "--sparse=always", str(image), str(copy))
+            as_root("cp", "--sparse=always", str(image), str(copy))
         place = scene.place.again()
         write_place(here / "after", place)
         with mounted(copy, here / "after" / "data"):

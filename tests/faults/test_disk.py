@@ -2,6 +2,7 @@
 the proxy heals by itself."""
 
 import errno
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.conformance.device import Server
 from tests.conformance.packets import V5, Kind
 from tests.faults.disk.load import Absent, Held, Place, Sender
+from tests.faults.disk.mounting import NotPossibleError, mounted_in_memory
 from tests.faults.disk.scene import Scene, opened
 from tests.harness import wait_until
 
@@ -119,3 +121,21 @@ def test_X12_a_full_disk_for_the_audit_trail_stops_no_device(tmp_path: Path) -> 
         sender.publish(50)
         wait_until(lambda: not scene.proxy.metric("mqtt_proxy_audit_trouble"), "the end of it")
         scene.check()
+
+
+@PLACES
+def test_X12_a_file_system_without_room_is_waited_for(tmp_path: Path, place: Callable[[], Place]) -> None:
+    """The real thing, where nothing at all can be written any more: not even the index of a log."""
+    data = tmp_path / "proxy" / "data"
+    data.mkdir(parents=True)
+    try:
+        with mounted_in_memory(data, "3m"), opened(tmp_path / "proxy", place()) as scene:
+            sender = scene.sender(padding=20_000, window=20)
+            while sender.sent < 400 and scene.readiness()[0]:
+                sender.step(sender.sent + 20, 0.2)
+            assert sender.sent < 400, "there was room enough"
+            check_trouble(scene, "full")
+            subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
+            check_healed(scene)
+    except NotPossibleError as error:
+        pytest.skip(f"NOT RUN: a full file system, for want of root: {error}")

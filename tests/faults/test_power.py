@@ -8,8 +8,9 @@ import pytest
 
 from tests.faults.disk.image import Disk, read_log
 from tests.faults.disk.load import Absent, Held, Place
+from tests.faults.disk.mounting import NotPossibleError
 from tests.faults.disk.scene import opened, write_place
-from tests.faults.power import NotPossibleError, check_copy, load, lose_power_image, lose_power_torn
+from tests.faults.power import check_copy, load, lose_power_image, lose_power_torn
 
 PLACES = pytest.mark.parametrize("make", [Absent, Held])
 
