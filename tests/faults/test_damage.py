@@ -1,4 +1,4 @@
-"""Bits that the disk has changed: what was acknowledged must not be skipped in silence, nor handed on as something else."""
+"""Bits that the disk has changed: nothing acknowledged is skipped in silence, or handed on as something else."""
 
 from pathlib import Path
 from typing import Final
