@@ -85,7 +85,8 @@ def lose_power_torn(
         begin = scene.faults.logged
         for _ in range(4):
             if failing:
-                scene.faults.fail("sync", errno.EIO, at=chance.randint(1, 20), times=1)
+                part, at = chance.choice([("-wal", 20), (".sqlite3$", 2), ("", 20)])  # a log, tables, anything
+                scene.faults.fail("sync", errno.EIO, at=chance.randint(1, at), times=1, part=part)
             load(scene, seconds / 4)
         scene.proxy.kill()
         moments = sorted(_moments(log, begin, rounds, chance))

@@ -32,11 +32,11 @@ struct control {
     int64_t seen;     /* calls of `kinds` on `part` since the cause began */
     int64_t done;     /* of them: made to fail, or slow */
     int64_t repeated; /* syncs on a descriptor that has failed to sync: what they say is worth nothing */
-    int64_t trusted;  /* of them: of something that was written since */
+    int64_t trusted;  /* of them: of something that was written since, a table's file apart */
     int64_t logged;   /* bytes in the log */
     int64_t clock;    /* nanoseconds that the wall clock is wrong */
     int64_t counts[KINDS];
-    char part[256];   /* only files with this in their path; empty: all */
+    char part[256];   /* only files with this in their path, or at its end before a $; empty: all */
 };
 
 struct record { int32_t kind, failed; int64_t offset, length; int32_t path, other; };
@@ -74,6 +74,17 @@ static const char *path_of(int file) {
     return control && file >= 0 && file < DESCRIPTORS ? paths[file] : NULL;
 }
 
+static int ends_with(const char *path, const char *end, size_t size) {
+    size_t whole = strlen(path);
+    return whole >= size && strncmp(path + whole - size, end, size) == 0;
+}
+
+static int concerned(const char *path) {
+    size_t size = strlen(control->part);
+    if (size && control->part[size - 1] == '$') return ends_with(path, control->part, size - 1);
+    return strstr(path, control->part) != NULL;
+}
+
 static void kill_self(void) {
     kill(getpid(), SIGKILL);
     for (;;) pause();
@@ -84,7 +95,7 @@ static int fate(enum kind kind, const char *path) {
     ADD(counts[kind], 1);
     int64_t action = GET(action);
     if (action == NOTHING || !(GET(kinds) >> kind & 1)) return WHOLE;
-    if (control->part[0] && !strstr(path, control->part)) return WHOLE;
+    if (!concerned(path)) return WHOLE;
     int64_t number = ADD(seen, 1), first = GET(first), times = GET(times);
     if (number < first || (times >= 0 && number >= first + times)) return WHOLE;
     ADD(done, 1);
@@ -173,7 +184,8 @@ ssize_t writev(int file, const struct iovec *parts, int count) {
 static int sync_watched(int file, int (*real)(int)) {
     const char *path = path_of(file);
     if (failed_sync[file]) ADD(repeated, 1);
-    if (failed_sync[file] == 2) ADD(trusted, 1);
+    /* A checkpoint that failed begins anew: SQLite writes every page again, and keeps the log until they are durable. */
+    if (failed_sync[file] == 2 && !ends_with(path, ".sqlite3", 8)) ADD(trusted, 1);
     int failed = fate(SYNC, path) != WHOLE;
     pthread_mutex_lock(&lock);
     int result = failed ? -1 : real(file);

@@ -86,7 +86,7 @@ class Failing:
             error: errno.
             at: the first that fails, counted from now.
             times: how many fail.
-            part: only files with this in their path.
+            part: only files with this in their path; with a `$` behind it, at the end of their path.
             in_half: half of a write is done before it fails.
 
         """
@@ -131,7 +131,11 @@ class Failing:
 
     @property
     def trusted(self) -> int:
-        """Of them, those for something that was written after the failure: there must be none."""
+        """Of them, those for something that was written after the failure: there must be none.
+
+        Tables are not counted: a checkpoint that failed is begun anew by SQLite, which writes every page again and keeps
+        the log until all are durable. The torn writes of image.py hold it to that.
+        """
         return self._get("trusted")
 
     @property
