@@ -133,8 +133,8 @@ class Failing:
     def trusted(self) -> int:
         """Of them, those for something that was written after the failure: there must be none.
 
-        Tables are not counted: a checkpoint that failed is begun anew by SQLite, which writes every page again and keeps
-        the log until all are durable. The torn writes of image.py hold it to that.
+        Tables are not counted: a checkpoint that failed is begun anew by SQLite, which writes every page again,
+        and keeps the log until all are durable. The torn writes of image.py hold it to that.
         """
         return self._get("trusted")
 
