@@ -31,11 +31,11 @@ def unanswered(sender: Sender, count: int = 4, seconds: float = 0.5) -> None:
     assert sender.acknowledged == before, "acknowledged what is not on disk"
 
 
-def check_trouble(scene: Scene, word: str) -> None:
+def check_trouble(scene: Scene, *words: str) -> None:
     """While the disk fails: nothing is acknowledged, and everything else goes on."""
     (sender,) = scene.senders
     unanswered(sender)
-    scene.wait_unready(word)
+    scene.wait_unready(*words)
     assert scene.proxy.get("/health")[0] == 200
     assert scene.proxy.metrics()
     server = Server({"tcp": scene.proxy.port()})
@@ -134,7 +134,7 @@ def test_X12_a_file_system_without_room_is_waited_for(tmp_path: Path, place: Cal
             while sender.sent < 400 and scene.readiness()[0]:
                 sender.step(sender.sent + 20, 0.2)
             assert sender.sent < 400, "there was room enough"
-            check_trouble(scene, "full")
+            check_trouble(scene, "full", "No space left")
             subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
             check_healed(scene)
     except NotPossibleError as error:
