@@ -18,7 +18,7 @@ from uuid import uuid4
 import trio
 from attrs import evolve
 
-from mqttproxy import __version__
+from mqttproxy import __version__, database
 from mqttproxy.apart import run_apart
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
@@ -33,7 +33,6 @@ from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
-from mqttproxy.sessions import database as sessions
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
@@ -87,6 +86,7 @@ class Proxy:
         self.refusal = Refusal(
             table=self.keeping.table,
             quarantine=self.quarantine,
+            spool=self.keeping.spool,
             metrics=self.metrics,
             audit=self.audit,
             alerts=alerts,
@@ -102,6 +102,7 @@ class Proxy:
             refusal=self.refusal,
             metrics=self.metrics,
             journal=self.keeping.journal,
+            spool=self.keeping.spool,
         )
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
@@ -169,7 +170,7 @@ class Proxy:
 
     def look_at_health(self) -> None:
         """Report for the rooms that do not report by themselves."""
-        for name, trouble in (("quarantine", self.quarantine.trouble), ("sessions", self.keeping.journal.trouble)):
+        for name, trouble in (("quarantine", self.quarantine.trouble), ("journal", self.keeping.journal.trouble)):
             self.health.report(name, trouble is None, trouble or "")
         statuses = self.pool.statuses()
         for status in statuses:
@@ -196,7 +197,7 @@ class Proxy:
             self.pipeline.at_end_of_turn = poller.at_end_of_turn
             await background.start(self.audit.run)
             await background.start(_started, self.quarantine)
-            await background.start(self.keeping.run)
+            await background.start(self.keeping.run, self.pool)
             # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
             # by whether all of their subscriptions have been asked for again.
             await self.door.premises.rehome()
@@ -293,8 +294,8 @@ async def _make_tables(data_dir: Path) -> None:
     with suppress(OSError, trio.TooSlowError):
         if not quarantine.is_made(directory := quarantine.quarantine_dir(data_dir)):
             await run_apart("mqttproxy.quarantine.schema", str(directory), seconds=TABLES_MADE)
-        if not sessions.is_made(directory := sessions.sessions_dir(data_dir)):
-            await run_apart("mqttproxy.sessions.schema", str(directory), seconds=TABLES_MADE)
+        if not database.is_made(directory := database.journal_dir(data_dir)):
+            await run_apart("mqttproxy.database", str(directory), seconds=TABLES_MADE)
 
 
 async def run_proxy(path: Path, dry_run: bool) -> int:
@@ -313,6 +314,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
+            database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
     except* OSError as group:  # an address in use, a folder that cannot be written

@@ -10,15 +10,19 @@ from typing import Final
 import trio
 
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.database import DATABASE, journal_dir, make_store
 from mqttproxy.downstream.departed import Publisher
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.topics import matches
 from mqttproxy.pipeline import Pipeline
-from mqttproxy.sessions import Journal, RetainedStore, Sessions, SubscriptionTable
-from mqttproxy.sessions.database import SqliteStore, sessions_dir
+from mqttproxy.sessions import Notes, RetainedStore, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.spool import Exchanges, Feeding, Spool
+from mqttproxy.spool.reader import SqliteReader
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value
+from mqttproxy.upstream.pool import Pool
 
 EXPIRY_EVERY: Final = 1.0  # seconds between two looks at retained messages whose life may be over
 SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
@@ -31,10 +35,14 @@ class Keeping:
         limits = config.limits
         self._metrics = metrics
         self._sys_interval = config.telemetry.sys_interval
-        self.journal = Journal(SqliteStore(sessions_dir(config.proxy.data_dir)))
+        directory = journal_dir(config.proxy.data_dir)
+        self.journal = Journal(make_store(directory, survives_power_loss=config.spool.durability == "fsync"))
+        self.notes = Notes(self.journal)
+        self.spool = Spool(self.journal, config.spool)
+        self.feeding = Feeding(self.spool, self.journal, SqliteReader(directory / DATABASE))
         self.table = SubscriptionTable(shared=config.sessions.shared)
         self.retained = RetainedStore(
-            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.journal.note_retained
+            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.notes.retained
         )
         self.sessions = Sessions(
             table=self.table, journal=self.journal, limits=limits, wall=time.time, dropped=metrics.dropped_down.add
@@ -55,7 +63,7 @@ class Keeping:
             most=limits.wills_pending,
             most_bytes=limits.wills_bytes,
             grace=limits.will_grace,
-            note=self.journal.note_will,
+            note=self.notes.will,
         )
         self.publisher.settled = self.wills.settled
 
@@ -88,13 +96,15 @@ class Keeping:
 
     # Life.
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, pool: Pool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bring back what is on disk, then keep it; started when all of it is back."""
         async with trio.open_nursery() as nursery:
             await nursery.start(_journal, self.journal)
-            self._metrics.retained_dropped = self.retained.restore(self.journal.retained())
+            await self._restore_spool(pool)
+            await nursery.start(_feed, self.feeding)
+            self._metrics.retained_dropped = self.retained.restore(self.notes.retained_at_start())
             self.sessions.restore()
-            self.wills.restore(self.journal.wills())
+            self.wills.restore(self.notes.wills_at_start())
             nursery.start_soon(self.sessions.run)
             nursery.start_soon(self.wills.run)
             nursery.start_soon(self._expire_retained)
@@ -103,6 +113,21 @@ class Keeping:
                 self.sys_tree.tick(self._metrics.now())
                 nursery.start_soon(self._tick)
             task_status.started()
+
+    async def _restore_spool(self, pool: Pool) -> None:
+        """Give each upstream what is meant for it: what was in flight, and what waits."""
+        in_flight = await self.feeding.restore({name: upstream.account for name, upstream in pool.items()})
+        self.feed(pool)
+        for name, upstream in pool.items():
+            exchanges = Exchanges(self.journal, self.spool.feeds[name])
+            exchanges.go_on(in_flight.get(name, ()))
+            upstream.adopt(exchanges)
+
+    def feed(self, pool: Pool) -> None:
+        """Feed these upstreams from now on, and no others."""
+        settings = {name: upstream.settings for name, upstream in pool.items()}
+        self.spool.quotas = {name: one.spool_bytes for name, one in settings.items() if one.spool_bytes is not None}
+        self.feeding.use(pool, {name: upstream.account for name, upstream in pool.items()})
 
     async def _expire_retained(self) -> None:
         while True:
@@ -137,3 +162,10 @@ def _message(value: Value) -> Message:
 
 async def _journal(journal: Journal, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await journal.run(task_status=task_status)
+
+
+async def _feed(feeding: Feeding, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    try:
+        await feeding.run(task_status=task_status)
+    finally:
+        feeding.close()

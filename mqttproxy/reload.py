@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import attrs
 import trio
+from attrs import evolve
 
 from mqttproxy.apart import run_apart
 from mqttproxy.config.errors import ConfigError, Fault, Told
@@ -16,6 +17,7 @@ from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
+from mqttproxy.keeping import Keeping
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.telemetry.logs import Log, configure_logging
@@ -39,6 +41,7 @@ class Running(Protocol):
     log: Log
     metrics: Metrics
     pool: Pool
+    keeping: Keeping
     pipeline: Pipeline
     quarantine: Quarantine
     door: Door
@@ -106,6 +109,8 @@ async def put_in_force(running: Running) -> bool:
     # From here on nothing waits and nothing fails: no message is judged by a mixture of two generations.
     before, running.config = running.config, config
     running.use_upstreams()
+    running.keeping.spool.settings = evolve(config.spool, durability=before.spool.durability)
+    running.keeping.feed(running.pool)
     running.pipeline.use(ruleset, running.pipeline.lanes)
     running.quarantine.apply(config.quarantine)
     premises = running.door.premises

@@ -9,13 +9,14 @@ import trio
 
 from mqttproxy.config.model import Address, ListenerSettings, UpstreamSettings
 from mqttproxy.handover import Item
+from mqttproxy.journal import Journal, Row
 from mqttproxy.mqtt.packets import Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine.model import Held
 from mqttproxy.refusal import Refusal
-from mqttproxy.sessions import Journal
-from mqttproxy.sessions.records import Row
+from mqttproxy.spool.reader import Run, Sum
+from mqttproxy.spool.rows import RunRow
 from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival
@@ -292,3 +293,50 @@ class Shelf:
 
     def names(self) -> Iterable[str]:
         return self._files
+
+
+class MemoryReader:
+    """Reads what the fake journal was given, as if it came back from disk."""
+
+    def __init__(self, journal: FakeJournal) -> None:
+        self._journal = journal
+
+    def _runs(self) -> list[Run]:
+        rows = [row for row in self._journal.added if isinstance(row, RunRow)]
+        return [
+            Run(row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.batch.encode()))
+            for row in rows
+        ]
+
+    def masks(self) -> list[int]:
+        return sorted({run.mask for run in self._runs()})
+
+    def total(self, mask: int, after: int) -> Sum:
+        runs = [run for run in self._runs() if run.mask == mask and run.last > after]
+        last = max((run.last for run in runs), default=0)
+        return Sum(sum(run.messages for run in runs), sum(run.size for run in runs), last)
+
+    def runs(self, bit: int, after: int, size: int) -> list[Run]:
+        found: list[Run] = []
+        for run in self._runs():
+            if run.last > after and run.mask & bit and size > 0:
+                found.append(run)
+                size -= len(run.data)
+        return found
+
+    def oldest(self, bit: int, after: int) -> float | None:
+        return next((run.at for run in self._runs() if run.last > after and run.mask & bit), None)
+
+    def highest(self) -> int:
+        return max((run.last for run in self._runs()), default=0)
+
+    def close(self) -> None:
+        pass
+
+
+async def in_place(
+    call: Callable[[], Any], /, *, abandon_on_cancel: bool = True, limiter: trio.CapacityLimiter | None = None
+) -> Any:
+    """Stand in for `trio.to_thread.run_sync`: no thread, and so no real time."""
+    await trio.lowlevel.checkpoint()
+    return call()

@@ -53,7 +53,7 @@ class Callbacks:
             token that is None is not told.
         refused: (upstream, [(token, message, reason)]) of messages that will never get there: the broker's negative
             answer, too large for it (0x95), or the upstream was removed (0x98). QoS 0 included, with the token None.
-        dropped: (tokens) of messages that were over before they could go, as their expiry interval says.
+        dropped: (upstream, tokens) of messages that were over before they could go, as their expiry interval says.
         received: (upstream, arrivals, done) of what came in one read. Acknowledgements go to the broker in the order in
             which messages came, whatever the order in which each `done` is called; after the end of the link it means
             nothing. Until then the broker sends at most `receive_maximum` more.
@@ -62,5 +62,5 @@ class Callbacks:
 
     settled: Callable[[str, list[object]], None]
     refused: Callable[[str, list[Refusal]], None]
-    dropped: Callable[[list[object]], None]
+    dropped: Callable[[str, list[object]], None]
     received: Callable[[str, Sequence[Arrival], Done], None]

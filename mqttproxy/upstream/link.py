@@ -5,7 +5,9 @@ belongs to the stream. Everything in one read, and everything that waits in one 
 write.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from math import inf
 from typing import Final, NoReturn, Protocol
 
@@ -90,6 +92,7 @@ class Link:
         self._began = now
         self._progress = now  # when an acknowledgement last came, or the first message without one went
         self._pinged: float | None = None  # when a PINGREQ went that nothing answered yet
+        self._held: deque[tuple[int, bytes | bytearray]] = deque()  # must not leave before so many commits
         self._receipts = Receipts(opened.conn, self._written)
         self._is_taking = False  # what one read brought; what is written meanwhile goes out after it
         self._is_held = False  # the broker is not read, because we have not acknowledged enough
@@ -103,6 +106,7 @@ class Link:
         """
         try:
             async with trio.open_nursery() as nursery:
+                self._session.on_commit = self._let_go
                 self._begin()
                 poller = current_poller()
                 self._outbox.bell.answer_with(self._fill, poller.at_end_of_turn if poller else None)
@@ -111,6 +115,7 @@ class Link:
                 nursery.start_soon(self._write)
                 await self._read()
         finally:
+            self._session.on_commit = None
             self._outbox.bell.answer_with(None, None)
             await self._opened.close()
 
@@ -215,6 +220,8 @@ class Link:
             else:
                 refused.append((event.token, self._naming.local(event.message), event.reason))
                 refused_size += len(event.message.payload)
+        if self._session.is_durable:
+            self._note_ends(settled)
         books = self._books
         books.delivered += len(tokens)
         books.delivered_bytes += size
@@ -222,6 +229,12 @@ class Link:
         self._tell(tokens, refused)
         if not self._proved:
             self._prove()
+
+    def _note_ends(self, settled: list[Settled]) -> None:
+        for accepted in (True, False):
+            over = [e.packet_id for e in settled if e.message.qos == 2 and (e.reason < FIRST_FAILURE) is accepted]
+            if over:
+                self._session.end(over, accepted=accepted)
 
     def _receive(self, arrived: list[Publish], now: float) -> None:
         self._books.received += len(arrived)
@@ -252,7 +265,17 @@ class Link:
 
     def _flush(self) -> None:
         if data := self._conn.data_to_send():
-            self._stream.send_nowait(data)
+            if self._held or self._session.committed < self._session.holds:
+                self._held.append((self._session.holds, data))
+            else:
+                self._stream.send_nowait(data)
+
+    def _let_go(self) -> None:
+        """Send what waited for a commit of the journal."""
+        held, committed = self._held, self._session.committed
+        while held and held[0][0] <= committed:
+            self._stream.send_nowait(held.popleft()[1])
+        self._outbox.bell.ring()
 
     def _quota(self) -> int:
         in_flight = min(self.settings.in_flight, IN_FLIGHT_LIMIT)
@@ -279,6 +302,8 @@ class Link:
             items, size = self._renamed(items)
         sent = self._conn.publish(items)
         added = len(outgoing) - in_flight
+        if added and self._session.is_durable:
+            self._note_exactly_once(added)
         if added and not in_flight:
             self._progress = trio.current_time()
         if added == len(items):
@@ -286,13 +311,18 @@ class Link:
         else:
             self._end_at_once(items, sent, added, size)
 
+    def _note_exactly_once(self, added: int) -> None:
+        """Have the packet identifiers of new messages of QoS 2 on disk before these leave."""
+        newest = list(islice(reversed(self._session.outgoing.items()), added))
+        self._session.begin([packet_id for packet_id, (message, _) in reversed(newest) if message.qos == 2])
+
     def _alive(self, items: list[Item]) -> tuple[list[Item], int]:
         """Return items with what is left of their time, and their payload bytes; drop what is over."""
         alive, over = still_alive(items, trio.current_time())
         if over:
             self._books.drop(len(over), "expired")
             if told := [token for token in over if token is not None]:
-                self._callbacks.dropped(told)
+                self._callbacks.dropped(self.settings.name, told)
             self._tell([], [])
         return alive, size_of(alive)
 

@@ -19,7 +19,7 @@ from mqttproxy.telemetry.logs import Log, get_log
 from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.dial import dial as dial_broker
 from mqttproxy.upstream.bell import Bell
-from mqttproxy.upstream.books import Books
+from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.breaker import BreakerState, BreakerStatus
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Account, Dial, account_of, connect
@@ -114,6 +114,19 @@ class Upstream:
         """Say what a person wants to know first."""
         state = "live" if self.is_live else "down"
         return f"<Upstream {self.name} {state} queued={self.queued} in_flight={self.in_flight}>"
+
+    @property
+    def account(self) -> str:
+        """Whose session at which broker we have: what is in flight belongs to it."""
+        return f"{self.settings.url} {self.settings.version} {self._account.client_id}"
+
+    def adopt(self, session: SessionState) -> None:
+        """Use this session, which may hold what an earlier process left. To be called before `run`."""
+        for packet_id, (message, token) in session.outgoing.items():
+            session.outgoing[packet_id] = self._naming.topics.message_to_remote(message) or message, token
+        self._session = session
+        self.books.offered += len(session.outgoing)
+        self.books.in_flight_bytes += size_of(session.outgoing.values())
 
     # For the pipeline
 
@@ -382,6 +395,7 @@ class Upstream:
         """Drop what is still there, after `run` has ended."""
         sent = [(self._naming.local(message), token) for message, token in self._session.outgoing.values()]
         items = [*sent, *self._outbox.take_all()]
+        self._session.abandon()
         self._session = SessionState()
         self.books.in_flight_bytes = 0
         self._refuse_removed(items)
