@@ -9,6 +9,7 @@ import gc
 import linecache
 import os
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,6 +49,8 @@ DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
+
+SWITCH_INTERVAL: Final = 0.0005  # seconds that one thread of Python may go on while another waits
 
 _ARENA_MAX: Final = -8  # of glibc's mallopt
 
@@ -270,6 +273,11 @@ async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.T
     await room.run(task_status=task_status)
 
 
+def _share_interpreter() -> None:
+    """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+
+
 def _share_memory() -> None:
     """Let all threads take memory from one arena; the few that write to disk would else keep one each."""
     with suppress(AttributeError, OSError):  # another C library than glibc
@@ -306,6 +314,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
 
     """
     _share_memory()
+    _share_interpreter()
     config = load_config(path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()

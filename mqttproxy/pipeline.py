@@ -423,7 +423,16 @@ class Pipeline:
 
     def _spooled(self, tickets: Iterable[Ticket]) -> None:
         """Hear that messages are on disk, which is what their devices wait for."""
-        origins = {ticket.origin: None for ticket in tickets if ticket.settle()}
+        origins: dict[Origin, None] = {}
+        last: Origin | None = None
+        for ticket in tickets:
+            if ticket.needed == 1:  # nobody else is waited for
+                ticket.needed, ticket.done = 0, True
+            elif not ticket.settle():
+                continue
+            if ticket.origin is not last:
+                last = ticket.origin
+                origins[last] = None
         now = trio.current_time()
         for origin in origins:
             origin.acknowledge(now)

@@ -44,6 +44,9 @@ class Store(Protocol):
     def load(self) -> Loaded:
         """Read everything."""
 
+    def prepare(self, changes: Changes) -> bool:
+        """Do what is quick of the `apply` that follows, in the Trio thread; may do nothing."""
+
     def apply(self, changes: Changes) -> None:
         """Make changes durable, all or nothing; after an error the same ones come again. A repetition does no harm."""
 
@@ -101,6 +104,7 @@ class Journal:
         self._calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_changes`
         self._writing: Changes | None = None  # is with the store, again and again until it is committed
         self._writing_calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_writing`
+        self._is_retry = False  # the disk failed last
         self._wake = trio.Event()
         self._closing: Final = trio.Event()
         self._ended = False
@@ -228,9 +232,11 @@ class Journal:
                 else:
                     await self._turn(store)
                 self._set_trouble(None)
+                self._is_retry = False
                 delay = _FIRST_RETRY
             except _DiskError as error:
                 self.failures_total += 1
+                self._is_retry = True
                 self._set_trouble(str(error))
                 await self._pause(delay)
                 delay = min(delay * 2, _LAST_RETRY)
@@ -247,11 +253,19 @@ class Journal:
             return
         changes = self._begin()
         if changes:  # otherwise all that was noted has cancelled itself
-            await self._in_thread(partial(store.apply, changes), store)
+            await self._commit(store, changes)
             self.commits_total += 1
             self.written_total += len(changes)
         self._set_trouble(None)
         self._finish()
+
+    async def _commit(self, store: Store, changes: Changes) -> None:
+        if not self._is_retry:
+            try:
+                store.prepare(changes)
+            except DISK_TROUBLE as error:
+                raise _DiskError(f"the journal cannot be written: {words(error)}") from error
+        await self._in_thread(partial(store.apply, changes), store)
 
     def _begin(self) -> Changes:
         """Return what is to be committed: the same again until `_finish` was called."""

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from mmap import mmap
 from pathlib import Path
 from struct import Struct as Layout, error as NotWhole  # noqa: N812 # as it reads in `except`
 from typing import Final, NamedTuple
@@ -26,7 +27,7 @@ class Mark:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        self._descriptor: int | None = None
+        self._memory: mmap | None = None
 
     def read(self) -> Marked | None:
         """Return what was written last, or None: nothing, or nothing that can be read."""
@@ -37,17 +38,25 @@ class Mark:
         return None
 
     def write(self, marked: Marked) -> None:
-        """Write it in one piece."""
+        """Write it: to memory that is the file's, so that no call must be waited for."""
         data = _LAYOUT.pack(*marked)
-        with suppress(OSError):
-            if self._descriptor is None:
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o600)
-            os.pwrite(self._descriptor, data + _CHECKSUM.pack(crc32(data)), 0)
+        data += _CHECKSUM.pack(crc32(data))
+        with suppress(OSError, ValueError):
+            if self._memory is None:
+                self._memory = self._open(data)
+            self._memory[: len(data)] = data
+
+    def _open(self, data: bytes) -> mmap:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            os.pwrite(descriptor, data, 0)  # there must be room for it before it is memory
+            return mmap(descriptor, len(data))
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            with suppress(OSError):
-                os.close(descriptor)
+        if self._memory is not None:
+            memory, self._memory = self._memory, None
+            memory.close()

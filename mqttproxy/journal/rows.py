@@ -5,7 +5,7 @@ waits for a disk in trouble is never more than what there is, and written twice 
 """
 
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ Key = Any  # what tells the rows of one kind apart: a number, a text or a pair
 
 class Row(Struct, frozen=True, gc=False):
     """One row of a table. Times are wall clock seconds since 1970."""
+
+    is_heavy: ClassVar = False  # to write it may take long
 
     @property
     def key(self) -> Key:
@@ -31,6 +33,11 @@ class Changes:
         self.rows: Final[defaultdict[type[Row], dict[Key, Row | None]]] = defaultdict(dict)
         self._new: Final[defaultdict[type[Row], set[Key]]] = defaultdict(set)
         self.count = 0
+
+    @property
+    def may_be_prepared(self) -> bool:
+        """All of it is a matter of microseconds."""
+        return not any(kind.is_heavy for kind, rows in self.rows.items() if rows)
 
     def __len__(self) -> int:
         """Return how many rows are to be written."""

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _CHECKPOINT_EVERY: Final = 16 * 1024 * 1024  # bytes written to the log, about
 _ROW_COST: Final = 256  # of them for a row, beside what it weighs
+_PREPARED: Final = 100  # rows at most that are written in the Trio thread
 _FREE_PAGES_KEPT: Final = 1024  # for new rows; what is free beyond is given back to the file system
 
 
@@ -115,6 +116,7 @@ class SqliteStore:
         self._opened: sqlite3.Connection | None = None
         self._commits = 0  # number of the last one
         self._since_checkpoint = 0
+        self._is_prepared = False  # the changes of the next commit are written, and not committed
         self._log_in_doubt = False  # the write-ahead log may have a hole that only memory hides
         self._broken: str | None = None
         self._broken_folder: Path | None = None  # not salvaged yet
@@ -138,8 +140,25 @@ class SqliteStore:
         self._do(lambda connection: self._apply(connection, changes))
         self._mark.write(Marked(self._commits, self.epoch))
 
+    def prepare(self, changes: Changes) -> bool:
+        """Do all of `apply` that touches memory only, in the Trio thread; False: nothing was done.
+
+        Threads of Python take the interpreter from one another slowly while both are busy, at each statement anew. So
+        what is a matter of microseconds is done at once, and left to the other thread what waits for the disk.
+
+        Raises:
+            sqlite3.Error, OSError: as for `apply`.
+
+        """
+        if self._opened is None or len(changes) > _PREPARED or not changes.may_be_prepared:
+            return False
+        self._do(lambda connection: self._write(connection, changes))
+        self._is_prepared = True
+        return True
+
     def close(self) -> None:
         """Close the database. Never raises."""
+        self._is_prepared = False
         if self._opened is not None:
             connection, self._opened = self._opened, None
             with suppress(sqlite3.Error):
@@ -168,6 +187,7 @@ class SqliteStore:
             connection = self._open_file()
         try:
             renew_log(connection, in_doubt=self._log_in_doubt)
+            connection.execute("PRAGMA cache_spill = OFF")  # nothing is written before the commit
             if not self._is_durable:
                 connection.execute("PRAGMA synchronous = NORMAL")
             self._salvage(connection)
@@ -230,6 +250,16 @@ class SqliteStore:
         }
 
     def _apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        if not self._is_prepared:
+            self._write(connection, changes)
+        self._is_prepared = False
+        connection.execute("COMMIT")
+        self._commits += 1
+        if self._since_checkpoint >= _CHECKPOINT_EVERY:
+            self._since_checkpoint = 0
+            self._tidy_files(connection)
+
+    def _write(self, connection: sqlite3.Connection, changes: Changes) -> None:
         connection.execute("BEGIN IMMEDIATE")
         written = _ROW_COST * len(changes)
         for kind, table in self._layout.tables.items():
@@ -242,12 +272,7 @@ class SqliteStore:
                 connection.executemany(table.replace, map(table.write, there))
                 written += sum(map(table.weigh, there))
         connection.execute("UPDATE starts SET commits = ?", (self._commits + 1,))
-        connection.execute("COMMIT")
-        self._commits += 1
         self._since_checkpoint += written
-        if self._since_checkpoint >= _CHECKPOINT_EVERY:
-            self._since_checkpoint = 0
-            self._tidy_files(connection)
 
     def _tidy_files(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

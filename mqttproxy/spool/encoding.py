@@ -1,18 +1,23 @@
-"""Messages of one run as bytes and back: each with a checksum of its own, so that damage costs no other.
+"""Messages of one run as bytes and back, a few of them with one checksum, so that damage costs few.
 
-A run is a row of frames: length, checksum, content. The first frame has the senders, each other one a message.
+A run is a row of frames: length, checksum, content. The first frame has the senders, each other one up to `FRAME`
+messages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 from struct import Struct as Layout
-from typing import Final
+from typing import Final, TypeVar
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties, Publish, Timed
 
+T = TypeVar("T")
+
+FRAME: Final = 8  # messages
 _HEAD: Final = Layout("<II")  # length and checksum of what follows
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -39,25 +44,41 @@ class Record(Struct, frozen=True, array_like=True, omit_defaults=True):
 
 
 class Batch(Struct, frozen=True, gc=False):
-    """Messages that are encoded when they are written, in the thread that writes."""
+    """Messages that are encoded when they are written.
 
-    messages: Sequence[tuple[Message, int, float | None]]  # with the place of the sender, and the end by the wall clock
-    senders: Sequence[Sender]
+    Attributes:
+        items: messages, each with whatever token.
+        senders: who sent them: from which message on.
+        wall: what the wall clock is ahead of the monotonic one, in seconds.
+
+    """
+
+    items: Sequence[tuple[Message, object]]
+    senders: Sequence[tuple[int, Sender]]
+    wall: float = 0.0
 
     def encode(self) -> bytearray:
         """Return the bytes of the run."""
         out = bytearray()
-        _add(out, _encode(self.senders))
-        for message, sender, expires_at in self.messages:
-            properties = message.properties
-            if not (message.retain or expires_at is not None or properties is not NO_PROPERTIES):
-                content = _encode((message.topic, message.payload, message.qos, sender))
-            else:
-                fields = (message.retain, expires_at, properties)
-                content = _encode((message.topic, message.payload, message.qos, sender, *fields))
-            out += _HEAD.pack(len(content), crc32(content))
-            out += content
+        _add(out, _encode([sender for _, sender in self.senders]))
+        records: list[tuple[object, ...]] = []
+        ends = [*(start for start, _ in self.senders[1:]), len(self.items)]
+        begin = 0
+        for sender, end in enumerate(ends):
+            for message, _ in self.items[begin:end]:
+                if type(message) is Publish and message.properties is NO_PROPERTIES and not message.retain:
+                    records.append((message.topic, message.payload, message.qos, sender))
+                else:
+                    records.append(self._whole(message, sender))
+            begin = end
+        for place in range(0, len(records), FRAME):
+            _add(out, _encode(records[place : place + FRAME]))
         return out
+
+    def _whole(self, message: Message, sender: int) -> tuple[object, ...]:
+        expires_at = message.expires_at + self.wall if isinstance(message, Timed) else inf
+        over = None if expires_at == inf else expires_at
+        return message.topic, message.payload, message.qos, sender, message.retain, over, message.properties
 
 
 def _add(out: bytearray, content: bytes) -> None:
@@ -65,7 +86,7 @@ def _add(out: bytearray, content: bytes) -> None:
     out += content
 
 
-_decode_record: Final = msgspec.msgpack.Decoder(Record).decode
+_decode_records: Final = msgspec.msgpack.Decoder(list[Record]).decode
 _decode_senders: Final = msgspec.msgpack.Decoder(tuple[Sender, ...]).decode
 UNKNOWN: Final = Sender("", None, "", "spool")  # the frame of the senders is damaged
 
@@ -79,24 +100,30 @@ def decode_run(data: bytes, messages: int, skip: int = 0) -> list[tuple[Record, 
         skip: of these the first are not wanted, and left out.
 
     """
-    frames = _frames(data, messages + 1)
-    try:
-        senders = () if frames[0] is None else _decode_senders(frames[0])
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        senders = ()
+    first, *frames = _frames(data, 1 + -(-messages // FRAME))
+    senders = _decoded(first, _decode_senders) or ()
     found: list[tuple[Record, Sender] | None] = []
-    for frame in frames[1 + skip :]:
-        record = None
-        if frame is not None:
-            try:
-                record = _decode_record(frame)
-            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-                record = None
-        if record is None:
-            found.append(None)
+    for place, frame in zip(range(0, messages, FRAME), frames, strict=True):
+        size = min(FRAME, messages - place)
+        if place + size <= skip:
+            continue
+        records = _decoded(frame, _decode_records)
+        if records is None or len(records) != size:
+            found += [None] * size
         else:
-            found.append((record, senders[record.sender] if record.sender < len(senders) else UNKNOWN))
-    return found
+            found += [
+                (record, senders[record.sender] if record.sender < len(senders) else UNKNOWN) for record in records
+            ]
+    return found[len(found) - (messages - skip) :] if skip < messages else []
+
+
+def _decoded(frame: bytes | None, decode: Callable[[bytes], T]) -> T | None:
+    if frame is None:
+        return None
+    try:
+        return decode(frame)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        return None
 
 
 def _frames(data: bytes, count: int) -> list[bytes | None]:

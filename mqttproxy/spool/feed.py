@@ -126,14 +126,19 @@ class Feed:
         self.round += 1
         self.lag()
 
-    def settled(self, entries: Iterable[Entry]) -> None:
+    def settled(self, entries: Sequence[Entry]) -> None:
         """Hear that the destination needs these no more."""
         out, early, resumed, number = self._out, self._early, self._resumed, self.number
-        size = count = 0
+        size = count = taken = taken_size = 0
+        share = entries[0].share if entries else None
         for entry in entries:
+            if entry.share is not share and share is not None:
+                share.take(number, taken, taken_size)
+                share, taken, taken_size = entry.share, 0, 0
+            taken += 1
             count += 1
+            taken_size += entry.size
             size += entry.size
-            entry.share.take(number, 1, entry.size)
             if out and out[0] == entry.number:
                 out.popleft()
             elif entry.number in resumed:
@@ -142,6 +147,8 @@ class Feed:
                 early.add(entry.number)
         while early and out and out[0] in early:
             early.remove(out.popleft())
+        if share is not None:
+            share.take(number, taken, taken_size)
         self.messages -= count
         self.size -= size
         self.needs_note = True

@@ -1,5 +1,7 @@
 """What is on record of the spool: the rows that the journal keeps for it."""
 
+from typing import ClassVar
+
 from mqttproxy.journal import Key, Row
 from mqttproxy.spool.encoding import Batch
 
@@ -27,6 +29,8 @@ class RunRow(Row, frozen=True, gc=False):
 
 class ConsumedRow(Row, frozen=True, gc=False):
     """Says that runs for the destinations of `mask` are needed by none of them, up to the message `upto`."""
+
+    is_heavy: ClassVar = True  # there may be many
 
     mask: int
     upto: int

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, Final
 
 import trio
+from attrs import frozen
 
 from mqttproxy.config.model import SpoolSettings
 from mqttproxy.journal import Journal
-from mqttproxy.mqtt.packets import Message, Timed
+from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool.encoding import Batch, Sender
 from mqttproxy.spool.entry import DROPPABLE, Entry, Share
 from mqttproxy.spool.feed import Feed, Item
@@ -24,6 +25,16 @@ MOST_DESTINATIONS: Final = 62  # bits of a mask
 
 def _nobody(_tickets: list[Any]) -> None:
     pass
+
+
+@frozen
+class _Run:
+    """What is noted, until its commit. `tickets`: of those who wait for it."""
+
+    share: Share
+    entries: Sequence[Item]
+    size: int
+    tickets: Sequence[Any]
 
 
 class Spool:
@@ -46,7 +57,7 @@ class Spool:
         self._journal: Final = journal
         self._by_number: dict[int, Feed] = {}
         self._shares: dict[int, Share] = {}  # by mask
-        self._batches: list[tuple[Share, Sequence[Item]]] | None = None  # noted for the journal's next commit
+        self._runs: list[_Run] | None = None  # noted for the journal's next commit
         self._batch = -1  # which commit of the journal that is
         self._waiting: dict[int, Entry] = {}  # of messages whose devices wait for destinations, by number
         self._patience: dict[float, deque[tuple[float, Sequence[Item]]]] = {}  # when which of them need wait no more
@@ -168,70 +179,68 @@ class Spool:
 
         """
         first = self.number + 1
-        records, senders, entries, size = self._note(items, share)
-        self.number = first + len(items) - 1
-        run = RunRow(
-            first, self.number, share.mask, self.epoch, self._journal.wall(), len(items), size, Batch(records, senders)
-        )
-        self._journal.add(run)
+        entries, senders, size = self._enter(items, share, waits=waits)
+        count = len(entries)
+        self.number = first + count - 1
+        journal = self._journal
+        batch = Batch(entries, senders, journal.wall_of(0.0))
+        journal.add(RunRow(first, self.number, share.mask, self.epoch, journal.wall(), count, size, batch))
         self.note_cursors()
-        self.pending += len(items)
+        self.pending += count
         self.pending_bytes += size
-        share.add(len(items), size)
+        share.add(count, size)
         for number in share.numbers:
-            self._by_number[number].add(len(items), size)
-        if waits:
-            self._waiting.update((entry.number, entry) for _, entry in entries)
-            if patience is not None:
-                self._patience.setdefault(patience, deque()).append((now + patience, entries))
-        batches = self._batches
-        if batches is None or self._batch != self._journal.batches:
-            self._batch, self._batches = self._journal.batches, [(share, entries)]
-            self._journal.when_durable(partial(self._committed, self._batches))
+            self._by_number[number].add(count, size)
+        if waits and patience is not None:
+            self._patience.setdefault(patience, deque()).append((now + patience, entries))
+        run = _Run(share, entries, size, () if waits else [ticket for _, ticket in items])
+        runs = self._runs
+        if runs is None or self._batch != journal.batches:
+            self._batch, self._runs = journal.batches, [run]
+            journal.when_durable(partial(self._committed, self._runs))
         else:
-            batches.append((share, entries))
+            runs.append(run)
 
-    def _note(
-        self, items: Sequence[tuple[Message, Any]], share: Share
-    ) -> tuple[list[tuple[Message, int, float | None]], list[Sender], list[Item], int]:
-        """Return the records of messages, who sent them, the items for destinations, and the payload bytes."""
-        to_wall, epoch, number = self._journal.to_wall, self.epoch, self.number
-        records: list[tuple[Message, int, float | None]] = []
-        senders: list[Sender] = []
+    def _enter(
+        self, items: Sequence[tuple[Message, Any]], share: Share, *, waits: bool
+    ) -> tuple[list[Item], list[tuple[int, Sender]], int]:
+        """Return the items for destinations, from which on messages are whose, and the payload bytes."""
+        epoch, number, waiting = self.epoch, self.number, self._waiting
+        senders: list[tuple[int, Sender]] = []
         entries: list[Item] = []
-        who = None
+        origin: Any = None
+        who: Any = None
         size = 0
         for message, ticket in items:
             number += 1
-            origin = ticket.origin
-            if origin.identity is not who:
+            if ticket.origin is not origin:
+                origin = ticket.origin
                 who = origin.identity
-                senders.append(Sender(who.client_id, who.username, who.address, who.listener))
+                senders.append((len(entries), Sender(who.client_id, who.username, who.address, who.listener)))
             weight = len(message.payload)
             size += weight
-            records.append((message, len(senders) - 1, to_wall(message) if type(message) is Timed else None))
-            entries.append((message, Entry(number, weight, share, who, ticket, epoch)))
+            entry = Entry(number, weight, share, who, None, epoch)
+            entries.append((message, entry))
+            if waits:
+                entry.ticket = ticket
+                waiting[number] = entry
             if message.qos == 2:
                 origin.promise(ticket.packet_id)
-        return records, senders, entries, size
+        return entries, senders, size
 
-    def _committed(self, batches: list[tuple[Share, Sequence[Item]]]) -> None:
+    def _committed(self, runs: list[_Run]) -> None:
         """Acknowledge and hand out what is on disk now."""
-        if batches is self._batches:
-            self._batches = None
-        waiting = self._waiting
+        if runs is self._runs:
+            self._runs = None
         done: list[Any] = []
         given: dict[int, list[Item]] = {}
-        for share, entries in batches:
-            self.pending -= len(entries)
-            self.committed_total += len(entries)
-            for _, entry in entries:
-                self.pending_bytes -= entry.size
-                if entry.number not in waiting:
-                    done.append(entry.ticket)
-                    entry.ticket = None
-            for number in share.numbers:
-                given.setdefault(number, []).extend(entries)
+        for run in runs:
+            self.pending -= len(run.entries)
+            self.pending_bytes -= run.size
+            self.committed_total += len(run.entries)
+            done += run.tickets
+            for number in run.share.numbers:
+                given.setdefault(number, []).extend(run.entries)
         if done:
             self.acknowledged(done)
         for number, items in given.items():

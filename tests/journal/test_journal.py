@@ -30,6 +30,9 @@ class Memory:
     def load(self) -> Loaded:
         return {}
 
+    def prepare(self, changes: Changes) -> bool:
+        return False
+
     def apply(self, changes: Changes) -> None:
         assert self.may_go_on.wait(10)
         self.applied.append({key: row for rows in changes.rows.values() for key, row in rows.items()})
