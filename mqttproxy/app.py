@@ -35,9 +35,10 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
 from mqttproxy.sessions import database as sessions
 from mqttproxy.telemetry.audit import AuditTrail
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks

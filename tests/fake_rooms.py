@@ -16,7 +16,7 @@ from mqttproxy.quarantine.model import Held
 from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import Journal
 from mqttproxy.sessions.records import Row
-from mqttproxy.telemetry.metrics import DestinationSnapshot
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival
 from tests.fakes import MemoryByteStream

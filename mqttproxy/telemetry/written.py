@@ -12,8 +12,9 @@ from typing import Final
 import attrs
 from prometheus_client.metrics_core import Metric
 
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.exposition import MetricsCollector
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 
 PAGE: Final = Path("docs/metrics.md")
 
