@@ -25,6 +25,7 @@ from mqttproxy.sessions import SubscriptionTable
 from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
 
@@ -276,16 +277,15 @@ class Refusal:
                 down.answer(ReasonCode.SUCCESS)
         self._hold_waiting()
 
-    def refused_by(self, destination: str, refusals: Iterable[tuple[object, Message, ReasonCode]]) -> None:
+    def refused_by(self, destination: str, refusals: Iterable[UpstreamRefusal]) -> None:
         """Hear that an upstream will not have some messages: they are kept in the quarantine, then acknowledged."""
-        for ticket, message, reason in refusals:
+        for ticket, message, why in refusals:
             if not isinstance(ticket, Ticket):
                 continue  # QoS 0: counted at the destination
-            words = f"upstream {destination} answered 0x{reason:02x} {reason.name.lower()}"
             verdict = Verdict(
                 action=Action.HOLD,
-                failures=(Failure("", "upstream", words),),
-                reason=reason if reason in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
+                failures=(_upstream_failure(destination, why),),
+                reason=why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
             )
             held = self._held(ticket.origin.identity, message, verdict)
             self._of_upstreams.append((held, HeldTicket(ticket, verdict, message, held.id, judged=False)))
@@ -372,3 +372,10 @@ class Refusal:
             dry_run=self.dry_run,
             quarantine_id=quarantine_id,
         )
+
+
+def _upstream_failure(destination: str, why: ReasonCode | Poison) -> Failure:
+    if isinstance(why, Poison):
+        words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
+        return Failure("", "upstream_poison", words)
+    return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")

@@ -5,8 +5,9 @@ from typing import Final
 
 import attrs
 
+from mqttproxy.telemetry.destination import BreakerState, DestinationSnapshot
 from mqttproxy.telemetry.light import light_imports
-from mqttproxy.telemetry.metrics import BreakerState, DestinationSnapshot, Histogram, Metrics, Told
+from mqttproxy.telemetry.metrics import Histogram, Metrics, Told
 
 with light_imports():
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -28,6 +29,9 @@ _DESTINATION_COUNTERS: Final = (
         "messages answered negatively by the destination, or too large for it",
     ),
     ("reconnects", "mqtt_proxy_destination_reconnects", "links made after the first"),
+    ("pauses", "mqtt_proxy_destination_pauses", 'times that the destination said "not now" to a message'),
+    ("put_back", "mqtt_proxy_destination_put_back", "messages it said so of, which wait to be sent again"),
+    ("poisoned", "mqtt_proxy_destination_poisoned", "of those refused, taken out because they kill every link"),
     ("unplaced", "mqtt_proxy_destination_unplaced", "messages it sent whose topics have no name here"),
     ("unclaimed", "mqtt_proxy_destination_unclaimed", "messages it sent that nobody here waited for"),
 )
@@ -35,6 +39,9 @@ _DESTINATION_GAUGES: Final = (
     ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),
     ("queued_bytes", "mqtt_proxy_outbox_bytes", "payload bytes that wait for the link"),
     ("in_flight", "mqtt_proxy_in_flight_messages", "messages sent and not yet acknowledged"),
+    ("suspects", "mqtt_proxy_suspect_messages", "messages that go one by one, because links were lost with them"),
+    ("paused", "mqtt_proxy_destination_paused", '1: nothing is published for a while, the destination said "not now"'),
+    ("contested", "mqtt_proxy_destination_contested", "1: somebody else uses our client identifier there"),
     ("insecure", "mqtt_proxy_destination_insecure", "1: the certificate of the destination is not checked"),
 )
 

@@ -118,7 +118,7 @@ async def test_a_cut_link_loses_nothing_and_keeps_the_order(autojump_clock: Mock
         assert {publish.dup for publish in it.broker.messages[10:]} == {False}
 
 
-async def test_x7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clock: MockClock) -> None:
+async def test_X7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clock: MockClock) -> None:
     async with linked() as it:
         it.broker.is_mute = True
         it.upstream.offer(messages(3, qos=2))
@@ -133,15 +133,15 @@ async def test_x7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clo
         assert it.heard.tokens == [0, 1, 2]
 
 
-async def test_x9_a_refused_message_blocks_nothing(autojump_clock: MockClock) -> None:
+async def test_X9_a_refused_message_blocks_nothing(autojump_clock: MockClock) -> None:
     async with linked() as it:
-        it.broker.rejects = {"t/1": ReasonCode.PAYLOAD_FORMAT_INVALID, "t/3": ReasonCode.QUOTA_EXCEEDED}
+        it.broker.rejects = {"t/1": ReasonCode.PAYLOAD_FORMAT_INVALID, "t/3": ReasonCode.TOPIC_NAME_INVALID}
         it.upstream.offer(messages(5))
         await it.settle()
         assert it.heard.tokens == [0, 2, 4]
         assert [(token, message.topic, reason) for token, message, reason in it.heard.refused] == [
             (1, "t/1", ReasonCode.PAYLOAD_FORMAT_INVALID),
-            (3, "t/3", ReasonCode.QUOTA_EXCEEDED),
+            (3, "t/3", ReasonCode.TOPIC_NAME_INVALID),
         ]
         assert it.upstream.books.refused == 2
         assert it.upstream.is_live
@@ -252,7 +252,7 @@ async def test_a_stalled_stream_holds_back_what_waits(autojump_clock: MockClock)
         (ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, False),
     ],
 )
-async def test_x5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, reason: ReasonCode, counts: bool) -> None:
+async def test_X5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, reason: ReasonCode, counts: bool) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.refuse_with = reason
         broker.refusal_properties = Properties(reason_string="no")
@@ -269,7 +269,7 @@ async def test_x5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, re
 
 
 @pytest.mark.parametrize("reason", [ReasonCode.SERVER_UNAVAILABLE, ReasonCode.NOT_AUTHORIZED])
-async def test_x5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCode) -> None:
+async def test_X5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCode) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.refuse_with = reason
 
@@ -278,7 +278,7 @@ async def test_x5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCod
         assert is_open == (reason is ReasonCode.SERVER_UNAVAILABLE)
 
 
-async def test_x5_a_broker_is_dialled_once_a_second_at_most(autojump_clock: MockClock) -> None:
+async def test_X5_a_broker_is_dialled_once_a_second_at_most(autojump_clock: MockClock) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.unreachable = "connection refused"
 
@@ -334,7 +334,7 @@ async def test_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
         assert it.upstream.status().last_error == "the broker did not answer in time"
 
 
-async def test_x6_a_session_taken_over_three_times_is_dialled_slowly(autojump_clock: MockClock) -> None:
+async def test_X6_a_session_taken_over_three_times_is_dialled_slowly(autojump_clock: MockClock) -> None:
     async with linked(chance=1.0) as it:
         for _ in range(3):
             await trio.sleep(9)
