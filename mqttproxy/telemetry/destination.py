@@ -19,6 +19,8 @@ class DestinationSnapshot:
     connected: bool  # a link is up
     breaker_state: BreakerState = "closed"
     breaker_reason: str = ""  # for people: not a label
+    breaker_next_trial: float = 0.0  # in so many seconds; 0: it is not open
+    trouble: str = ""  # the kind of failure that was the last; empty: since then it works
     queued: int = 0  # messages that wait for the link
     queued_bytes: int = 0
     in_flight: int = 0  # sent, not yet acknowledged

@@ -71,7 +71,7 @@ def _example() -> Metrics:
         value = getattr(metrics, attribute.name)
         if "told" in attribute.metadata and isinstance(value, dict):
             value["label"] = 1
-    destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, dropped={"queue_full": 1})
+    destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, trouble="lost", dropped={"queue_full": 1})
     metrics.destinations = lambda: (destination,)
     return metrics
 

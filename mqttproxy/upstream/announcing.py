@@ -1,9 +1,11 @@
 """What the log says of one upstream: each state once, not once for each try."""
 
+from collections.abc import Sequence
+
 from mqttproxy.config.model import UpstreamSettings
-from mqttproxy.mqtt.packets import Message
 from mqttproxy.telemetry.logs import Log
 from mqttproxy.upstream.breaker import BreakerState, BreakerStatus
+from mqttproxy.upstream.callbacks import Poison, Refusal
 from mqttproxy.upstream.errors import LinkError
 
 
@@ -48,6 +50,8 @@ class Announcements:
         self._is_paused = False
         self._log.info("upstream takes messages again")
 
-    def poison(self, message: Message, links: int) -> None:
-        """Tell which message was taken out."""
-        self._log.error("a message kills every link and is held", topic=message.topic, links=links)
+    def poison(self, found: Sequence[Refusal]) -> None:
+        """Tell which message was taken out, because it kills links."""
+        for _, message, why in found:
+            if isinstance(why, Poison):
+                self._log.error("a message kills every link and is held", topic=message.topic, links=why.links)

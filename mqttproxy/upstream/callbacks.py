@@ -83,9 +83,3 @@ class Owner(Protocol):
 
     def nothing_left(self) -> None:
         """Nothing waits and nothing is in flight."""
-
-    def link_paused(self) -> None:
-        """The broker takes nothing for now, see `Pause`."""
-
-    def link_resumed(self) -> None:
-        """It takes messages again."""

@@ -23,6 +23,7 @@ from mqttproxy.mqtt.packets import (
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.sender import OPEN
 from mqttproxy.transport.poller import current_poller
+from mqttproxy.upstream.announcing import Announcements
 from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.callbacks import Callbacks, Owner, Refusal
 from mqttproxy.upstream.connect import Opened
@@ -60,6 +61,7 @@ class Link:
         callbacks: Callbacks,
         owner: Owner,
         pause: Pause,
+        announce: Announcements,
         proxy_id: str,
         trial_ends: float,
     ) -> None:
@@ -78,6 +80,7 @@ class Link:
         self._owner = owner
         self._departures = Departures(naming, books, callbacks, lambda refused: self._tell([], refused))
         self._pause = pause
+        self._announce = announce
         self._pausing: trio.Nursery | None = None  # our own
         self._trial_ends = trial_ends
         self._proved = False
@@ -223,7 +226,7 @@ class Link:
         books.in_flight_bytes -= size + refused_size
         books.answers += 1
         if len(not_now) < len(settled) and self._pause.worked(now, len(self._session.outgoing)):
-            self._owner.link_resumed()
+            self._announce.resumed()
         if not_now:
             self._put_back(not_now, now)
         self._tell(tokens, refused)
@@ -240,7 +243,7 @@ class Link:
         self._outbox.put_back(items, behind_others=not is_new)
         if is_new:
             books.pauses += 1
-            self._owner.link_paused()
+            self._announce.paused(self._pause.reason)
             self._wait_out_pause()
 
     def _wait_out_pause(self) -> None:

@@ -21,18 +21,18 @@ from mqttproxy.upstream.announcing import Announcements
 from mqttproxy.upstream.bell import Bell
 from mqttproxy.upstream.books import Books
 from mqttproxy.upstream.breaker import BreakerState
-from mqttproxy.upstream.callbacks import Callbacks, Poison, Refusal
+from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Account, Dial, account_of, connect, suits_the_same_link
-from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, Trouble, as_link_error
+from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, as_link_error
 from mqttproxy.upstream.interest import HIGHEST_NUMBER, Interest
 from mqttproxy.upstream.link import Link
 from mqttproxy.upstream.mapping import topic_map
 from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, Outbox
 from mqttproxy.upstream.pause import Pause
+from mqttproxy.upstream.poison import PoisonWatch
 from mqttproxy.upstream.prospects import Prospects
 from mqttproxy.upstream.status import UpstreamStatus, as_snapshot
-from mqttproxy.upstream.suspects import Suspects
 
 
 class Upstream:
@@ -71,7 +71,6 @@ class Upstream:
         self._dial = dial
         self._prospects = Prospects(settings, chance)
         self._pause = Pause(ceiling=settings.backoff_ceiling, chance=chance)
-        self._suspects = Suspects()
         self._ended: Link | None = None  # what came of it is to be looked at
         self._announce = Announcements((log or get_log()).bind(upstream=settings.name))
         self._account = account_of(settings, proxy_id)
@@ -83,6 +82,7 @@ class Upstream:
         self._naming = Naming(
             self._interest, topic_map(settings), self._account.client_id, shared=settings.version == "5"
         )
+        self._poison = PoisonWatch(self._session, self._naming, self.books)
         self._link: Link | None = None
         self._round = trio.CancelScope()
         self._accepts = True  # the breaker lets us take messages
@@ -175,18 +175,21 @@ class Upstream:
     def status(self) -> UpstreamStatus:
         """Return a snapshot."""
         is_waiting = not self.is_live and not self._is_dialling
+        now = trio.current_time()
+        is_settled = self.is_live and now >= self._since + self.settings.backoff_reset
         return UpstreamStatus(
             name=self.name,
             url=self.settings.url,
             connected=self.is_live,
             since=self._since,
             last_error=self._prospects.last_error,
-            next_try=self._prospects.due(trio.current_time()) if is_waiting else None,
+            last_trouble=self._prospects.last_trouble,
+            next_try=self._prospects.due(now) if is_waiting else None,
             breaker=self._prospects.breaker(),
-            contested=self._prospects.is_contested,
+            contested=self._prospects.is_contested and not is_settled,
             paused=self._pause.reason,
             resumes=None if self._pause.reason is None else self._pause.until,
-            suspects=len(self._suspects.among(self._session.outgoing)),
+            suspects=len(self._poison.suspects),
             insecure=self.settings.insecure_skip_verify,
             queued=self.queued,
             in_flight=self.in_flight,
@@ -197,6 +200,7 @@ class Upstream:
         return as_snapshot(
             self.status(),
             self.books,
+            now=trio.current_time(),
             queued_bytes=self._outbox.queued_bytes,
             unplaced=self._naming.unplaced,
             unclaimed=self._naming.unclaimed,
@@ -243,7 +247,7 @@ class Upstream:
             )
         self._is_dialling = False
         self._knows_session = True
-        opened.conn.alone = self._suspects.among(self._session.outgoing)
+        opened.conn.alone = self._poison.suspects
         self._link = Link(
             opened,
             settings,
@@ -254,6 +258,7 @@ class Upstream:
             callbacks=self._callbacks,
             owner=self,
             pause=self._pause,
+            announce=self._announce,
             proxy_id=self._proxy_id,
             trial_ends=trial,
         )
@@ -290,32 +295,9 @@ class Upstream:
         self._breaker_moved(before)
 
     def _look_for_poison(self, error: LinkError) -> None:
-        """Count a link that was lost against what it carried, and take out what kills every link."""
-        if self._ended is None or not error.trouble.is_suspicious:
-            return
-        found = self._suspects.lost(
-            self._session.outgoing,
-            self._ended.in_flight,
-            was_silent=error.trouble is Trouble.SILENT,
-            answers=self.books.answers,
-        )
-        if found is None:
-            return
-        message, token = self._session.give_up(found.packet_id)
-        self.books.in_flight_bytes -= len(message.payload)
-        self.books.refused += 1
-        self.books.poisoned += 1
-        message = self._naming.local(message)
-        self._announce.poison(message, found.links)
-        self._callbacks.refused(self.name, [(token, message, Poison(found.links))])
-
-    def link_paused(self) -> None:
-        """Tell that the broker takes nothing for now: once, however long it lasts."""
-        self._announce.paused(self._pause.reason)
-
-    def link_resumed(self) -> None:
-        """Tell that it takes messages again."""
-        self._announce.resumed()
+        if self._ended is not None and (found := self._poison.ended(self._ended.in_flight, error)):
+            self._announce.poison(found)
+            self._callbacks.refused(self.name, found)
 
     def link_proved(self) -> None:
         """Take the link's word that it works."""
@@ -362,7 +344,7 @@ class Upstream:
             self._naming.use(topic_map(settings), account.client_id)
         self._outbox.set_bounds(messages=settings.queue_messages, payload_bytes=settings.queue_bytes)
         self._prospects.begin_anew(settings)
-        self._suspects = Suspects()
+        self._poison.begin_anew()
         self._update_accepts()
         if self._link is not None and suits_the_same_link(settings, before) and account == known:
             self._link.settings = settings
