@@ -35,13 +35,15 @@ from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
 from mqttproxy.telemetry.audit import AuditTrail
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks
 from mqttproxy.upstream.pool import Pool
+from mqttproxy.upstream.status import as_json
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
@@ -177,13 +179,26 @@ class Proxy:
             self.health.report(name, trouble is None, trouble or "")
         statuses = self.pool.statuses()
         for status in statuses:
-            reason = "" if status.connected else status.last_error or "connecting"
-            if status.breaker.state.value != "closed":
-                reason += f"; breaker {status.breaker.state.value}"
-            self.health.report(f"upstream:{status.name}", status.connected, reason, gates="nothing")
+            works, details = status.connected and status.paused is None, as_json(status, trio.current_time())
+            self.health.report(f"upstream:{status.name}", works, status.ill, gates="nothing", details=details)
         if statuses:
             live = any(status.connected for status in statuses)
             self.health.report("upstreams", live, "" if live else "no upstream is connected")
+
+    def status(self) -> dict[str, object]:
+        """Return the document of /status: the node, whether it is ready, and each destination."""
+        self.look_at_health()
+        ready, document = self.health.ready()
+        now = trio.current_time()
+        return {
+            "version": __version__,
+            "node": self.config.proxy.id,
+            "ready": ready,
+            "reasons": self.health.reasons(),
+            "uptime": document["uptime_seconds"],
+            "listeners": {listener.settings.name: str(listener) for listener in self.door.listeners},
+            "destinations": [as_json(status, now) for status in self.pool.statuses()],
+        }
 
     async def _watch_health(self) -> None:
         while True:
@@ -207,7 +222,7 @@ class Proxy:
             await background.start(self.pool.run)
             background.start_soon(self._watch_health)
             bind = self.config.telemetry.metrics_bind
-            metrics_at = await background.start(serve, bind, self.metrics, self.health) if bind else None
+            metrics_at = await background.start(serve, bind, self.metrics, self.health, self.status) if bind else None
             await self.door.open(self.config.listeners)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.door.run)

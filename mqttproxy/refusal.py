@@ -27,6 +27,7 @@ from mqttproxy.spool import Entry, Spool
 from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
 
@@ -290,16 +291,16 @@ class Refusal:
                 down.answer(ReasonCode.SUCCESS)
         self._hold_waiting()
 
-    def refused_by(self, destination: str, refusals: Iterable[tuple[object, Message, ReasonCode]]) -> None:
+    def refused_by(self, destination: str, refusals: Iterable[UpstreamRefusal]) -> None:
         """Hear that an upstream will not have some messages: they are kept in the quarantine, then acknowledged."""
         removed = False
-        for token, message, reason in refusals:
-            if isinstance(token, Entry) and reason is ReasonCode.ADMINISTRATIVE_ACTION:
+        for token, message, why in refusals:
+            if isinstance(token, Entry) and why is ReasonCode.ADMINISTRATIVE_ACTION:
                 removed = True  # it is gone, not the message: that stays in the spool
                 if token.ticket is not None and token.ticket.give_up():
                     release([token.ticket])
             elif isinstance(token, Ticket | Entry):
-                self._of_upstreams.append(self._refused(destination, token, message, reason))
+                self._of_upstreams.append(self._refused(destination, token, message, why))
         if removed:
             self.spool.feeds[destination].rewind()
         self._hold_waiting()
@@ -307,12 +308,13 @@ class Refusal:
             for feed in self.spool.feeds.values():
                 feed.pause()
 
-    def _refused(self, destination: str, token: Ticket | Entry, message: Message, reason: ReasonCode) -> Waiting:
-        words = f"upstream {destination} answered 0x{reason:02x} {reason.name.lower()}"
+    def _refused(
+        self, destination: str, token: Ticket | Entry, message: Message, why: "ReasonCode | Poison"
+    ) -> Waiting:
         verdict = Verdict(
             action=Action.HOLD,
-            failures=(Failure("", "upstream", words),),
-            reason=reason if reason in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
+            failures=(_upstream_failure(destination, why),),
+            reason=why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
         )
         if isinstance(token, Ticket):
             identity = token.origin.identity
@@ -413,3 +415,10 @@ class Refusal:
             dry_run=self.dry_run,
             quarantine_id=quarantine_id,
         )
+
+
+def _upstream_failure(destination: str, why: ReasonCode | Poison) -> Failure:
+    if isinstance(why, Poison):
+        words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
+        return Failure("", "upstream_poison", words)
+    return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")

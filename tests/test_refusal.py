@@ -9,6 +9,7 @@ from mqttproxy import refusal as refusal_module
 from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.upstream.callbacks import Poison
 from mqttproxy.validation import identity_of_upstream, judge
 from tests.client import Client
 from tests.house import POLICY, V5, V311, House, open_house, route, upstream
@@ -341,6 +342,17 @@ class TestRefusedUpstream:
                 house.quarantine.commit()
             await house.settle()
             assert device.settled == [(packet_id, ReasonCode.QUOTA_EXCEEDED) for packet_id in (1, 2, 3)]
+
+    async def test_what_kills_every_link_is_held_with_a_reason_of_its_own(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await bad_one(house)
+            house.a.refuse(Poison(4))
+            house.quarantine.commit()
+            await house.settle()
+            assert device.settled == [(2, ReasonCode.UNSPECIFIED_ERROR)]
+            (held,) = house.quarantine.kept
+            words = "the link to upstream a was lost 4 times while this message was in flight"
+            assert held.failures == (("", "upstream_poison", words),)
 
     async def test_qos_0_is_only_counted(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:

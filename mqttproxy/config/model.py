@@ -377,7 +377,7 @@ class TelemetrySettings:
     """`[telemetry]`: what operators see."""
 
     metrics_bind: Address | None = setting(
-        Address("127.0.0.1:9100"), "host:port of /metrics, /health and /ready; empty string: not opened"
+        Address("127.0.0.1:9100"), "host:port of /metrics, /health, /ready and /status; empty string: not opened"
     )
     sys_interval: Seconds = setting(Seconds(10.0), "how often the `$SYS` topics get new values; 0: there are none")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe event that is logged")

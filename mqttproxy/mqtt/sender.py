@@ -3,7 +3,7 @@
 `Sender` is the half of `Flow` (see `flow.py`) that knows the peer's limits and the exchanges of our own messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set as AbstractSet
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -60,6 +60,7 @@ class Sender:
         self.session = session
         self.strays = 0
         self.unsendable = 0
+        self.releases = 0  # messages at QoS 2 that the peer took over this connection: progress, though none is over
         self.last_packet = 0.0
         self._out = bytearray()
         self._peer_receive_maximum = PACKET_ID_MAX
@@ -71,6 +72,9 @@ class Sender:
         self.stamp = NO_STAMP
         # Of session.outgoing, what has not gone over this connection yet; the session was there before the connection.
         self._unsent = dict.fromkeys(session.outgoing)
+        # Of that, what must be in flight by itself, and the one that is or was last.
+        self.alone: AbstractSet[int] = frozenset()
+        self._loner = 0
         self._is_resumed = False
         self._dup = False  # whether the peer may have seen it
         # Doubtful packet identifiers that were released over this connection, and whose PUBCOMP has not come.
@@ -81,9 +85,20 @@ class Sender:
     @property
     def send_quota(self) -> int:
         """How many messages at QoS 1 and 2 `publish` takes now; 0 while older ones wait to be sent again."""
-        if self.state is not OPEN or self._unsent:
+        if self.state is not OPEN or self._unsent or self._loner in self.session.outgoing:
             return 0
         return max(0, self._in_flight_maximum() - len(self.session.outgoing))
+
+    @property
+    def is_careful(self) -> bool:
+        """True while a message of `alone` is in flight or waits for its turn: nothing new should go meanwhile."""
+        return self._loner in self.session.outgoing or not self.alone.isdisjoint(self._unsent)
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Packet identifiers of what went over this connection and was not answered, not even with PUBREC."""
+        unsent, released = self._unsent, self.session.released
+        return [each for each in self.session.outgoing if each not in unsent and each not in released]
 
     def _in_flight_maximum(self) -> int:
         return min(self._peer_receive_maximum, PACKET_ID_MAX - len(self._requests))
@@ -207,6 +222,7 @@ class Sender:
             return self._settle(packet_id, packet.reason, packet.properties)
         if packet_id not in self.session.released:  # PUBREC may come twice
             self.session.release(packet_id)
+            self.releases += 1
         encode_ack_into(self._out, PUBREL, packet_id)
         return None
 
@@ -271,12 +287,27 @@ class Sender:
         outgoing, unsent = self.session.outgoing, self._unsent
         room = self._in_flight_maximum() - (len(outgoing) - len(unsent))
         packet_ids = list(islice(unsent, max(0, room)))
+        if self.alone:
+            packet_ids = self._carefully(packet_ids)
         if self.session.doubtful is not None:
             # Whether the peer had an earlier PUBREL, and the message behind it, nobody knows: rather twice than never.
             self._clear(self.session.doubtful, self._out, len(self._out), packet_ids)
         for packet_id in packet_ids:
             del unsent[packet_id]
             self._encode_again(outgoing[packet_id][0], packet_id, self._dup)
+
+    def _carefully(self, packet_ids: list[int]) -> list[int]:
+        """Return what of the next may go: what must go alone waits until nothing is in flight, and all else for it."""
+        outgoing = self.session.outgoing
+        if self._loner in outgoing:
+            return []
+        place = next((place for place, packet_id in enumerate(packet_ids) if packet_id in self.alone), None)
+        if place is None or place > 0:
+            return packet_ids[:place]
+        if len(outgoing) > len(self._unsent):
+            return []
+        self._loner = packet_ids[0]
+        return packet_ids[:1]
 
     def _encode_again(self, message: Message, packet_id: int, dup: bool) -> None:
         """Write a message of an earlier connection, which the peer takes without the stamp at least.

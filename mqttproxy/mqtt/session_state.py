@@ -109,6 +109,17 @@ class SessionState:
         """
         self.doubtful = bytearray(b"\1") * (PACKET_ID_MAX + 1)
 
+    def give_up(self, packet_id: int) -> tuple[Message, object]:
+        """Forget a message that went out and has no answer, between two connections, and return it.
+
+        At QoS 2 the peer may hold it and wait for PUBREL, so the packet identifier is in doubt as in `doubt`.
+        """
+        item = self.outgoing.pop(packet_id)
+        if item[0].qos == 2:
+            self.doubtful = self.doubtful or bytearray(PACKET_ID_MAX + 1)
+            self.doubtful[packet_id] = 1
+        return item
+
     def allocate(self, taken: Container[int]) -> int:
         """Return the next packet identifier that is neither in flight nor in `taken`, 1 to 65,535.
 

@@ -6,12 +6,13 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Final, Literal
 
 from attrs import Factory, define, field, frozen
+
+from mqttproxy.telemetry.destination import DestinationSnapshot
 
 OTHER: Final = "other"  # the label that stands for all labels beyond the limit of a BoundedCounter
 MAX_LABELS: Final = 64
@@ -77,38 +78,6 @@ class Histogram:
             so_far += count
             told.append((bound, so_far))
         return told
-
-
-BreakerState = Literal["closed", "open", "half-open"]
-_NONE: Final[Mapping[str, int]] = MappingProxyType({})
-
-
-@frozen(kw_only=True)
-class DestinationSnapshot:
-    """One destination at one moment. The room that carries to it keeps the numbers; counts are since its start."""
-
-    name: str
-    kind: str  # "mqtt", "local"
-    connected: bool  # a link is up
-    breaker_state: BreakerState = "closed"
-    breaker_reason: str = ""  # for people: not a label
-    queued: int = 0  # messages that wait for the link
-    queued_bytes: int = 0
-    in_flight: int = 0  # sent, not yet acknowledged
-    waiting: int = 0  # in the hands of devices, until there is a place in the outbox
-    offered: int = 0  # meant for it
-    delivered: int = 0  # acknowledged by the destination; QoS 0: written
-    refused: int = 0  # answered negatively, or too large for it
-    dropped: Mapping[str, int] = _NONE  # given up, by reason
-    reconnects: int = 0
-    insecure: bool = False  # its certificate is not checked
-    unplaced: int = 0  # messages it sent whose topics have no name here
-    unclaimed: int = 0  # messages it sent that nobody waited for: retained, or for former subscriptions
-
-    def books(self) -> tuple[int, int]:
-        """Return offered, and everything that became of it. They are equal or there is a bug."""
-        held = self.waiting + self.queued + self.in_flight
-        return self.offered, self.delivered + held + self.refused + sum(self.dropped.values())
 
 
 @frozen

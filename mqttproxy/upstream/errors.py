@@ -24,8 +24,14 @@ class Trouble(Enum):
         """True if it counts for the breaker."""
         return self in _COUNTED
 
+    @property
+    def is_suspicious(self) -> bool:
+        """True if a message that was in flight may be the cause."""
+        return self in _SUSPICIOUS
+
 
 _COUNTED: Final = frozenset({Trouble.SILENT, Trouble.LOST, Trouble.BUSY})
+_SUSPICIOUS: Final = frozenset({Trouble.SILENT, Trouble.LOST})
 
 _BUSY: Final = frozenset({
     ReasonCode.SERVER_UNAVAILABLE,
