@@ -28,6 +28,7 @@ from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
 from mqttproxy.keeping import Keeping
+from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
@@ -117,6 +118,7 @@ class Proxy:
                 refused=self.refusal.refused_by,
                 dropped=self.pipeline.dropped,
                 received=self.pipeline.carry_down,
+                identify=Passports(config.proxy.id, lambda: self.keeping.spool.epoch).identify,
             ),
             drain_grace=config.proxy.drain_grace,
         )

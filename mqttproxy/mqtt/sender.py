@@ -3,7 +3,7 @@
 `Sender` is the half of `Flow` (see `flow.py`) that knows the peer's limits and the exchanges of our own messages.
 """
 
-from collections.abc import Iterable, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mqttproxy.mqtt.aliases import TopicAliases
 from mqttproxy.mqtt.answers import Answer, sayable, shorter_and_shorter, without_problems
 from mqttproxy.mqtt.encode import PUBREL, encode, encode_ack_into
-from mqttproxy.mqtt.encode_publish import NO_STAMP, encode_publish_into
+from mqttproxy.mqtt.encode_publish import NO_STAMP, Stamp, encode_publish_into
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
 from mqttproxy.mqtt.expiry import resent
@@ -70,6 +70,7 @@ class Sender:
         self._peer_wants_problems = True
         self._encode_publish = encode_publish_into
         self.stamp = NO_STAMP
+        self.identify: Callable[[object], bytes] | None = None  # from a token, one user property more for its message
         # Of session.outgoing, what has not gone over this connection yet; the session was there before the connection.
         self._unsent = dict.fromkeys(session.outgoing)
         # Of that, what must be in flight by itself, and the one that is or was last.
@@ -136,7 +137,7 @@ class Sender:
         version, limit = self.version, self._peer_packet_size
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
-        encode_publish, stamp = self._encode_publish, self.stamp
+        encode_publish, stamp, identify = self._encode_publish, self.stamp, self.identify
         begin, in_flight = len(out), len(outgoing)
         done: list[object] = []
         too_large: list[object] = []
@@ -150,7 +151,8 @@ class Sender:
                     packet_id = allocate(requests)
                 else:
                     session.last_packet_id = packet_id
-            encode_publish(out, message, version, packet_id, False, stamp)
+            stamped = stamp if identify is None else stamp.with_property(identify(token))  # as in `_stamp_for`
+            encode_publish(out, message, version, packet_id, False, stamped)
             if len(out) - start > limit and not self._fits_bare(out, start, message, packet_id, False):
                 too_large.append(token)
             elif packet_id:
@@ -182,7 +184,7 @@ class Sender:
         [MQTT-3.1.2-24], [MQTT-3.2.2-15].
         """
         del out[start:]
-        if self.stamp is not NO_STAMP:
+        if self.stamp is not NO_STAMP or self.identify is not None:
             encode_publish_into(out, message, self.version, packet_id, dup)
             if len(out) - start <= self._peer_packet_size:
                 return True
@@ -266,7 +268,7 @@ class Sender:
             elif message.qos:
                 continue
             else:
-                self._encode_again(message, 0, False)
+                self._encode_again((message, token), 0, False)
                 if token is not None:
                     sent.done.append(token)
             del outgoing[packet_id], self._unsent[packet_id]
@@ -294,7 +296,7 @@ class Sender:
             self._clear(self.session.doubtful, self._out, len(self._out), packet_ids)
         for packet_id in packet_ids:
             del unsent[packet_id]
-            self._encode_again(outgoing[packet_id][0], packet_id, self._dup)
+            self._encode_again(outgoing[packet_id], packet_id, self._dup)
 
     def _carefully(self, packet_ids: list[int]) -> list[int]:
         """Return what of the next may go: what must go alone waits until nothing is in flight, and all else for it."""
@@ -309,14 +311,17 @@ class Sender:
         self._loner = packet_ids[0]
         return packet_ids[:1]
 
-    def _encode_again(self, message: Message, packet_id: int, dup: bool) -> None:
+    def _stamp_for(self, token: object) -> Stamp:
+        return self.stamp if self.identify is None else self.stamp.with_property(self.identify(token))
+
+    def _encode_again(self, item: tuple[Message, object], packet_id: int, dup: bool) -> None:
         """Write a message of an earlier connection, which the peer takes without the stamp at least.
 
         With the whole topic: how often one is sent again is not worth an alias.
         """
         out, start = self._out, len(self._out)
-        message = resent(message, self.last_packet)
-        encode_publish_into(out, message, self.version, packet_id, dup, self.stamp)
+        message = resent(item[0], self.last_packet)
+        encode_publish_into(out, message, self.version, packet_id, dup, self._stamp_for(item[1]))
         if len(out) - start > self._peer_packet_size:
             self._fits_bare(out, start, message, packet_id, dup)
 

@@ -66,6 +66,7 @@ class Callbacks:
         received: (upstream, arrivals, done) of what came in one read. Acknowledgements go to the broker in the order in
             which messages came, whatever the order in which each `done` is called; after the end of the link it means
             nothing. Until then the broker sends at most `receive_maximum` more.
+        identify: (token) to a user property, encoded, that tells the message from all others; None: there is none.
 
     """
 
@@ -73,6 +74,7 @@ class Callbacks:
     refused: Callable[[str, list[Refusal]], None]
     dropped: Callable[[str, list[object]], None]
     received: Callable[[str, Sequence[Arrival], Done], None]
+    identify: Callable[[object], bytes] | None = None
 
 
 class Owner(Protocol):

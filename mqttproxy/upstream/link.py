@@ -70,6 +70,8 @@ class Link:
         self.settings = settings
         if settings.loop_guard:
             opened.conn.stamp = stamp_of(proxy_id)
+        if settings.message_ids and settings.version == "5":
+            opened.conn.identify = callbacks.identify
         self._opened = opened
         self._conn = opened.conn
         self._session = opened.conn.session
