@@ -37,7 +37,7 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
-from mqttproxy.telemetry.health import Health
+from mqttproxy.telemetry.health import Gates, Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
@@ -161,13 +161,15 @@ class Proxy:
     def _destinations(self) -> Iterable[DestinationSnapshot]:
         for snapshot in self.pool.snapshots():
             waiting = self.pipeline.lanes[snapshot.name].waiting
-            yield evolve(snapshot, waiting=waiting, offered=snapshot.offered + waiting)
+            told = evolve(snapshot, waiting=waiting, offered=snapshot.offered + waiting)
+            yield self.keeping.with_spool(told)
         handed = self.pipeline.local_messages
         yield DestinationSnapshot(name=LOCAL, kind="local", connected=True, offered=handed, delivered=handed)
 
     def _refresh(self) -> None:
         metrics, flapping = self.metrics, self.door.premises.flapping
         self.keeping.refresh()
+        metrics.spool_waiting = self.pipeline.spool_lanes.waiting
         metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
         metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
@@ -177,7 +179,12 @@ class Proxy:
 
     def look_at_health(self) -> None:
         """Report for the rooms that do not report by themselves."""
-        for name, trouble in (("quarantine", self.quarantine.trouble), ("journal", self.keeping.journal.trouble)):
+        troubles = (
+            ("quarantine", self.quarantine.trouble),
+            ("journal", self.keeping.journal.trouble),
+            ("spool", self.keeping.spool_trouble),
+        )
+        for name, trouble in troubles:
             self.health.report(name, trouble is None, trouble or "")
         statuses = self.pool.statuses()
         for status in statuses:
@@ -185,7 +192,9 @@ class Proxy:
             self.health.report(f"upstream:{status.name}", works, status.ill, gates="nothing", details=details)
         if statuses:
             live = any(status.connected for status in statuses)
-            self.health.report("upstreams", live, "" if live else "no upstream is connected")
+            # While all that is acknowledged is on disk, messages can be taken without any upstream.
+            gates: Gates = "nothing" if all(route.ack == "spool" for route in self.config.routes) else "ready"
+            self.health.report("upstreams", live, "" if live else "no upstream is connected", gates=gates)
 
     def status(self) -> dict[str, object]:
         """Return the document of /status: the node, whether it is ready, and each destination."""
@@ -199,7 +208,10 @@ class Proxy:
             "reasons": self.health.reasons(),
             "uptime": document["uptime_seconds"],
             "listeners": {listener.settings.name: str(listener) for listener in self.door.listeners},
-            "destinations": [as_json(status, now) for status in self.pool.statuses()],
+            "destinations": [
+                as_json(status, now) | {"spooled": self.keeping.spool.feeds[status.name].on_disk}
+                for status in self.pool.statuses()
+            ],
         }
 
     async def _watch_health(self) -> None:
@@ -280,6 +292,7 @@ class Proxy:
         self.keeping.wills.defer()
         now, grace = trio.current_time(), self.config.proxy.drain_grace
         await self.door.drain(now + grace * DEVICES_SHARE)
+        self.keeping.feeding.stop()  # what is on disk waits for the next process; what is on its way arrives
         if not await self.pool.drain(now + grace * UPSTREAMS_SHARE):
             left = {snapshot.name: snapshot.queued + snapshot.in_flight for snapshot in self.pool.snapshots()}
             self.log.warning("not everything was carried", left=left)

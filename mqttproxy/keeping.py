@@ -4,10 +4,12 @@ Built here, brought back from disk before the doors open, and kept tidy while th
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import trio
+from attrs import evolve
 
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.database import DATABASE, journal_dir, make_store
@@ -20,6 +22,7 @@ from mqttproxy.sessions import Notes, RetainedStore, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.spool import Exchanges, Feeding, Spool
 from mqttproxy.spool.reader import SqliteReader
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value
 from mqttproxy.upstream.pool import Pool
@@ -80,9 +83,38 @@ class Keeping:
         metrics.queued_down, metrics.queued_down_bytes = sessions.ledger.queued_messages, sessions.ledger.queued_bytes
         metrics.journal_pending, metrics.journal_commits = journal.pending, journal.commits_total
         metrics.journal_failures, metrics.journal_trouble = journal.failures_total, int(journal.trouble is not None)
+        self._refresh_spool()
         metrics.wills_pending, metrics.wills_bytes = wills.pending, wills.size
         metrics.wills_published, metrics.wills_cancelled = wills.fired, wills.cancelled
         metrics.wills_early = wills.early
+
+    def _refresh_spool(self) -> None:
+        metrics, spool, feeding = self._metrics, self.spool, self.feeding
+        metrics.journal_lost_commits = self.journal.lost_commits
+        metrics.spool_messages, metrics.spool_bytes = spool.messages, spool.size
+        metrics.spool_pending, metrics.spool_committed = spool.pending, spool.committed_total
+        metrics.spool_full = int(spool.why_full() is not None)
+        metrics.spool_damaged, metrics.spool_missing = feeding.damaged_total, feeding.missing_total
+
+    def with_spool(self, snapshot: DestinationSnapshot) -> DestinationSnapshot:
+        """Return the numbers of a destination with what the spool has for it."""
+        feed = self.spool.feeds.get(snapshot.name)
+        if feed is None:
+            return snapshot
+        return evolve(
+            snapshot,
+            spooled=feed.on_disk,
+            spooled_bytes=feed.size,
+            lagging=feed.is_lagging,
+            offered=snapshot.offered + feed.on_disk + sum(feed.dropped.values()),
+            dropped=dict(Counter(snapshot.dropped) + Counter(feed.dropped)),
+        )
+
+    @property
+    def spool_trouble(self) -> str | None:
+        """Why the spool takes nothing more, or cannot be read; None: all is well."""
+        full = self.spool.why_full()
+        return self.feeding.trouble if full is None else f"the spool is full: {full}"
 
     def _kept(self) -> Kept:
         sessions = self.sessions

@@ -89,8 +89,10 @@ class Feed:
 
     def push(self, items: Sequence[Item]) -> None:
         """Take what was just committed, in order."""
-        self.tip = items[-1][1].number
-        if self.is_lagging:
+        self.tip = max(self.tip, items[-1][1].number)
+        if items[0][1].number <= self.given:  # it was read from the disk before we heard of its commit
+            items = [item for item in items if item[1].number > self.given]
+        if self.is_lagging or not items:
             return
         if self.is_stopped:
             self.lag()

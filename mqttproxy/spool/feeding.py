@@ -66,22 +66,22 @@ class Feeding:
     # The start.
 
     async def restore(self, accounts: Mapping[str, str]) -> dict[str, list[tuple[InFlightRow, Item]]]:
-        """Bring back what was on disk; returns what was in flight at QoS 2, by destination and in order.
+        """Bring back what was on disk, however often it must be asked.
 
         Args:
             accounts: of the destinations that there are; what was in flight to another account is sent anew.
 
-        Raises:
-            sqlite3.Error, OSError: it cannot be read.
+        Returns:
+            what was in flight at QoS 2, by destination and in order.
 
         """
         spool, reader = self._spool, self._reader
         rows: list[DestinationRow] = self._journal.take_loaded(DestinationRow)
         for row in rows:
             spool.add_feed(Feed(row.number, row.name, row.cursor, row.account))
-        highest = await self._call(reader.highest)
+        highest = await self._patiently(reader.highest)
         spool.number = max([highest, *(row.cursor for row in rows)])
-        for mask in await self._call(reader.masks):
+        for mask in await self._patiently(reader.masks):
             await self._restore_share(spool.share(mask))
         in_flight: dict[str, list[tuple[InFlightRow, Item]]] = {}
         by_number = {feed.number: feed for feed in spool.feeds.values()}
@@ -105,9 +105,9 @@ class Feeding:
         for feed in self._spool.feeds.values():
             if feed.number not in share.numbers:
                 continue
-            found = await self._call(partial(self._reader.total, share.mask, feed.cursor))
+            found = await self._patiently(partial(self._reader.total, share.mask, feed.cursor))
             messages, size = found.messages, found.size
-            for run in await self._call(partial(self._reader.runs, 1 << feed.number, feed.cursor, 1)):
+            for run in await self._patiently(partial(self._reader.runs, 1 << feed.number, feed.cursor, 1)):
                 if run.first <= feed.cursor and run.mask == share.mask:  # the first of it are over
                     left = decode_run(run.data, run.messages, feed.cursor + 1 - run.first)
                     messages -= run.messages - len(left)
@@ -117,7 +117,7 @@ class Feeding:
             feed.add(messages, size)
 
     async def _find(self, feed: Feed, number: int) -> Item | None:
-        for run in await self._call(partial(self._reader.runs, 1 << feed.number, number - 1, 1)):
+        for run in await self._patiently(partial(self._reader.runs, 1 << feed.number, number - 1, 1)):
             if run.first <= number <= run.last:
                 found = decode_run(run.data, run.messages, number - run.first)[0]
                 if found is not None:
@@ -301,6 +301,17 @@ class Feeding:
             feed.wake.set()
             self._spool.room_was_made()
             _LOG.error("spooled messages were dropped", upstream=feed.name, messages=dropped, reason=reason)
+
+    async def _patiently(self, call: Callable[[], T]) -> T:
+        while True:
+            try:
+                found = await self._call(call)
+            except DISK_TROUBLE as error:
+                self._set_trouble(f"spooled messages cannot be read: {words(error)}")
+                await trio.sleep(_RETRY)
+            else:
+                self._set_trouble(None)
+                return found
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble != self.trouble:

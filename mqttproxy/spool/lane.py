@@ -42,11 +42,11 @@ class SpoolLane:
         """Offer items; return those that must wait, and the tickets of those dropped."""
         spool, share = self._spool, self._share
         # With `drop_oldest` the oldest go within a second; until then a little more is taken than may be there.
-        reason = spool.why_full(share, SLACK if when_full == "drop_oldest" else 1.0)
-        if reason is None:
+        is_full = spool.why_full(share, SLACK if when_full == "drop_oldest" else 1.0) is not None
+        if not is_full and not spool.is_busy:
             self._append(items)
             return (), ()
-        if when_full == "drop_newest":
+        if is_full and when_full == "drop_newest":
             for number in share.numbers:
                 spool.count_dropped(number, len(items), "spool_full")
             return (), [ticket for _, ticket in items]
@@ -56,7 +56,7 @@ class SpoolLane:
     async def wait_and_place(self, items: Sequence[Item]) -> None:
         """Wait until there is room, and put all of them in."""
         try:
-            while self._spool.why_full(self._share) is not None:
+            while self._spool.is_busy or self._spool.why_full(self._share) is not None:
                 await self._spool.wait_room()
             self._append(items)
         except BaseException:

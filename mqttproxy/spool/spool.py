@@ -112,17 +112,21 @@ class Spool:
         """The same in messages."""
         return sum([share.count for share in self._shares.values()])
 
+    @property
+    def is_busy(self) -> bool:
+        """As much waits for its commit as may. One batch more may pass the bound."""
+        settings = self.settings
+        return self.pending >= settings.queue_messages or self.pending_bytes >= settings.queue_bytes
+
     def why_full(self, share: Share | None = None, slack: float = 1.0) -> str | None:
         """Say for people why nothing more may be taken, None: there is room. One batch more may pass each bound.
 
         Args:
             share: asked for; None: any destination.
-            slack: how much more may be there than the settings say, but for what waits for its commit.
+            slack: how much more may be there than the settings say.
 
         """
         settings = self.settings
-        if self.pending >= settings.queue_messages or self.pending_bytes >= settings.queue_bytes:
-            return f"{self.pending} messages wait for the disk"
         size = self.size
         if size >= settings.max_bytes * slack:
             slowest = max(self.feeds.values(), key=lambda feed: feed.size, default=None)

@@ -25,6 +25,9 @@ class DestinationSnapshot:
     queued_bytes: int = 0
     in_flight: int = 0  # sent, not yet acknowledged
     waiting: int = 0  # in the hands of devices, until there is a place in the outbox
+    spooled: int = 0  # on disk, or on their way there, and not in the outbox yet
+    spooled_bytes: int = 0
+    lagging: bool = False  # what it gets is read from the disk, because it could not keep up
     offered: int = 0  # meant for it
     delivered: int = 0  # acknowledged by the destination; QoS 0: written
     refused: int = 0  # answered negatively, or too large for it
@@ -42,5 +45,5 @@ class DestinationSnapshot:
 
     def books(self) -> tuple[int, int]:
         """Return offered, and everything that became of it. They are equal or there is a bug."""
-        held = self.waiting + self.queued + self.in_flight
+        held = self.waiting + self.spooled + self.queued + self.in_flight
         return self.offered, self.delivered + held + self.refused + sum(self.dropped.values())

@@ -36,6 +36,9 @@ _DESTINATION_COUNTERS: Final = (
     ("unclaimed", "mqtt_proxy_destination_unclaimed", "messages it sent that nobody here waited for"),
 )
 _DESTINATION_GAUGES: Final = (
+    ("spooled", "mqtt_proxy_spooled_messages", "messages in the spool that are not in its outbox yet"),
+    ("spooled_bytes", "mqtt_proxy_spooled_bytes", "payload bytes of the spool that it has not acknowledged"),
+    ("lagging", "mqtt_proxy_destination_lagging", "1: it could not keep up, and is fed from the disk"),
     ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),
     ("queued_bytes", "mqtt_proxy_outbox_bytes", "payload bytes that wait for the link"),
     ("in_flight", "mqtt_proxy_in_flight_messages", "messages sent and not yet acknowledged"),

@@ -276,16 +276,45 @@ class Metrics:
         default=0, metadata=_gauge("mqtt_proxy_queued_bytes", "bytes of those, as limits.queues_bytes counts them")
     )
     journal_pending: int = field(
-        default=0, metadata=_gauge("mqtt_proxy_journal_pending", "changes of sessions that wait for their commit")
+        default=0,
+        metadata=_gauge("mqtt_proxy_journal_pending", "rows of sessions and spool that wait for a commit"),
     )
     journal_commits: int = field(
-        default=0, metadata=_counter("mqtt_proxy_journal_commits", "commits of changes of sessions")
+        default=0, metadata=_counter("mqtt_proxy_journal_commits", "commits of sessions and spool together")
     )
     journal_failures: int = field(
         default=0, metadata=_counter("mqtt_proxy_journal_failures", "commits that the disk refused")
     )
     journal_trouble: int = field(
-        default=0, metadata=_gauge("mqtt_proxy_journal_trouble", "1: changes of sessions cannot be written")
+        default=0, metadata=_gauge("mqtt_proxy_journal_trouble", "1: sessions and spool cannot be written")
+    )
+
+    journal_lost_commits: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_journal_lost_commits", "commits that had been made and were missing at a start"),
+    )
+
+    # The spool.
+    spool_messages: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_messages", "messages that destinations still need")
+    )
+    spool_bytes: int = field(default=0, metadata=_gauge("mqtt_proxy_spool_bytes", "payload bytes of those"))
+    spool_pending: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_pending", "of those, messages that wait for their commit")
+    )
+    spool_waiting: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_waiting", "messages that devices hold until the spool has room")
+    )
+    spool_committed: int = field(
+        default=0, metadata=_counter("mqtt_proxy_spool_committed", "messages that went through the spool")
+    )
+    spool_full: int = field(default=0, metadata=_gauge("mqtt_proxy_spool_full", "1: it takes nothing more"))
+    spool_damaged: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_spool_damaged", "messages read back whose checksum did not fit, not delivered"),
+    )
+    spool_missing: int = field(
+        default=0, metadata=_counter("mqtt_proxy_spool_missing", "messages that were not found where they should be")
     )
 
     # Wills and flapping.
