@@ -201,6 +201,8 @@ class Run:
             if trio.current_time() - last > QUIET:
                 break
             await trio.sleep(0.05)
+        else:
+            self.faults.append(f"after {DRAIN:g} s it still delivers: what counts as lost may be late")
         if waiting:
             self.faults.append(f"{waiting} messages are never acknowledged")
 
