@@ -1,4 +1,4 @@
-"""A run of kills: load, kill -9 at random moments, start again, and at the end wait until all that can arrive is there."""
+"""A run of kills: load, kill -9 at random moments, start again, and at the end wait for all that can arrive."""
 
 import statistics
 from collections.abc import Callable

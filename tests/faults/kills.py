@@ -4,7 +4,7 @@
     python -m tests.faults.kills --kills 200 --bridge       the same against a Mosquitto bridge, for its figures
 
 Real processes on loopback: Mosquitto as each upstream, and the proxy. Devices and receivers live in this process, which
-is not killed, and so does the ledger. Exit code 1: a message was lost, out of order, corrupted or never sent by a device.
+is not killed, and so does the ledger. Exit code 1: a message was lost, out of order, corrupted or a ghost.
 
 What Mosquitto may lose is not counted against the proxy: see `systems.start_brokers` for how a killed broker can be
 asked what it had. A broker that is killed does forget the exchanges of QoS 2 that are not over, so that with `--victim

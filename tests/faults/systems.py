@@ -41,7 +41,10 @@ class System(Protocol):
     """Stands between devices and brokers, at one port, and can be killed."""
 
     name: str
-    port: int
+
+    @property
+    def port(self) -> int:
+        """Where devices connect to."""
 
     def start(self) -> None:
         """Start it, also again; does not wait until it takes connections."""
