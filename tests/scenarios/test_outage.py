@@ -80,7 +80,7 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
         yield Outage(ear, killed, proxy, kind != "mosquitto-running", 2 if kind == "ours-exactly_once" else 1)
 
 
-def test_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: Outage) -> None:
+def test_X1_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: Outage) -> None:
     proxy, killed, ear = outage.proxy, outage.killed, outage.ear
     ca = proxy.file.parent / "tls" / "ca.pem"
     with ExitStack() as stack:

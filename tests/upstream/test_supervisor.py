@@ -97,7 +97,9 @@ async def test_whoever_waits_for_room_is_woken_by_an_acknowledgement(autojump_cl
 
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("qos", [1, 2])
-async def test_a_cut_link_loses_nothing_and_keeps_the_order(autojump_clock: MockClock, qos: int, keeps: bool) -> None:
+async def test_X7_a_cut_link_loses_nothing_and_keeps_the_order(
+    autojump_clock: MockClock, qos: int, keeps: bool
+) -> None:
     async with linked(in_flight=10) as it:
         it.broker.keeps_sessions = keeps
         it.broker.is_mute = True
@@ -118,7 +120,7 @@ async def test_a_cut_link_loses_nothing_and_keeps_the_order(autojump_clock: Mock
         assert {publish.dup for publish in it.broker.messages[10:]} == {False}
 
 
-async def test_x7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clock: MockClock) -> None:
+async def test_X7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clock: MockClock) -> None:
     async with linked() as it:
         it.broker.is_mute = True
         it.upstream.offer(messages(3, qos=2))
@@ -133,7 +135,7 @@ async def test_x7_qos_2_goes_on_at_pubrel_when_the_session_was_kept(autojump_clo
         assert it.heard.tokens == [0, 1, 2]
 
 
-async def test_x9_a_refused_message_blocks_nothing(autojump_clock: MockClock) -> None:
+async def test_X9_a_refused_message_blocks_nothing(autojump_clock: MockClock) -> None:
     async with linked() as it:
         it.broker.rejects = {"t/1": ReasonCode.PAYLOAD_FORMAT_INVALID, "t/3": ReasonCode.QUOTA_EXCEEDED}
         it.upstream.offer(messages(5))
@@ -209,7 +211,7 @@ async def test_progress_of_acknowledgements_keeps_the_link(autojump_clock: MockC
         assert len(it.broker.dials) == 1
 
 
-async def test_x3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: MockClock) -> None:
+async def test_X3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: MockClock) -> None:
     async with linked(keep_alive=60.0) as it:
         it.broker.is_deaf = True
         it.upstream.subscribe("x", 0)  # wakes the reader there once more; from then on it is deaf
@@ -218,7 +220,7 @@ async def test_x3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: 
         assert it.upstream.status().last_error == "the broker did not answer a ping within 30 s"
 
 
-async def test_x4_a_broker_that_takes_no_bytes_is_silent(autojump_clock: MockClock) -> None:
+async def test_X4_a_broker_that_takes_no_bytes_is_silent(autojump_clock: MockClock) -> None:
     async with linked(ack_timeout=20.0, keep_alive=0.0) as it:
         it.broker.is_deaf = True
         it.upstream.offer(messages(200, qos=0, payload=bytes(4096)))
@@ -252,7 +254,7 @@ async def test_a_stalled_stream_holds_back_what_waits(autojump_clock: MockClock)
         (ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, False),
     ],
 )
-async def test_x5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, reason: ReasonCode, counts: bool) -> None:
+async def test_X5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, reason: ReasonCode, counts: bool) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.refuse_with = reason
         broker.refusal_properties = Properties(reason_string="no")
@@ -269,7 +271,7 @@ async def test_x5_only_busy_counts_for_the_breaker(autojump_clock: MockClock, re
 
 
 @pytest.mark.parametrize("reason", [ReasonCode.SERVER_UNAVAILABLE, ReasonCode.NOT_AUTHORIZED])
-async def test_x5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCode) -> None:
+async def test_X5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCode) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.refuse_with = reason
 
@@ -278,7 +280,7 @@ async def test_x5_refusals_of_3_1_1(autojump_clock: MockClock, reason: ReasonCod
         assert is_open == (reason is ReasonCode.SERVER_UNAVAILABLE)
 
 
-async def test_x5_a_broker_is_dialled_once_a_second_at_most(autojump_clock: MockClock) -> None:
+async def test_X5_a_broker_is_dialled_once_a_second_at_most(autojump_clock: MockClock) -> None:
     def refuse(broker: FakeBroker) -> None:
         broker.unreachable = "connection refused"
 
@@ -323,7 +325,7 @@ async def test_a_trial_that_hangs_has_failed(autojump_clock: MockClock) -> None:
         assert it.upstream.status().breaker.state is BreakerState.OPEN
 
 
-async def test_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
+async def test_X11_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
     def hang(broker: FakeBroker) -> None:
         broker.hangs = True
 
@@ -334,7 +336,7 @@ async def test_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
         assert it.upstream.status().last_error == "the broker did not answer in time"
 
 
-async def test_x6_a_session_taken_over_three_times_is_dialled_slowly(autojump_clock: MockClock) -> None:
+async def test_X6_a_session_taken_over_three_times_is_dialled_slowly(autojump_clock: MockClock) -> None:
     async with linked(chance=1.0) as it:
         for _ in range(3):
             await trio.sleep(9)
