@@ -134,11 +134,13 @@ class Device(Client):
     Attributes:
         window: most exchanges at once, also while it is away: then it publishes nothing.
         ledger: is told of everything.
+        topic: its topics begin with this.
 
     """
 
     ledger: Ledger = field(kw_only=True)
     window: int = 64
+    topic: str = "load"
     heard: Callable[[], None] = lambda: None
     _streams: tuple[Stream, Stream] = field(init=False)
     _turn: int = 0
@@ -146,8 +148,8 @@ class Device(Client):
     def __attrs_post_init__(self) -> None:
         self.session = _Noting(self._acknowledged)
         self._streams = (
-            Stream(self.client_id, f"kills/{self.client_id}/one", 1),
-            Stream(self.client_id, f"kills/{self.client_id}/two", 2),
+            Stream(self.client_id, f"{self.topic}/{self.client_id}/one", 1),
+            Stream(self.client_id, f"{self.topic}/{self.client_id}/two", 2),
         )
 
     def publish(self, count: int) -> int:
@@ -196,12 +198,14 @@ class Ear(Client):
     Attributes:
         qos: 2: each message once. 0: for a broker that will be killed, see `systems.Upstream`.
         is_listening: it is subscribed.
+        filter: of its subscription.
 
     """
 
     destination: str = field(kw_only=True)
     ledger: Ledger = field(kw_only=True)
     qos: int = 2
+    filter: str = "#"
     is_listening: bool = False
     last: float = 0.0  # when something came
 
@@ -210,7 +214,7 @@ class Ear(Client):
         if connack.session_present:
             self.is_listening = True
         else:
-            conn.subscribe([Subscription("kills/#", self.qos)])
+            conn.subscribe([Subscription(self.filter, self.qos)])
 
     def take(self, conn: ClientConnection, events: list[Event]) -> None:
         receive, name, owed = self.ledger.receive, self.destination, []
