@@ -1,7 +1,7 @@
 """All devices come back at once after the proxy was killed: `python -m tests.faults.storm --devices 10000`.
 
-Each has a persistent session with a subscription, and dials again a moment after its connection is lost. Says how long it takes until all
-are back, and how many of them found their sessions.
+Each has a persistent session with a subscription, and dials again a moment after its connection is lost. Says how long
+it takes until all are back, and how many of them found their sessions.
 """
 
 import argparse
