@@ -13,8 +13,8 @@ from mqttproxy.mqtt.packets import Message
 from tests.harness import RunningProxy, running_proxy, wait_until
 from tests.scenarios.contracts import route, upstream, write_proxy
 from tests.scenarios.devices import Answer, PahoDevice, Place
-from tests.scenarios.ledger import Publisher, parse
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.scenarios.publishers import Publisher, parse
 
 IN_FLIGHT: Final = 10
 QUEUED: Final = 15

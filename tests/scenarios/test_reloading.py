@@ -12,8 +12,8 @@ from mqttproxy.mqtt.packets import Message
 from tests.harness import RunningProxy, running_proxy
 from tests.scenarios.contracts import SCHEMA, TOPIC, route, upstream, write_proxy, write_schema
 from tests.scenarios.devices import Answer, PahoDevice, Place, on
-from tests.scenarios.ledger import Publisher, parse
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.scenarios.publishers import Publisher, parse
 
 CELSIUS: Final = Message(TOPIC.format("d"), b'{"celsius": 1}', 1)
 KELVIN: Final = Message(TOPIC.format("d"), b'{"kelvin": 1}', 1)

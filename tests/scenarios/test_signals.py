@@ -14,8 +14,8 @@ from tests.harness import PATIENCE, RunningProxy, running_proxy, wait_until
 from tests.scenarios.contracts import TOPIC, route, upstream, write_proxy
 from tests.scenarios.devices import PahoDevice, Place, Version
 from tests.scenarios.javascript import running_node
-from tests.scenarios.ledger import Publisher, parse
 from tests.scenarios.mosquitto import running_brokers
+from tests.scenarios.publishers import Publisher, parse
 
 SHUTTING_DOWN: Final = 0x8B
 GRACE: Final = 5.0  # seconds
