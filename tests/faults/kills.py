@@ -13,6 +13,7 @@ broker` messages of QoS 2 may arrive there twice; with `--victim proxy` they may
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -78,6 +79,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep data and logs here; by default they go")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or what was started would outlive this
     plan = Plan(
         kills=asked.kills,
         rate=asked.rate,

@@ -32,6 +32,7 @@ class Client:
     Attributes:
         connections: CONNACKs that accepted.
         forgotten: of these, how many found no session although there had been one.
+        keep_alive: seconds; it sends no pings: whoever sets one publishes often enough.
         errors: what the server did against the protocol, in words. There must be none.
 
     """
@@ -40,6 +41,7 @@ class Client:
     client_id: str
     chance: Random
     session: SessionState = field(factory=SessionState)
+    keep_alive: int = field(default=0, kw_only=True)
     connections: int = 0
     forgotten: int = 0
     errors: list[str] = field(factory=list)
@@ -70,7 +72,9 @@ class Client:
 
     async def _talk(self, stream: ByteStream) -> None:
         properties = Properties(session_expiry_interval=3600)
-        connect = Connect(client_id=self.client_id, clean_start=False, keep_alive=0, properties=properties)
+        connect = Connect(
+            client_id=self.client_id, clean_start=False, keep_alive=self.keep_alive, properties=properties
+        )
         conn = ClientConnection(connect, self.session, LIMITS, trio.current_time())
         self._line = stream, conn
         self.flush()

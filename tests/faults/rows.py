@@ -89,7 +89,7 @@ ROWS: Final = {
     "X22": Row("the clock of the wall jumps", lacks="everything"),
     "X23": Row("no descriptor is left", lacks="everything but accept, which is in E6"),
     "X24": Row("memory is short", lacks="everything"),
-    "X25": Row("the proxy stands still for a while", lacks="everything"),
+    "X25": Row("the proxy stands still for a while", ("faults/test_network.py",), lacks="a cluster"),
     "X30": Row("a device does not read", ("downstream/test_device.py", "faults/test_network.py")),
     "X31": Row("all devices come back at once", ("downstream/test_door.py", "faults/test_network.py")),
     "X32": Row("a validator dies or hangs", lacks="everything: there are no workers"),

@@ -1,5 +1,6 @@
 """What a network does to the proxy, on loopback: resets, black holes, slowness, storms."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -142,3 +143,32 @@ async def test_X31_after_a_restart_a_storm_of_devices_is_back_and_none_is_turned
     result = await storm(tmp_path, 500)
     assert result.back < 60.0
     assert result.kept == 500
+
+
+async def test_X25_devices_that_spoke_while_the_proxy_stood_still_are_not_taken_for_silent(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        (a,) = stack.enter_context(running_brokers(tmp_path, "a"))
+        proxy = stack.enter_context(running_proxy(write_settings(tmp_path, upstream("a", a.url, "keep_alive = 1"))))
+        await trio.to_thread.run_sync(proxy.wait_linked, "a")
+        ledger, chance = Ledger(["a"]), Random(1)  # noqa: S311 - pauses
+        ear = Ear(a.url, "ear", chance, destination="a", ledger=ledger, filter="load/#")
+        devices = [Device(proxy.url(), f"device-{number}", chance, ledger=ledger, keep_alive=1) for number in range(50)]
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ear.run)
+                await until(lambda: ear.is_listening)
+                for device in devices:
+                    nursery.start_soon(device.run)
+                await until(lambda: all(device.is_connected for device in devices))
+                for turn in range(16):  # of a quarter of a second
+                    if turn == 2:
+                        proxy.process.send_signal(signal.SIGSTOP)
+                    if turn == 14:  # twice what a device may be silent
+                        proxy.process.send_signal(signal.SIGCONT)
+                    for device in devices:
+                        device.publish(1)
+                    await trio.sleep(0.25)
+                assert [device.connections for device in devices] == [1] * len(devices)
+                await until(lambda: not any(device.session.outgoing for device in devices) and ledger.missing == [0])
+                nursery.cancel_scope.cancel()
+        ledger.report().check(repeats=(1,))
