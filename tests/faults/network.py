@@ -18,7 +18,7 @@ from tests.faults.peers import Ear
 from tests.scenarios.mosquitto import Mosquitto
 from tests.upstream.broker import Notes, settings
 
-PATIENCE: Final = 60.0  # seconds for a whole test
+PATIENCE: Final = 120.0  # seconds for a whole test
 NUMBERS: Final = count()
 STREAMS: Final = [Stream("device", "t/one", 1), Stream("device", "t/two", 2)]
 
