@@ -52,6 +52,7 @@ class Outcome:
     """
 
     name: str
+    settings: str
     report: Report
     kills: int
     seconds: float
@@ -127,6 +128,7 @@ class Run:
         self.system.kill()
         return Outcome(
             name=self.system.name,
+            settings=self.system.settings,
             report=self.ledger.report(),
             kills=self.plan.kills,
             seconds=seconds,

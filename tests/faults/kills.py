@@ -57,10 +57,11 @@ def _ignore(_: str) -> None:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Return the figures, a column for each system."""
+    """Return the figures, a column for each system, and what each ran with."""
     rows = zip(HEADS, *(line(outcome) for outcome in outcomes), strict=True)
     first, *others = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([first, "|---" * (len(outcomes) + 1) + "|", *others])
+    settings = [f"{outcome.name}: {outcome.settings}" for outcome in outcomes]
+    return "\n".join([first, "|---" * (len(outcomes) + 1) + "|", *others, "", *settings])
 
 
 def main() -> int:

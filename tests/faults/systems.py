@@ -46,6 +46,10 @@ class System(Protocol):
     def port(self) -> int:
         """Where devices connect to."""
 
+    @property
+    def settings(self) -> str:
+        """What it runs with, for whoever reads its figures."""
+
     def start(self) -> None:
         """Start it, also again; does not wait until it takes connections."""
 
@@ -76,6 +80,10 @@ class Proxy:
         self._file = write_settings(self.folder, tables)
         text = self._file.read_text()
         self._file.write_text(text.replace('bind = "127.0.0.1:0"', f'bind = "127.0.0.1:{self.port}"', 1))
+
+    @property
+    def settings(self) -> str:
+        return f'ack = "{self.ack}"'
 
     def start(self) -> None:
         self._running = start_proxy(self._file)
@@ -121,8 +129,8 @@ class Bridge:
 
     @property
     def settings(self) -> str:
-        """What it runs with, for whoever reads its figures."""
-        return " ".join((self.folder / "mosquitto.conf").read_text().split("\n"))
+        lines = (self.folder / "mosquitto.conf").read_text().splitlines()
+        return "; ".join(line for line in lines if line and str(self.folder) not in line)
 
     def start(self) -> None:
         self._mosquitto.start()
