@@ -2,9 +2,11 @@
 
 import heapq
 from itertools import count
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import trio
+
+LATE: Final = 1.0  # seconds behind its time from which on the process has stood still, and what it waits then
 
 
 class Watched(Protocol):
@@ -69,8 +71,11 @@ class KeepAliveWatch:
         """Expire devices, for ever."""
         while True:
             self._sooner = trio.Event()
-            with trio.CancelScope(deadline=self._due[0].at if self._due else float("inf")):
+            due = self._due[0].at if self._due else float("inf")
+            with trio.CancelScope(deadline=due):
                 await self._sooner.wait()
+            if trio.current_time() > due + LATE:  # what devices said meanwhile may be in the kernel, and not read yet
+                await trio.sleep(LATE)
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:

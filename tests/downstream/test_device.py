@@ -217,7 +217,7 @@ class TestKeepAlive:
 
 
 class TestDelivering:
-    async def test_a_slow_device_gets_what_its_queue_holds_and_the_rest_is_dropped_and_counted(
+    async def test_X30_a_slow_device_gets_what_its_queue_holds_and_the_rest_is_dropped_and_counted(
         self, autojump_clock: MockClock
     ) -> None:
         async with open_house("[limits]\nqueue_messages = 5") as house:
@@ -241,7 +241,7 @@ class TestDelivering:
             await house.settle()
             assert [payload for _, payload in slow.received] == [b"%d" % number for number in range(8)]
 
-    async def test_a_device_that_takes_no_bytes_does_not_delay_another(self, autojump_clock: MockClock) -> None:
+    async def test_X30_a_device_that_takes_no_bytes_does_not_delay_another(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             stuck = await house.connect("stuck")
             fine = await house.connect("fine")

@@ -49,7 +49,7 @@ class TestLimits:
             assert house.metrics.connections_refused == {"connect_deadline": 2}
             assert house.log.events() == ["handshakes_wait"]
 
-    async def test_a_storm_of_devices_comes_in_without_one_being_sent_away(self, autojump_clock: MockClock) -> None:
+    async def test_X31_a_storm_of_devices_comes_in_without_one_being_sent_away(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nhandshakes = 5\nconnections_per_address = 1000") as house:
             house.listener.patience = 0.1
             devices = [house.device(f"d{number}") for number in range(300)]

@@ -197,7 +197,7 @@ async def test_progress_of_acknowledgements_keeps_the_link(autojump_clock: MockC
         assert len(it.broker.dials) == 1
 
 
-async def test_x3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: MockClock) -> None:
+async def test_X3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: MockClock) -> None:
     async with linked(keep_alive=60.0) as it:
         it.broker.is_deaf = True
         it.upstream.subscribe("x", 0)  # wakes the reader there once more; from then on it is deaf
@@ -206,7 +206,7 @@ async def test_x3_a_broker_that_does_not_answer_pings_is_silent(autojump_clock: 
         assert it.upstream.status().last_error == "the broker did not answer a ping within 30 s"
 
 
-async def test_x4_a_broker_that_takes_no_bytes_is_silent(autojump_clock: MockClock) -> None:
+async def test_X4_a_broker_that_takes_no_bytes_is_silent(autojump_clock: MockClock) -> None:
     async with linked(ack_timeout=20.0, keep_alive=0.0) as it:
         it.broker.is_deaf = True
         it.upstream.offer(messages(200, qos=0, payload=bytes(4096)))
@@ -263,7 +263,7 @@ async def test_a_trial_that_hangs_has_failed(autojump_clock: MockClock) -> None:
         assert it.upstream.status().breaker.state is BreakerState.OPEN
 
 
-async def test_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
+async def test_X11_dialling_has_a_deadline(autojump_clock: MockClock) -> None:
     def hang(broker: FakeBroker) -> None:
         broker.hangs = True
 
