@@ -1,6 +1,7 @@
 """Messages of one run as bytes and back: each with a checksum of its own, so that damage costs no other.
 
-A run is a row of frames: length, checksum, content. The first frame has the senders, each other one a message.
+A run is a row of frames: length, checksum, content. The first frame has the senders, each other one a message. A
+checksum is of the frame's place in the row as well: behind a length that is damaged, no frame is taken for another.
 """
 
 from collections.abc import Sequence
@@ -47,22 +48,19 @@ class Batch(Struct, frozen=True, gc=False):
     def encode(self) -> bytearray:
         """Return the bytes of the run."""
         out = bytearray()
-        _add(out, _encode(self.senders))
-        for message, sender, expires_at in self.messages:
+        senders = _encode(self.senders)
+        out += _HEAD.pack(len(senders), crc32(senders))
+        out += senders
+        for place, (message, sender, expires_at) in enumerate(self.messages, 1):
             properties = message.properties
             if not (message.retain or expires_at is not None or properties is not NO_PROPERTIES):
                 content = _encode((message.topic, message.payload, message.qos, sender))
             else:
                 fields = (message.retain, expires_at, properties)
                 content = _encode((message.topic, message.payload, message.qos, sender, *fields))
-            out += _HEAD.pack(len(content), crc32(content))
+            out += _HEAD.pack(len(content), crc32(content, place))
             out += content
         return out
-
-
-def _add(out: bytearray, content: bytes) -> None:
-    out += _HEAD.pack(len(content), crc32(content))
-    out += content
 
 
 _decode_record: Final = msgspec.msgpack.Decoder(Record).decode
@@ -109,5 +107,5 @@ def _frames(data: bytes, count: int) -> list[bytes | None]:
         place += _HEAD.size
         content = bytes(view[place : place + length])
         place += length
-        frames.append(content if len(content) == length and crc32(content) == checksum else None)
+        frames.append(content if len(content) == length and crc32(content, len(frames)) == checksum else None)
     return frames + [None] * (count - len(frames))
