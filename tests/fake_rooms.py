@@ -39,6 +39,7 @@ class FakeUpstream:
     Attributes:
         bound: messages that it takes until the test lets some go.
         taken: what it holds, in order.
+        arrived: all that it ever took, in order.
         ever_taken, settled, refusals, forced_out: payloads, by what became of them.
         wanted: filters that devices want, and how many.
         asked: every time it was asked for one, and for whom what is retained.
@@ -54,6 +55,7 @@ class FakeUpstream:
         self.taken: list[Item] = []
         self.carried: list[str] = []  # topics that went away from here, as they went
         self.ever_taken: set[bytes] = set()
+        self.arrived: list[Message] = []
         self.settled: set[bytes] = set()
         self.refusals: set[bytes] = set()
         self.forced_out: set[bytes] = set()
@@ -163,6 +165,7 @@ class FakeUpstream:
     def _add(self, items: Sequence[tuple[Message, object]]) -> None:
         self.taken += cast("Sequence[Item]", items)
         self.ever_taken |= {message.payload for message, _ in items}
+        self.arrived += [message for message, _ in items]
 
     def _take(self, positions: Iterable[int]) -> list[Item]:
         chosen = list(positions)
@@ -258,10 +261,18 @@ class FakeJournal(Journal):
         self.at_once = at_once
         self.commits: list[Callable[[], None]] = []  # what waits for one
         self.added: list[Row] = []
+        self._durable = 0
 
     def add(self, row: Row) -> None:
         super().add(row)
         self.added.append(row)
+        if self.is_clear:
+            self._durable = len(self.added)
+
+    @property
+    def durable(self) -> list[Row]:
+        """What was added and is committed."""
+        return self.added[: self._durable]
 
     @property
     def is_clear(self) -> bool:
@@ -275,6 +286,7 @@ class FakeJournal(Journal):
 
     def commit(self) -> None:
         commits, self.commits = self.commits, []
+        self._durable = len(self.added)
         for call in commits:
             call()
 
@@ -302,7 +314,7 @@ class MemoryReader:
         self._journal = journal
 
     def _runs(self) -> list[Run]:
-        rows = [row for row in self._journal.added if isinstance(row, RunRow)]
+        rows = [row for row in self._journal.durable if isinstance(row, RunRow)]
         return [
             Run(row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.batch.encode()))
             for row in rows

@@ -310,6 +310,11 @@ def route(*to: str, more: str = "", topics: str = "#") -> str:
     return f'[[routes]]\ntopics = ["{topics}"]\nto = {list(to)}\n{more}\n'.replace("'", '"')
 
 
+# A destination that must have a message before its device is acknowledged, and one that takes it past the spool.
+AWAITED: Final = upstream() + route("a", more='ack = "all"')
+DIRECT: Final = upstream() + route("a", more='ack = "memory"')
+
+
 def ticket_of(house: House, position: int, client_id: str = "d") -> Ticket:
     """Return what waits for its acknowledgement at this position."""
     return house.inside(client_id).pending[position]

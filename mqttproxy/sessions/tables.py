@@ -110,6 +110,10 @@ def _read_will(values: Any) -> WillRow:
     )  # fmt: skip
 
 
+def _weigh(row: MessageRow | RetainedRow | WillRow) -> int:
+    return len(row.payload)
+
+
 TABLES: Final[dict[type[Row], Table]] = {
     SessionRow: Table(
         "sessions", "number, client_id, expiry, ended_at", "number", _write_session, lambda values: SessionRow(*values)
@@ -122,7 +126,12 @@ TABLES: Final[dict[type[Row], Table]] = {
         _read_subscription,
     ),
     MessageRow: Table(
-        "messages", "number, topic, expires_at, properties, payload", "number", _write_message, _read_message
+        "messages",
+        "number, topic, expires_at, properties, payload",
+        "number",
+        _write_message,
+        _read_message,
+        weigh=_weigh,
     ),
     QueuedRow: Table(
         "queued",
@@ -139,7 +148,12 @@ TABLES: Final[dict[type[Row], Table]] = {
         lambda values: IncomingRow(*values),
     ),
     RetainedRow: Table(
-        "retained", "topic, qos, expires_at, properties, payload", "topic", _write_retained, _read_retained
+        "retained",
+        "topic, qos, expires_at, properties, payload",
+        "topic",
+        _write_retained,
+        _read_retained,
+        weigh=_weigh,
     ),
     WillRow: Table(
         "wills",
@@ -147,5 +161,6 @@ TABLES: Final[dict[type[Row], Table]] = {
         "number",
         _write_will,
         _read_will,
+        weigh=_weigh,
     ),
 }

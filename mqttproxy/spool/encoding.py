@@ -1,7 +1,8 @@
 """Messages of one run as bytes and back, a few of them with one checksum, so that damage costs few.
 
 A run is a row of frames: length, checksum, content. The first frame has the senders, each other one up to `FRAME`
-messages.
+messages. A checksum is of the frame's place in the row as well: behind a length that is damaged, no frame is taken for
+another.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Batch(Struct, frozen=True, gc=False):
     def encode(self) -> bytearray:
         """Return the bytes of the run."""
         out = bytearray()
-        _add(out, _encode([sender for _, sender in self.senders]))
+        _add(out, 0, _encode([sender for _, sender in self.senders]))
         records: list[tuple[object, ...]] = []
         ends = [*(start for start, _ in self.senders[1:]), len(self.items)]
         begin = 0
@@ -71,8 +72,8 @@ class Batch(Struct, frozen=True, gc=False):
                 else:
                     records.append(self._whole(message, sender))
             begin = end
-        for place in range(0, len(records), FRAME):
-            _add(out, _encode(records[place : place + FRAME]))
+        for frame, place in enumerate(range(0, len(records), FRAME), 1):
+            _add(out, frame, _encode(records[place : place + FRAME]))
         return out
 
     def _whole(self, message: Message, sender: int) -> tuple[object, ...]:
@@ -81,8 +82,8 @@ class Batch(Struct, frozen=True, gc=False):
         return message.topic, message.payload, message.qos, sender, message.retain, over, message.properties
 
 
-def _add(out: bytearray, content: bytes) -> None:
-    out += _HEAD.pack(len(content), crc32(content))
+def _add(out: bytearray, frame: int, content: bytes) -> None:
+    out += _HEAD.pack(len(content), crc32(content, frame))
     out += content
 
 
@@ -136,5 +137,5 @@ def _frames(data: bytes, count: int) -> list[bytes | None]:
         place += _HEAD.size
         content = bytes(view[place : place + length])
         place += length
-        frames.append(content if len(content) == length and crc32(content) == checksum else None)
+        frames.append(content if len(content) == length and crc32(content, len(frames)) == checksum else None)
     return frames + [None] * (count - len(frames))

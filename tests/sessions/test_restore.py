@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mqttproxy.database import DATABASE
 from mqttproxy.mqtt.packets import Message, Properties, RetainHandling, Subscription, Timed, Will
 from mqttproxy.sessions import RetainedStore
 from mqttproxy.sessions.session import Session
@@ -142,7 +143,7 @@ def test_a_message_for_many_is_stored_once_and_goes_with_the_last_of_them(tmp_pa
     house.commit()
 
     def rows(table: str) -> int:
-        connection = sqlite3.connect(tmp_path / "s" / "sessions.sqlite3")
+        connection = sqlite3.connect(tmp_path / "s" / DATABASE)
         count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 # our own
         connection.close()
         return int(count)
