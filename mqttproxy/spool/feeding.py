@@ -6,8 +6,8 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
 
+from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.journal import Journal
-from mqttproxy.journal.journal import IN_THREAD, ToThread
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.spool.encoding import Record, Sender, decode_run
 from mqttproxy.spool.entry import Entry, Share
