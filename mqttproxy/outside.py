@@ -40,13 +40,6 @@ class Listen(Protocol):
         """Bind and listen as the settings say."""
 
 
-class RunApart(Protocol):
-    """`apart.run_apart`, or what simulates it."""
-
-    def __call__(self, module: str, *arguments: str, seconds: float) -> Awaitable[CompletedProcess[bytes]]:
-        """Run a module of ours in a process of its own."""
-
-
 def open_store(directory: Path, *, survives_power_loss: bool) -> Store:
     """Return the journal's database in a folder."""
     return make_store(directory, survives_power_loss=survives_power_loss)
@@ -89,7 +82,7 @@ class Outside:
     dial: Dial = dial
     listen: Listen = listen
     to_thread: ToThread = IN_THREAD
-    run_apart: RunApart = run_apart
+    run_apart: Callable[..., Awaitable[CompletedProcess[bytes]]] = run_apart
     make_store: MakeStore = open_store
     make_reader: Callable[[Path], Reader] = open_reader
     make_writer: Callable[..., Writer] = Writer
