@@ -136,6 +136,7 @@ class Device:
                 items.append((message, sent if message.qos else None))
             self.left -= burst
             conn.publish(items)
+            self._ledger.tell(f"  {self.name} sent", *(message.payload for message, _ in items))
             stream.send_nowait(conn.data_to_send())
 
     def _message(self) -> tuple[Message, Sent]:
@@ -176,6 +177,7 @@ class Device:
                 self.has_subscribed = True
 
     def _begin(self, conn: ClientConnection, connack: ConnAck) -> None:
+        self._ledger.tell(f"  {self.name} connected", "again" if connack.session_present else "anew")
         self.starts_clean = False
         if not connack.session_present:
             for _, sent in self.session.outgoing.values():

@@ -40,7 +40,7 @@ async def stop_and_start(world: World, _seconds: float) -> None:
     await trio.lowlevel.checkpoint()
     incarnation = world.incarnation
     if incarnation.serving is not None and not incarnation.is_crashed:
-        world.was_killed = True  # the grace may be over before everything has gone
+        world.ledger.is_volatile = True  # the grace may be over before everything has gone
         world.nursery.start_soon(incarnation.proxy.drain, incarnation.serving)
 
 

@@ -5,12 +5,14 @@ it had to be acknowledged, and what excuses it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import define, field
 
 from mqttproxy.quarantine.model import Held
+
+MEMORY: Final = -1  # `needed` of a route that promises nothing over a crash
 
 _BY_UPSTREAM: Final = re.compile(r"upstream (\S+) answered")
 
@@ -56,17 +58,17 @@ class Ledger:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[..., None] = lambda *_: None) -> None:
+        self.tell = tell  # a line for the trace
         self.messages: dict[bytes, Sent] = {}
         self.faults: list[str] = []
         self.forgetful: set[str] = set()
+        self.is_volatile = False
         self.duplicates = 0
         self._numbers: dict[tuple[str, str, int], int] = {}
         self._newest: dict[tuple[str, str, int, str], int] = {}
 
-    def send(
-        self, device: str, topic: str, qos: int, owed: tuple[str, ...], needed: int, form: bytes = b"%b"
-    ) -> Sent:
+    def send(self, device: str, topic: str, qos: int, owed: tuple[str, ...], needed: int, form: bytes = b"%b") -> Sent:
         """Note that a message is about to be sent for the first time."""
         stream = device, topic, qos
         number = self._numbers[stream] = self._numbers.get(stream, -1) + 1
@@ -79,15 +81,20 @@ class Ledger:
         if sent.settled:
             return
         sent.settled, sent.failed = True, not success
+        self.tell(f"  {sent.device} was told", "success" if success else "failure", sent.payload)
         if not success or any(one.payload == sent.payload for one in held):
             return
-        if sent.needed and len(sent.received) < sent.needed:
+        # After a restart nobody knows any more how many destinations had a message of QoS 2 that comes again: that it
+        # is on disk must do.
+        needed = 0 if self.is_volatile and sent.qos == 2 and sent.needed > 0 else sent.needed
+        if needed and len(sent.received) < needed:
             self.fault(f"acknowledged with {len(sent.received)} of {sent.needed} destinations: {sent}")
-        elif sent.needed == 0 and sent.payload not in durable:
+        elif needed == 0 and sent.payload not in durable:
             self.fault(f"acknowledged and not on disk: {sent}")
 
     def receive(self, destination: str, topic: str, payload: bytes, qos: int) -> None:
         """Note an arrival, whatever it is."""
+        self.tell(f"  {destination} received", payload)
         sent = self.messages.get(payload)
         if sent is None or sent.topic != topic or sent.qos != qos:
             self.fault(f"ghost or corrupted: {payload!r} on {topic} at QoS {qos} at {destination}")
@@ -97,7 +104,8 @@ class Ledger:
         count = sent.received[destination] = sent.received.get(destination, 0) + 1
         if count > 1:
             self.duplicates += 1
-            if qos != 1 and not (sent.again or destination in self.forgetful):
+            is_excused = sent.again or destination in self.forgetful or (sent.needed == MEMORY and self.is_volatile)
+            if qos != 1 and not is_excused:
                 self.fault(f"{count} times at {destination}: {sent}")
             return
         stream = sent.device, topic, qos, destination
@@ -122,20 +130,20 @@ class Ledger:
             else:
                 sent.held.add(found[1])
 
-    def missing(self, *, may_lose: bool) -> list[tuple[Sent, str]]:
-        """Return what was settled and is not where it is owed. `may_lose`: routes with `memory` do not count."""
+    def missing(self) -> list[tuple[Sent, str]]:
+        """Return what was settled and is not where it is owed."""
         return [
             (sent, destination)
             for sent in self.messages.values()
-            if sent.settled and sent.qos and not (may_lose and sent.needed < 0)
+            if sent.settled and sent.qos and not (self.is_volatile and sent.needed == MEMORY)
             for destination in sent.owed
             if destination not in sent.received and destination not in sent.held
         ]
 
-    def check(self, *, may_lose: bool, damaged: int) -> None:
+    def check(self, *, damaged: int) -> None:
         """Look at everything, after the end. `damaged`: records that the proxy has told of."""
         excused = 0
-        for sent, destination in self.missing(may_lose=may_lose):
+        for sent, destination in self.missing():
             if sent.damaged:
                 excused += 1
             else:

@@ -94,4 +94,4 @@ async def _drain(world: World, outcome: Outcome) -> None:
             world.ledger.fault("the drain did not end")
         incarnation.check(world.ledger.fault)
     world.ledger.hold(world.disk.held.values())
-    world.ledger.check(may_lose=world.was_killed, damaged=world.damaged)
+    world.ledger.check(damaged=world.damaged)

@@ -11,10 +11,10 @@ from mqttproxy.pipeline import Ruleset
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
 from tests.fake_rooms import Shelf
+from tests.faults.simulation.ledger import MEMORY
 
 _SCHEMAS: Final = {"order/1.json": {"type": "object", "required": ["n"]}}
 _LOCAL: Final = -2  # `needed` of what local sessions must keep: not in the spool
-_MEMORY: Final = -1
 
 
 @frozen
@@ -34,7 +34,7 @@ ROUTES: Final = (
     Route("all", ("a", "b"), '"all"', 2),
     Route("any", ("b", "c"), '"any"', 1),
     Route("q", ("a", "b", "c"), "{ quorum = 2 }", 2),
-    Route("m", ("a",), '"memory"', _MEMORY),
+    Route("m", ("a",), '"memory"', MEMORY),
     Route("n", ("a", "c"), '"spool"', 0, b'{"n": "%b"}', b'{"x": "%b"}'),
     Route("l", ("local",), '"spool"', _LOCAL),
 )

@@ -130,7 +130,6 @@ class World:
     Attributes:
         faults: what was found wrong that no message is to blame for.
         damaged: records that ended processes have told of.
-        was_killed: a process ended without its drain.
 
     """
 
@@ -139,7 +138,7 @@ class World:
         self.nursery = nursery
         self.say = say
         self.trace = blake2b(digest_size=8)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.tell)
         self.disk = Disk(Random(self.chance.getrandbits(64)))
         self.network = Network(Random(self.chance.getrandbits(64)))
         self.brokers: dict[str, Broker] = {}
@@ -149,7 +148,6 @@ class World:
         self.devices = [self._device(number) for number in range(self.chance.randint(2, 5))]
         self.subscriber = self._device(0, "subscriber", messages=0, listens="l/#")
         self.damaged = 0
-        self.was_killed = False
         self.is_over = False
         _configure_logging(self)
         self.incarnation = Incarnation(self)
@@ -186,7 +184,7 @@ class World:
 
     def crash(self, *, silently: bool) -> None:
         """Kill the process that runs."""
-        self.was_killed = True
+        self.ledger.is_volatile = True
         self.incarnation.crash(silently=silently)
 
     def heal(self) -> None:
@@ -203,15 +201,11 @@ class World:
 
     @property
     def is_drained(self) -> bool:
-        return (
-            all(device.is_done for device in self.devices)
-            and self.incarnation.is_drained
-            and not self.missing()
-        )
+        return all(device.is_done for device in self.devices) and self.incarnation.is_drained and not self.missing()
 
     def missing(self) -> list[Any]:
         self.ledger.hold(self.disk.held.values())
-        return [one for one in self.ledger.missing(may_lose=self.was_killed) if not one[0].damaged]
+        return [one for one in self.ledger.missing() if not one[0].damaged]
 
 
 def _turns(nursery: trio.Nursery) -> Callable[[Callable[[], None]], bool]:
