@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID
 
 import trio
 from attrs import evolve
@@ -28,6 +28,7 @@ from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
 from mqttproxy.keeping import Keeping
+from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine import database as quarantine
@@ -43,6 +44,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks
+from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.status import as_json
 
@@ -69,13 +71,16 @@ GC_THRESHOLDS: Final = (10_000, 5, 1_000)
 class Proxy:
     """All rooms of one process, joined."""
 
-    def __init__(self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool) -> None:
+    def __init__(
+        self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool, outside: Outside = REAL
+    ) -> None:
         self.path = path
         self.config = config
+        self.outside = outside
         self.log = get_log()
-        self.metrics = Metrics(node=config.proxy.id, version=__version__)
+        self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
         self._hangup = trio.Event()
-        self.health = Health()
+        self.health = Health(wall=outside.wall, now=outside.now)
         audit = config.audit
         self.audit = AuditTrail(
             config.proxy.data_dir / "audit",
@@ -83,12 +88,21 @@ class Proxy:
             keep_files=audit.keep_files,
             with_payload=audit.payload,
             health=self.health,
+            now=outside.wall,
+            to_thread=outside.to_thread,
+            make_files=outside.make_audit_files,
         )
         self.quarantine = Quarantine(
-            quarantine.quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed
+            quarantine.quarantine_dir(config.proxy.data_dir),
+            config.quarantine,
+            self._committed,
+            now=outside.wall,
+            to_thread=outside.to_thread,
+            make_writer=outside.make_writer,
+            draw=outside.draw,
         )
-        self.keeping = Keeping(config, self.metrics)
-        alerts = RateLimited(log=self.log)
+        self.keeping = Keeping(config, self.metrics, outside)
+        alerts = RateLimited(log=self.log, now=outside.now)
         self.refusal = Refusal(
             table=self.keeping.table,
             quarantine=self.quarantine,
@@ -97,6 +111,7 @@ class Proxy:
             audit=self.audit,
             alerts=alerts,
             new_id=self.quarantine.new_id,
+            wall=outside.wall,
             dry_run=dry_run,
         )
         limits = config.limits
@@ -109,6 +124,7 @@ class Proxy:
             metrics=self.metrics,
             journal=self.keeping.journal,
             spool=self.keeping.spool,
+            senders=Senders(outside.draw),
         )
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
@@ -121,6 +137,8 @@ class Proxy:
                 identify=Passports(config.proxy.id, lambda: self.keeping.spool.epoch).identify,
             ),
             drain_grace=config.proxy.drain_grace,
+            dial=outside.dial,
+            chance=outside.chance,
         )
         self.pool.apply(config.upstreams)
         self.use_upstreams()
@@ -139,10 +157,11 @@ class Proxy:
                 metrics=self.metrics,
                 log=self.log,
                 alerts=alerts,
-                new_client_id=lambda: f"auto-{uuid4().hex}",
+                new_client_id=lambda: f"auto-{UUID(bytes=outside.draw(16), version=4).hex}",
                 sys_messages=self.keeping.sys_messages,
                 server_reference=config.proxy.server_reference,
-            )
+            ),
+            outside.listen,
         )
         self.metrics.generation = ruleset.generation.number
         self.metrics.destinations = self._destinations
@@ -227,14 +246,7 @@ class Proxy:
         async with trio.open_nursery() as background:
             poller = await background.start(run_poller)
             self.pipeline.at_end_of_turn = poller.at_end_of_turn
-            await background.start(self.audit.run)
-            await background.start(_started, self.quarantine)
-            await background.start(self.keeping.run, self.pool)
-            # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
-            # by whether all of their subscriptions have been asked for again.
-            await self.door.premises.rehome()
-            await background.start(self.pool.run)
-            background.start_soon(self._watch_health)
+            await self.open_rooms(background)
             bind = self.config.telemetry.metrics_bind
             metrics_at = await background.start(serve, bind, self.metrics, self.health, self.status) if bind else None
             await self.door.open(self.config.listeners)
@@ -245,6 +257,17 @@ class Proxy:
                 self._say_ready(metrics_at)
             background.cancel_scope.cancel()
         self.log.info("stopped")
+
+    async def open_rooms(self, background: trio.Nursery) -> None:
+        """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
+        await background.start(self.audit.run)
+        await background.start(_started, self.quarantine)
+        await background.start(self.keeping.run, self.pool)
+        # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
+        # by whether all of their subscriptions have been asked for again.
+        await self.door.premises.rehome()
+        await background.start(self.pool.run)
+        background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:
         _tidy_memory()
@@ -276,7 +299,7 @@ class Proxy:
                         stopping = True
                         reloading.cancel()
                         self.log.info("draining", signal=signal.Signals(number).name)
-                        nursery.start_soon(self._drain, serving)
+                        nursery.start_soon(self.drain, serving)
 
     async def _reload_when_told(self, scope: trio.CancelScope) -> None:
         # Apart from the signals: a reload may take seconds, and SIGTERM must not wait for it.
@@ -286,8 +309,8 @@ class Proxy:
                 self._hangup = trio.Event()
                 await put_in_force(self)
 
-    async def _drain(self, serving: trio.CancelScope) -> None:
-        """Take nothing more, finish what was taken within the grace period, end."""
+    async def drain(self, serving: trio.CancelScope) -> None:
+        """Take nothing more, finish what was taken within the grace period, end by cancelling `serving`."""
         self.health.report("listeners", False, "draining")
         self.keeping.wills.defer()
         now, grace = trio.current_time(), self.config.proxy.drain_grace

@@ -3,7 +3,6 @@
 Built here, brought back from disk before the doors open, and kept tidy while the process runs.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -12,16 +11,16 @@ import trio
 from attrs import evolve
 
 from mqttproxy.config.model import ProxyConfig
-from mqttproxy.database import DATABASE, journal_dir, make_store
+from mqttproxy.database import journal_dir
 from mqttproxy.downstream.departed import Publisher
 from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.topics import matches
+from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Notes, RetainedStore, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.spool import Exchanges, Feeding, Spool
-from mqttproxy.spool.reader import SqliteReader
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value
@@ -34,21 +33,26 @@ SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
 class Keeping:
     """The rooms of `sessions`, joined. `attach` gives them the corridor, which is made of them."""
 
-    def __init__(self, config: ProxyConfig, metrics: Metrics) -> None:
+    def __init__(self, config: ProxyConfig, metrics: Metrics, outside: Outside = REAL) -> None:
         limits = config.limits
         self._metrics = metrics
         self._sys_interval = config.telemetry.sys_interval
         directory = journal_dir(config.proxy.data_dir)
-        self.journal = Journal(make_store(directory, survives_power_loss=config.spool.durability == "fsync"))
+        survives_power_loss = config.spool.durability == "fsync"
+        self.journal = Journal(
+            outside.make_store(directory, survives_power_loss=survives_power_loss),
+            wall=outside.wall,
+            to_thread=outside.to_thread,
+        )
         self.notes = Notes(self.journal)
         self.spool = Spool(self.journal, config.spool)
-        self.feeding = Feeding(self.spool, self.journal, SqliteReader(directory / DATABASE))
+        self.feeding = Feeding(self.spool, self.journal, outside.make_reader(directory), to_thread=outside.to_thread)
         self.table = SubscriptionTable(shared=config.sessions.shared)
         self.retained = RetainedStore(
             max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.notes.retained
         )
         self.sessions = Sessions(
-            table=self.table, journal=self.journal, limits=limits, wall=time.time, dropped=metrics.dropped_down.add
+            table=self.table, journal=self.journal, limits=limits, wall=outside.wall, dropped=metrics.dropped_down.add
         )
         self.sys_tree = SysTree(
             metrics, deliver=self._deliver_sys, is_wanted=self.table.has_subscriber, matches=matches, kept=self._kept

@@ -105,6 +105,7 @@ class Pipeline:
         metrics: Metrics,
         journal: Commits,
         spool: Spool,
+        senders: Senders | None = None,
     ) -> None:
         self.spool = spool
         spool.acknowledged, spool.accepted = self._spooled, release
@@ -112,7 +113,7 @@ class Pipeline:
         self.table = table
         self.retained = retained
         self._journal = journal
-        self._senders = Senders()
+        self._senders = senders or Senders()
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
         self._metrics = metrics

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import trio
 
+from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.journal.rows import Changes, Key, Loaded, Row
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.sqlite import DISK_TROUBLE, words
@@ -20,18 +21,6 @@ T = TypeVar("T")
 _FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
 _LAST_RETRY: Final = 5.0
 _LOG: Final = get_log(component="journal")
-
-
-class ToThread(Protocol):
-    """`trio.to_thread.run_sync`, or what simulates it."""
-
-    async def __call__(
-        self, sync_fn: Callable[[], Any], /, *, abandon_on_cancel: bool, limiter: trio.CapacityLimiter
-    ) -> Any:
-        """Run it where it may block."""
-
-
-IN_THREAD: Final = cast("ToThread", trio.to_thread.run_sync)
 
 
 class Store(Protocol):

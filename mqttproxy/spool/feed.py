@@ -54,7 +54,7 @@ class Feed:
         self.is_paused = False  # for a time
         self.cursor_noted: Callable[[int], None] = lambda _: None  # told each cursor that is noted
         self.needs_note = False  # what is on disk about it is no longer true
-        self.skip: set[int] = set()  # not to be handed out again, by number, although they are behind `given`
+        self.skip: set[int] = set()  # numbers behind `given` that are not to be handed out, or not again
         self.round = 0  # counts what makes items that were read ahead obsolete
         self.wake = trio.Event()
         self._out: deque[int] = deque()  # numbers handed out and not settled, and those settled behind them
@@ -111,7 +111,13 @@ class Feed:
         """Count what the destination has taken."""
         if items:
             self._out.extend([item[1].number for item in items])
-            self.given = self._out[-1]
+            self.pass_to(self._out[-1])
+
+    def pass_to(self, number: int) -> None:
+        """Come to this number; what was not to be handed out before it need not be remembered."""
+        self.given = max(self.given, number)
+        if self.skip:
+            self.skip = {number for number in self.skip if number > self.given}
 
     def resume(self, numbers: Iterable[int]) -> None:
         """Count as handed out what was in flight when the last process ended."""

@@ -6,8 +6,8 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
 
+from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.journal import Journal
-from mqttproxy.journal.journal import IN_THREAD, ToThread
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.spool.encoding import Record, Sender, decode_run
 from mqttproxy.spool.entry import Entry, Share
@@ -191,7 +191,7 @@ class Feeding:
             return []
         items = [item for run in runs for item in self._take(feed, run)]
         if not items:
-            feed.given = max(feed.given, runs[-1].last)
+            feed.pass_to(runs[-1].last)
         return items
 
     def _take(self, feed: Feed, run: Run) -> list[Item]:
@@ -201,18 +201,22 @@ class Feeding:
         found = decode_run(run.data, run.messages, skip)
         numbers = range(run.first + skip, run.last + 1)
         known = sum(len(pair[0].payload) for pair in found if pair is not None)
-        damaged = [number for number, pair in zip(numbers, found, strict=True) if pair is None]
-        if damaged:
-            self._damaged(feed, share, run, damaged, run.size - known if not skip else 0)
         is_old = run.at < self._journal.wall() - self._spool.settings.max_age
         items = []
+        damaged = []
         for number, pair in zip(numbers, found, strict=True):
             if number in feed.skip:
-                feed.skip.remove(number)
-            elif pair is not None and is_old:
-                feed.passed_over(share, 1, len(pair[0].payload), "spool_age")
-            elif pair is not None:
+                continue
+            if pair is not None and not is_old:
                 items.append(self._item(run, number, *pair))
+                continue
+            feed.skip.add(number)  # or the next read, which may begin before it, would count it again
+            if pair is None:
+                damaged.append(number)
+            else:
+                feed.passed_over(share, 1, len(pair[0].payload), "spool_age")
+        if damaged:
+            self._damaged(feed, share, run, damaged, run.size - known if not skip else 0)
         return items
 
     def _item(self, run: Run, number: int, record: Record, sender: Sender) -> Item:
@@ -288,10 +292,9 @@ class Feeding:
                 left = decode_run(run.data, run.messages, max(0, feed.given + 1 - run.first))
                 numbers = range(run.last + 1 - len(left), run.last + 1)
                 gone = [pair for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
-                feed.skip.difference_update(numbers)
                 size = sum(len(pair[0].payload) for pair in gone if pair is not None)
                 feed.passed_over(self._spool.share(run.mask), len(gone), size, reason)
-                feed.given = run.last
+                feed.pass_to(run.last)
                 dropped += len(gone)
             if chosen:
                 feed.round += 1  # what was read ahead is obsolete
