@@ -36,7 +36,7 @@ class Feed:
         out: how many of these the destination has.
         is_lagging: what is committed is not handed out at once, but read from the disk, in order.
         appended: messages that came since the start, those found on disk included.
-        delivered_since_noted: the cursor on disk is behind.
+        is_inexact: damage has made counts too high, until they should be zero.
 
     """
 
@@ -51,6 +51,7 @@ class Feed:
         self.dropped: dict[str, int] = {}
         self.is_lagging = False
         self.is_stopped = False
+        self.is_inexact = False
         self.is_paused = False  # for a time
         self.cursor_noted: Callable[[int], None] = lambda _: None  # told each cursor that is noted
         self.needs_note = False  # what is on disk about it is no longer true
@@ -111,6 +112,11 @@ class Feed:
             self._out.extend([item[1].number for item in items])
             self.given = self._out[-1]
 
+    def passed(self, number: int) -> None:
+        """Hand out nothing up to this number: there is nothing that should be."""
+        self.given = max(self.given, number)
+        self.skip = {skipped for skipped in self.skip if skipped > number}
+
     def resume(self, numbers: Iterable[int]) -> None:
         """Count as handed out what was in flight when the last process ended."""
         self._resumed = set(numbers)
@@ -157,6 +163,7 @@ class Feed:
     def missing(self, messages: int) -> None:
         """Count messages that are not on disk although they should be."""
         self.messages -= messages
+        self.is_inexact = True
         self._drop(messages, "missing")
 
     def count_dropped(self, messages: int, reason: str) -> None:
