@@ -34,6 +34,7 @@ class Feed:
         tip: the number of the last committed message for it.
         messages, size: what is needed: committed, and not settled. Bytes of payloads.
         out: how many of these the destination has.
+        pending: how many messages for it wait for their commit; they count as needed.
         is_lagging: what is committed is not handed out at once, but read from the disk, in order.
         appended: messages that came since the start, those found on disk included.
         is_inexact: damage has made counts too high, until they should be zero.
@@ -46,7 +47,7 @@ class Feed:
         self.account = account
         self.destination: Destination | None = None
         self.given = self.tip = cursor
-        self.messages = self.size = 0
+        self.messages = self.size = self.pending = 0
         self.appended = 0
         self.dropped: dict[str, int] = {}
         self.is_lagging = False
@@ -83,7 +84,7 @@ class Feed:
         return self.messages - self.out
 
     def add(self, messages: int, size: int) -> None:
-        """Count messages that it needs and that wait for their commit."""
+        """Count messages that it needs."""
         self.messages += messages
         self.size += size
         self.appended += messages
@@ -91,6 +92,7 @@ class Feed:
     def push(self, items: Sequence[Item]) -> None:
         """Take what was just committed, in order."""
         self.tip = items[-1][1].number
+        self.pending -= len(items)
         if self.is_lagging:
             return
         if self.is_stopped:
@@ -159,6 +161,11 @@ class Feed:
         self.size -= size
         self._drop(messages, reason)
         self.needs_note = True
+
+    @property
+    def lost(self) -> int:
+        """How many messages it needs that were not on disk, where they should have been: seen once it is live."""
+        return 0 if self.is_lagging else self.on_disk - self.pending
 
     def missing(self, messages: int) -> None:
         """Count messages that are not on disk although they should be."""

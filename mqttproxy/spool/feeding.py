@@ -138,6 +138,7 @@ class Feeding:
             while True:
                 await trio.sleep(TIDY_EVERY)
                 now = trio.current_time()
+                self._look_for_gaps()
                 self._spool.look_at_patience(now)
                 self._spool.note_cursors()
                 self._spool.note_consumed()
@@ -178,7 +179,7 @@ class Feeding:
 
     async def _read(self, feed: Feed) -> list[Item]:
         """Return the next items behind `given`; none: all there was is over, and `given` has moved."""
-        begun = feed.round
+        begun, tip = feed.round, feed.tip
         try:
             runs = await self._call(partial(self._reader.runs, 1 << feed.number, feed.given, SLICE))
         except DISK_TROUBLE as error:
@@ -189,8 +190,7 @@ class Feeding:
         if begun != feed.round or feed.is_stopped:
             return []
         if not runs:
-            self._miss(feed)
-            return []
+            feed.passed(tip)  # what was committed meanwhile is behind it
         items: list[Item] = []
         for run in runs:
             if not self._take(feed, run, items):
@@ -256,15 +256,15 @@ class Feeding:
             last=numbers[-1], run=run.first,
         )  # fmt: skip
 
-    def _miss(self, feed: Feed) -> None:
-        """Find nothing on disk where something should be."""
-        feed.given = feed.tip
-        if feed.on_disk > self._spool.pending:
-            missing = feed.on_disk - self._spool.pending
-            self.missing_total += missing
-            _LOG.error("spooled messages are missing", upstream=feed.name, messages=missing)
-            feed.missing(missing)
-            self._spool.needs_less(feed)
+    def _look_for_gaps(self) -> None:
+        """Count what was not on disk where it should have been."""
+        for feed in self._spool.feeds.values():
+            missing = feed.lost
+            if missing > 0:
+                self.missing_total += missing
+                _LOG.error("spooled messages are missing", upstream=feed.name, messages=missing)
+                feed.missing(missing)
+                self._spool.needs_less(feed)
 
     # Bounds.
 

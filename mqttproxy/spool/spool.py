@@ -180,6 +180,7 @@ class Spool:
         share.add(len(items), size)
         for number in share.numbers:
             self._by_number[number].add(len(items), size)
+            self._by_number[number].pending += len(items)
         if waits:
             self._waiting.update((entry.number, entry) for _, entry in entries)
             if patience is not None:

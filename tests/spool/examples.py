@@ -7,6 +7,7 @@ from attrs import define, field
 
 from mqttproxy.config.model import SpoolSettings
 from mqttproxy.handover import Ticket
+from mqttproxy.journal.journal import ToThread
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.spool import Entry, Feeding, Spool
@@ -115,11 +116,13 @@ def make_store(
     journal: FakeJournal | None = None,
     settings: SpoolSettings | None = None,
     reader: Callable[[FakeJournal], MemoryReader] = MemoryReader,
+    to_thread: ToThread = in_place,
 ) -> Store:
     """Make one; its feeding is not started, and nothing restored."""
     kept = FakeJournal() if journal is None else journal
     spool = Spool(kept, settings or SpoolSettings())
-    store = Store(kept, spool, Feeding(spool, kept, reader(kept), to_thread=in_place), {name: Sink() for name in names})
+    feeding = Feeding(spool, kept, reader(kept), to_thread=to_thread)
+    store = Store(kept, spool, feeding, {name: Sink() for name in names})
     spool.acknowledged, spool.accepted = store.acknowledged.extend, store.accepted.extend
     return store
 

@@ -39,6 +39,7 @@ class Belt:
             items.append((Message("t", b"x", 1), Entry(self.number, 1, self.share, SENDER, None, 1)))
         self.share.add(count, count)
         self.feed.add(count, count)
+        self.feed.pending += count
         self.disk += items
         self.feed.push(items)
 
@@ -76,6 +77,7 @@ class Belt:
         assert feed.cursor < min(open_, default=self.number + 1)
         assert feed.out == len(self.sink.held)
         assert feed.on_disk == len(open_) - len(self.sink.held)
+        assert feed.lost == 0
 
 
 @asynccontextmanager

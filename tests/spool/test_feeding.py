@@ -1,15 +1,15 @@
 """What comes back from disk: at the start, for a destination that lags, and what must be dropped from there."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from sqlite3 import OperationalError
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mqttproxy.config.model import Bytes, Seconds, SpoolSettings
-
 from mqttproxy.journal import Row
 from mqttproxy.mqtt.packets import Message, Properties, Timed
 from mqttproxy.spool.feed import Item
@@ -161,6 +161,45 @@ class TestCatchingUp:
             assert store.feeding.trouble is None
             assert store.sinks["a"].payloads == [b"x"]
 
+    async def test_what_is_committed_while_nothing_is_found_is_not_taken_for_missing(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async def slowly(
+            call: Callable[[], Any], /, *, abandon_on_cancel: bool = True, limiter: trio.CapacityLimiter | None = None
+        ) -> Any:
+            found = call()
+            await trio.sleep(0.01)
+            return found
+
+        store = make_store("a", reader=Disk, to_thread=slowly)
+        async with fed(store):
+            feed = store.spool.feeds["a"]
+            feed.pause()
+            feed.go_on()
+            await trio.sleep(0.005)  # it looks, and there is nothing
+            store.append(b"x")
+            await trio.sleep(1)
+            assert (store.sinks["a"].payloads, feed.dropped) == ([b"x"], {})
+            assert not feed.is_lagging
+
+    async def test_what_is_in_flight_is_not_handed_out_however_often_the_rest_is_read(
+        self, autojump_clock: MockClock
+    ) -> None:
+        before = store_of("a")
+        before.append(b"1", b"2", b"3", qos=2)
+        journal = Restarted(before, DestinationRow(0, "a", 0, "account"), InFlightRow(0, 9, 2, False))
+        store = store_of("a", journal=journal)
+        await store.feeding.restore({"a": "account"})
+        sink = store.sinks["a"]
+        sink.set_bound(1)
+        async with fed(store):
+            for _ in range(3):  # what was read is thrown away each time
+                store.spool.feeds["a"].carry_to(sink)
+                await wait_all_tasks_blocked()
+            sink.set_bound(9)
+            await wait_all_tasks_blocked()
+            assert sink.payloads == [b"1", b"3"]
+
 
 class TestDamage:
     async def test_a_damaged_message_is_passed_over_counted_and_told_and_the_others_come(
@@ -225,7 +264,7 @@ class TestDamage:
             store.append(b"gone too")
             disk_of(store).gone = {2, 3}
             sink.set_bound(9)
-            await wait_all_tasks_blocked()
+            await trio.sleep(0.15)
             assert sink.payloads == [b"one"]
             feed = store.spool.feeds["a"]
             assert (store.feeding.missing_total, feed.dropped) == (2, {"missing": 2})
@@ -233,6 +272,24 @@ class TestDamage:
             assert (feed.messages, store.spool.messages, store.spool.size) == (0, 0, 0)
             store.append(b"next")
             assert sink.payloads == [b"one", b"next"]
+
+    async def test_nor_where_others_follow_it(self, autojump_clock: MockClock) -> None:
+        store = store_of("a")
+        sink = store.sinks["a"]
+        sink.set_bound(0)
+        async with fed(store):
+            for payload in (b"one", b"gone", b"three"):
+                store.append(payload)
+            disk_of(store).gone = {2}
+            sink.set_bound(9)
+            store.journal.at_once = False
+            store.append(b"pending")  # is no gap
+            await trio.sleep(0.15)
+            assert sink.payloads == [b"one", b"three"]
+            assert (store.feeding.missing_total, store.spool.feeds["a"].dropped) == (1, {"missing": 1})
+            store.journal.commit()
+            store.settle()
+            assert all_books(store) == {"a": (0, 0, 0)}
 
 
 class TestAge:
