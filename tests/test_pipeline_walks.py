@@ -163,7 +163,7 @@ class Walk:
     def committed(self) -> set[bytes]:
         """Return what the spool has on disk."""
         rows = self.house.journal.durable
-        return {item[0].payload for row in rows if isinstance(row, RunRow) for item in row.batch.messages}
+        return {item[0].payload for row in rows if isinstance(row, RunRow) for item in row.batch.items}
 
     async def finish(self) -> None:
         """Make room everywhere, answer everything: then everything is acknowledged."""

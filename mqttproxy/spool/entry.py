@@ -76,6 +76,11 @@ class Share:
         self.bytes[number] -= size
         self.has_consumed = True
 
+    def clear(self, number: int) -> None:
+        """Count nothing any more that one of them needs."""
+        if number in self.messages:
+            self.take(number, self.messages[number], self.bytes[number])
+
 
 class Entry(Struct, eq=False):
     """The token of a spooled message, the same for each of its destinations.

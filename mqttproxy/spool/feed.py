@@ -34,9 +34,10 @@ class Feed:
         tip: the number of the last committed message for it.
         messages, size: what is needed: committed, and not settled. Bytes of payloads.
         out: how many of these the destination has.
+        pending: how many messages for it wait for their commit; they count as needed.
         is_lagging: what is committed is not handed out at once, but read from the disk, in order.
         appended: messages that came since the start, those found on disk included.
-        delivered_since_noted: the cursor on disk is behind.
+        is_inexact: damage has made counts too high, until they should be zero.
 
     """
 
@@ -46,11 +47,12 @@ class Feed:
         self.account = account
         self.destination: Destination | None = None
         self.given = self.tip = cursor
-        self.messages = self.size = 0
+        self.messages = self.size = self.pending = 0
         self.appended = 0
         self.dropped: dict[str, int] = {}
         self.is_lagging = False
         self.is_stopped = False
+        self.is_inexact = False
         self.is_paused = False  # for a time
         self.cursor_noted: Callable[[int], None] = lambda _: None  # told each cursor that is noted
         self.needs_note = False  # what is on disk about it is no longer true
@@ -82,7 +84,7 @@ class Feed:
         return self.messages - self.out
 
     def add(self, messages: int, size: int) -> None:
-        """Count messages that it needs and that wait for their commit."""
+        """Count messages that it needs."""
         self.messages += messages
         self.size += size
         self.appended += messages
@@ -90,6 +92,7 @@ class Feed:
     def push(self, items: Sequence[Item]) -> None:
         """Take what was just committed, in order."""
         self.tip = max(self.tip, items[-1][1].number)
+        self.pending -= len(items)
         if items[0][1].number <= self.given:  # it was read from the disk before we heard of its commit
             items = [item for item in items if item[1].number > self.given]
         if self.is_lagging or not items:
@@ -111,13 +114,13 @@ class Feed:
         """Count what the destination has taken."""
         if items:
             self._out.extend([item[1].number for item in items])
-            self.pass_to(self._out[-1])
+            self.passed(self._out[-1])
 
-    def pass_to(self, number: int) -> None:
-        """Come to this number; what was not to be handed out before it need not be remembered."""
+    def passed(self, number: int) -> None:
+        """Hand out nothing up to this number: there is nothing that should be."""
         self.given = max(self.given, number)
         if self.skip:
-            self.skip = {number for number in self.skip if number > self.given}
+            self.skip = {skipped for skipped in self.skip if skipped > self.given}
 
     def resume(self, numbers: Iterable[int]) -> None:
         """Count as handed out what was in flight when the last process ended."""
@@ -169,9 +172,15 @@ class Feed:
         self._drop(messages, reason)
         self.needs_note = True
 
+    @property
+    def lost(self) -> int:
+        """How many messages it needs that were not on disk, where they should have been: seen once it is live."""
+        return 0 if self.is_lagging else self.on_disk - self.pending
+
     def missing(self, messages: int) -> None:
         """Count messages that are not on disk although they should be."""
         self.messages -= messages
+        self.is_inexact = True
         self._drop(messages, "missing")
 
     def count_dropped(self, messages: int, reason: str) -> None:

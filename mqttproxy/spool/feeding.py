@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import takewhile
 from typing import Final, NoReturn, Protocol, TypeVar
 
 import trio
@@ -109,9 +110,10 @@ class Feeding:
             messages, size = found.messages, found.size
             for run in await self._patiently(partial(self._reader.runs, 1 << feed.number, feed.cursor, 1)):
                 if run.first <= feed.cursor and run.mask == share.mask:  # the first of it are over
-                    left = decode_run(run.data, run.messages, feed.cursor + 1 - run.first)
-                    messages -= run.messages - len(left)
-                    size -= run.size - sum(len(pair[0].payload) for pair in left if pair is not None)
+                    over = decode_run(run.data, run.messages)[: feed.cursor + 1 - run.first]
+                    messages -= len(over)
+                    feed.is_inexact |= None in over
+                    size -= sum(len(pair[0].payload) for pair in over if pair is not None)
             share.messages[feed.number], share.bytes[feed.number] = messages, size
             feed.tip = max(feed.tip, found.last)
             feed.add(messages, size)
@@ -136,6 +138,7 @@ class Feeding:
             while True:
                 await trio.sleep(TIDY_EVERY)
                 now = trio.current_time()
+                self._look_for_gaps()
                 self._spool.look_at_patience(now)
                 self._spool.note_cursors()
                 self._spool.note_consumed()
@@ -176,7 +179,7 @@ class Feeding:
 
     async def _read(self, feed: Feed) -> list[Item]:
         """Return the next items behind `given`; none: all there was is over, and `given` has moved."""
-        begun = feed.round
+        begun, tip = feed.round, feed.tip
         try:
             runs = await self._call(partial(self._reader.runs, 1 << feed.number, feed.given, SLICE))
         except DISK_TROUBLE as error:
@@ -187,37 +190,45 @@ class Feeding:
         if begun != feed.round or feed.is_stopped:
             return []
         if not runs:
-            self._miss(feed)
-            return []
-        items = [item for run in runs for item in self._take(feed, run)]
-        if not items:
-            feed.pass_to(runs[-1].last)
+            feed.passed(tip)  # what was committed meanwhile is behind it
+        items: list[Item] = []
+        for run in runs:
+            if not self._take(feed, run, items):
+                break
         return items
 
-    def _take(self, feed: Feed, run: Run) -> list[Item]:
-        """Return what is still to be handed out of a run."""
+    def _take(self, feed: Feed, run: Run, items: list[Item]) -> bool:
+        """Add what is to be handed out of a run; False: that is all for now.
+
+        What is passed over is not counted before all in front of it was handed out: items may be thrown away, and are
+        read again then.
+        """
         skip = max(0, feed.given + 1 - run.first)
-        share = self._spool.share(run.mask)
-        found = decode_run(run.data, run.messages, skip)
-        numbers = range(run.first + skip, run.last + 1)
-        known = sum(len(pair[0].payload) for pair in found if pair is not None)
+        found = list(enumerate(decode_run(run.data, run.messages, skip), run.first + skip))
         is_old = run.at < self._journal.wall() - self._spool.settings.max_age
-        items = []
-        damaged = []
-        for number, pair in zip(numbers, found, strict=True):
-            if number in feed.skip:
-                continue
-            if pair is not None and not is_old:
-                items.append(self._item(run, number, *pair))
-                continue
-            feed.skip.add(number)  # or the next read, which may begin before it, would count it again
-            if pair is None:
-                damaged.append(number)
-            else:
-                feed.passed_over(share, 1, len(pair[0].payload), "spool_age")
+        if not items:
+            front = list(takewhile(lambda pair: is_old or pair[1] is None or pair[0] in feed.skip, found))
+            self._leave_out(feed, run, front)
+            found = found[len(front) :]
+        for number, pair in found:
+            if is_old or pair is None or number in feed.skip:
+                return False
+            items.append(self._item(run, number, *pair))
+        return True
+
+    def _leave_out(self, feed: Feed, run: Run, front: list[tuple[int, tuple[Record, Sender] | None]]) -> None:
+        """Pass over what comes next and is damaged, too old, or not to be handed out again."""
+        wanted = [(number, pair) for number, pair in front if number not in feed.skip]
+        share = self._spool.share(run.mask)
+        damaged = [number for number, pair in wanted if pair is None]
         if damaged:
-            self._damaged(feed, share, run, damaged, run.size - known if not skip else 0)
-        return items
+            self._damaged(feed, share, run, damaged)
+        old = [len(pair[0].payload) for _, pair in wanted if pair is not None]
+        if old:
+            feed.passed_over(share, len(old), sum(old), "spool_age")
+        if front:
+            feed.passed(front[-1][0])
+            self._spool.needs_less(feed)
 
     def _item(self, run: Run, number: int, record: Record, sender: Sender) -> Item:
         message: Message
@@ -232,22 +243,28 @@ class Feeding:
             entry = Entry(number, len(record.payload), share, sender, None, run.epoch)
         return message, entry
 
-    def _damaged(self, feed: Feed, share: Share, run: Run, numbers: list[int], size: int) -> None:
+    def _damaged(self, feed: Feed, share: Share, run: Run, numbers: list[int]) -> None:
         self.damaged_total += len(numbers)
+        feed.is_inexact = True
+        whole = decode_run(run.data, run.messages)
+        size = 0
+        if whole.index(None) + run.first == numbers[0]:  # what is not known of their sizes counts for the first
+            size = run.size - sum(len(pair[0].payload) for pair in whole if pair is not None)
         feed.passed_over(share, len(numbers), size, "damaged")
         _LOG.error(
             "spooled messages are damaged", upstream=feed.name, messages=len(numbers), first=numbers[0],
             last=numbers[-1], run=run.first,
         )  # fmt: skip
 
-    def _miss(self, feed: Feed) -> None:
-        """Find nothing on disk where something should be."""
-        feed.given = feed.tip
-        if feed.on_disk > self._spool.pending:
-            missing = feed.on_disk - self._spool.pending
-            self.missing_total += missing
-            _LOG.error("spooled messages are missing", upstream=feed.name, messages=missing)
-            feed.missing(missing)
+    def _look_for_gaps(self) -> None:
+        """Count what was not on disk where it should have been."""
+        for feed in self._spool.feeds.values():
+            missing = feed.lost
+            if missing > 0:
+                self.missing_total += missing
+                _LOG.error("spooled messages are missing", upstream=feed.name, messages=missing)
+                feed.missing(missing)
+                self._spool.needs_less(feed)
 
     # Bounds.
 
@@ -294,7 +311,7 @@ class Feeding:
                 gone = [pair for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
                 size = sum(len(pair[0].payload) for pair in gone if pair is not None)
                 feed.passed_over(self._spool.share(run.mask), len(gone), size, reason)
-                feed.pass_to(run.last)
+                feed.passed(run.last)
                 dropped += len(gone)
             if chosen:
                 feed.round += 1  # what was read ahead is obsolete
@@ -302,7 +319,7 @@ class Feeding:
                 break
         if dropped:
             feed.wake.set()
-            self._spool.room_was_made()
+            self._spool.needs_less(feed)
             _LOG.error("spooled messages were dropped", upstream=feed.name, messages=dropped, reason=reason)
 
     async def _patiently(self, call: Callable[[], T]) -> T:

@@ -194,7 +194,9 @@ class Spool:
         self.pending_bytes += size
         share.add(count, size)
         for number in share.numbers:
-            self._by_number[number].add(count, size)
+            feed = self._by_number[number]
+            feed.add(count, size)
+            feed.pending += count
         if waits and patience is not None:
             self._patience.setdefault(patience, deque()).append((now + patience, entries))
         run = _Run(share, entries, size, () if waits else [ticket for _, ticket in items])
@@ -262,7 +264,17 @@ class Spool:
 
     def settled(self, name: str, entries: Sequence[Entry]) -> None:
         """Hear that a destination has these messages, or will never need them."""
-        self.feeds[name].settled(entries)
+        feed = self.feeds[name]
+        feed.settled(entries)
+        self.needs_less(feed)
+
+    def needs_less(self, feed: Feed) -> None:
+        """Hear that a destination needs less than before; forget what damage left counted once that is nothing."""
+        if feed.is_inexact and not feed.messages:
+            feed.is_inexact = False
+            feed.size = 0
+            for share in self._shares.values():
+                share.clear(feed.number)
         self.room_was_made()
 
     # Housekeeping.

@@ -6,11 +6,17 @@ import pytest
 
 from mqttproxy.config.model import SpoolSettings
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.spool import Feeding, Spool
+from mqttproxy.spool import Feeding, Spool, encoding
 from mqttproxy.spool.feed import Feed, Item
 from mqttproxy.spool.rows import RunRow
 from mqttproxy.validation.identity import Identity
 from tests.fake_rooms import FakeJournal, MemoryReader, in_place
+
+
+@pytest.fixture(autouse=True)
+def a_checksum_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let damage cost one message, so that tests can say which."""
+    monkeypatch.setattr(encoding, "FRAME", 1)
 
 
 class Lagging:

@@ -98,8 +98,11 @@ class Disk:
                 elif isinstance(row, ConsumedRow):
                     self._remove_runs(row)
                 elif isinstance(row, RunRow):
-                    self.runs[row.first] = Run(*table.write(row)[:-1], bytes(row.batch.encode()))  # type: ignore[misc, arg-type]
-                    self.ever.update(message.payload for message, _, _ in row.batch.messages)
+                    self.runs[row.first] = Run(
+                        row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size,
+                        bytes(row.batch.encode()),
+                    )  # fmt: skip
+                    self.ever.update(message.payload for message, _ in row.batch.items)
                 else:
                     there[key] = tuple(table.write(row))
         self.commits += 1
@@ -167,7 +170,7 @@ class Mount:
         if self.is_dead:
             await trio.sleep_forever()
 
-    def make_store(self, _directory: Path, *, survives_power_loss: bool) -> "SimulatedStore":
+    def make_store(self, directory: Path, *, survives_power_loss: bool) -> "SimulatedStore":
         return SimulatedStore(self.disk)
 
     def make_reader(self, _directory: Path) -> "SimulatedReader":
@@ -193,6 +196,9 @@ class SimulatedStore:
         loaded = self._disk.load()
         self.epoch = self._disk.epoch
         return loaded
+
+    def prepare(self, changes: Changes) -> bool:
+        return False
 
     def apply(self, changes: Changes) -> None:
         self._disk.commit(changes)

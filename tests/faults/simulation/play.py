@@ -31,7 +31,7 @@ class Outcome:
 
 def play(seed: int, say: Callable[[str], None] | None = None) -> Outcome:
     """Play one seed."""
-    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # for tests, as its comment says
     trio._core._run._r.seed(seed)
     outcome = Outcome(seed)
     trio.run(_play, outcome, say, clock=trio.testing.MockClock(autojump_threshold=0))
