@@ -528,7 +528,7 @@ class TestTidiness:
             assert store.sinks["a"].taken == []
 
 
-def test_a_run_row_is_what_a_reader_reads() -> None:
+async def test_a_run_row_is_what_a_reader_reads() -> None:
     store = store_of("a")
     store.append(b"x")
     (row,) = store.journal.durable
