@@ -44,7 +44,7 @@ class Device:
         self.name = name
         self.version = version
         self.left = messages
-        self.pace = 0.3 + chance.random()
+        self.pace = 0.1 + chance.random() / 2
         self.session = SessionState()
         self.stream: SimulatedStream | None = None
         self.is_away = False

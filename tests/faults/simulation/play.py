@@ -24,6 +24,7 @@ class Outcome:
     kinds: Counter[str] = field(factory=Counter)
     messages: int = 0
     duplicates: int = 0
+    doubted: int = 0  # of them at QoS 2, see `Broker._is_in_doubt`
     simulated: float = 0.0
     drained_in: float = 0.0
     trace: str = ""
@@ -54,6 +55,7 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
         await _drain(world, outcome)
         outcome.faults += world.ledger.faults
         outcome.messages, outcome.duplicates = len(world.ledger.messages), world.ledger.duplicates
+        outcome.doubted = world.ledger.doubted
         outcome.simulated, outcome.trace = trio.current_time(), world.trace.hexdigest()
         nursery.cancel_scope.cancel()
 
@@ -61,12 +63,12 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
 async def _trouble(world: World, outcome: Outcome, nursery: trio.Nursery) -> None:
     """Let some kinds of fault happen, one after the other or at once."""
     chance = world.chance
-    lasts = 5.0 + 20.0 * chance.random()
+    lasts = 3.0 + 12.0 * chance.random()
     chosen = chance.sample(sorted(KINDS), chance.randint(1, 6))
     until = trio.current_time() + lasts
     while trio.current_time() < until:
-        await trio.sleep(lasts / 4 * chance.random())
-        kind, seconds = chance.choice(chosen), 0.1 + 8.0 * chance.random() ** 2
+        await trio.sleep(lasts / 5 * chance.random())
+        kind, seconds = chance.choice(chosen), 0.1 + 7.0 * chance.random() ** 2
         world.tell("fault", kind, f"{seconds:.2f}")
         outcome.kinds[kind] += 1
         nursery.start_soon(KINDS[kind], world, seconds)
