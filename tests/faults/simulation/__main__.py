@@ -12,7 +12,7 @@ from tests.faults.simulation.play import Outcome, play
 def _play(seed: int, *, verbose: bool) -> Outcome:
     try:
         return play(seed, print if verbose else None)
-    except BaseException as error:  # noqa: BLE001 # whatever it is, it is what we look for
+    except BaseException as error:  # whatever it is, it is what we look for
         if isinstance(error, KeyboardInterrupt):
             raise
         return Outcome(seed, faults=["".join(traceback.format_exception(error))])

@@ -9,7 +9,7 @@ import trio
 
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event
-from mqttproxy.mqtt.packets import Connect, Disconnect, Publish, Subscribe, SubAck, UnsubAck, Unsubscribe
+from mqttproxy.mqtt.packets import Connect, Disconnect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits, State
 from mqttproxy.mqtt.session_state import SessionState

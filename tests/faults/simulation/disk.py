@@ -99,7 +99,8 @@ class Disk:
                 elif isinstance(row, ConsumedRow):
                     self._remove_runs(row)
                 elif isinstance(row, RunRow):
-                    self.runs[row.first] = Run(*table.write(row)[:-1], bytes(row.batch.encode()))  # type: ignore[misc, arg-type]
+                    values: Any = table.write(row)
+                    self.runs[row.first] = Run(*values)._replace(data=bytes(values[-1]))
                     self.ever.update(message.payload for message, _, _ in row.batch.messages)
                 else:
                     there[key] = tuple(table.write(row))
@@ -169,7 +170,7 @@ class Mount:
         if self.is_dead:
             await trio.sleep_forever()
 
-    def make_store(self, _directory: Path, *, survives_power_loss: bool) -> "SimulatedStore":  # noqa: ARG002
+    def make_store(self, directory: Path, *, survives_power_loss: bool) -> "SimulatedStore":
         return SimulatedStore(self.disk)
 
     def make_reader(self, _directory: Path) -> "SimulatedReader":

@@ -69,7 +69,9 @@ class Ledger:
         self._numbers: dict[tuple[str, str, int], int] = {}
         self._newest: dict[tuple[str, str, int, str], int] = {}
 
-    def send(self, device: str, topic: str, qos: int, owed: tuple[str, ...], needed: int, form: bytes = b"%b") -> Sent:
+    def send(
+        self, device: str, topic: str, qos: int, *, owed: tuple[str, ...], needed: int, form: bytes = b"%b"
+    ) -> Sent:
         """Note that a message is about to be sent for the first time."""
         stream = device, topic, qos
         number = self._numbers[stream] = self._numbers.get(stream, -1) + 1

@@ -32,7 +32,7 @@ class Outcome:
 
 def play(seed: int, say: Callable[[str], None] | None = None) -> Outcome:
     """Play one seed."""
-    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # it is made to be changed
     trio._core._run._r.seed(seed)
     outcome = Outcome(seed)
     trio.run(_play, outcome, say, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -44,8 +44,7 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
         world = World(outcome.seed, nursery, say)
         nursery.start_soon(world.keep_running)
         nursery.start_soon(world.subscriber.run)
-        while not world.subscriber.has_subscribed:
-            await trio.sleep(0.1)
+        await _until(lambda: world.subscriber.has_subscribed)
         async with trio.open_nursery() as troubles:
             for device in world.devices:
                 nursery.start_soon(device.run)
@@ -58,6 +57,11 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
         outcome.doubted = world.ledger.doubted
         outcome.simulated, outcome.trace = trio.current_time(), world.trace.hexdigest()
         nursery.cancel_scope.cancel()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 # it depends on much, of which nothing tells when it changes
+        await trio.sleep(0.25)
 
 
 async def _trouble(world: World, outcome: Outcome, nursery: trio.Nursery) -> None:
@@ -78,8 +82,7 @@ async def _drain(world: World, outcome: Outcome) -> None:
     """Wait until everything is where it belongs, end the process in order, and look at the books."""
     began = trio.current_time()
     with trio.move_on_after(DRAINED) as patience:
-        while not world.is_drained:
-            await trio.sleep(0.25)
+        await _until(lambda: world.is_drained)
     outcome.drained_in = trio.current_time() - began
     if patience.cancelled_caught:
         not_done = [device.name for device in world.devices if not device.is_done]
