@@ -33,18 +33,18 @@ class Device:
         self,
         name: str,
         version: ProtocolVersion,
+        *,
         network: Network,
         disk: Disk,
         ledger: Ledger,
         chance: Random,
-        *,
         messages: int = 0,
         listens: str = "",
     ) -> None:
         self.name = name
         self.version = version
         self.left = messages
-        self.pace = 0.3 + chance.random()
+        self.pace = 0.1 + chance.random() / 2
         self.session = SessionState()
         self.stream: SimulatedStream | None = None
         self.is_away = False
@@ -144,7 +144,7 @@ class Device:
         qos = self._chance.choice((0, 1, 1, 2, 2))
         topic = f"{route.name}/{self.name}"
         form = route.form if self._chance.random() < 0.7 else route.bad_form
-        sent = self._ledger.send(self.name, topic, qos, route.to, route.needed, form)
+        sent = self._ledger.send(self.name, topic, qos, owed=route.to, needed=route.needed, form=form)
         return Message(topic, sent.payload, qos), sent
 
     # What it hears.

@@ -24,6 +24,7 @@ from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
 
 FIRST_EPOCH: Final = 1_700_000_000
+USUAL: Final = 0.001  # seconds that a call takes
 
 
 class Trouble:
@@ -73,7 +74,7 @@ class Disk:
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.journal, self.quarantine = Trouble(chance), Trouble(chance)
-        self.latency = 0.001
+        self.latency = USUAL
         self.rows: dict[type[Row], dict[Key, Sequence[object]]] = {kind: {} for kind in LAYOUT.tables}
         self.runs: dict[int, Run] = {}
         self.ever: set[bytes] = set()
@@ -83,7 +84,7 @@ class Disk:
 
     def heal(self) -> None:
         """Work without fault from now on."""
-        self.latency = 0.001
+        self.latency = USUAL
         self.journal.heal()
         self.quarantine.heal()
 
@@ -98,10 +99,8 @@ class Disk:
                 elif isinstance(row, ConsumedRow):
                     self._remove_runs(row)
                 elif isinstance(row, RunRow):
-                    self.runs[row.first] = Run(
-                        row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size,
-                        bytes(row.batch.encode()),
-                    )  # fmt: skip
+                    values: Any = table.write(row)
+                    self.runs[row.first] = Run(*values)._replace(data=bytes(values[-1]))
                     self.ever.update(message.payload for message, _ in row.batch.items)
                 else:
                     there[key] = tuple(table.write(row))
@@ -159,14 +158,15 @@ class Mount:
         """Stand in for `trio.to_thread.run_sync`: the disk takes its time before the call and after it."""
         async with limiter:
             with trio.CancelScope(shield=not abandon_on_cancel):
-                await self._wait()
+                await self._wait(always=True)
                 try:
                     return sync_fn()
                 finally:
-                    await self._wait()
+                    await self._wait(always=self.disk.latency > USUAL)
 
-    async def _wait(self) -> None:
-        await trio.sleep(self.disk.latency * 2 * self.disk.chance.random())
+    async def _wait(self, *, always: bool) -> None:
+        if always or self.disk.chance.random() < 0.3:
+            await trio.sleep(self.disk.latency * 2 * self.disk.chance.random())
         if self.is_dead:
             await trio.sleep_forever()
 

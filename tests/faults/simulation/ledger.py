@@ -65,10 +65,13 @@ class Ledger:
         self.forgetful: set[str] = set()
         self.is_volatile = False
         self.duplicates = 0
+        self.doubted = 0
         self._numbers: dict[tuple[str, str, int], int] = {}
         self._newest: dict[tuple[str, str, int, str], int] = {}
 
-    def send(self, device: str, topic: str, qos: int, owed: tuple[str, ...], needed: int, form: bytes = b"%b") -> Sent:
+    def send(
+        self, device: str, topic: str, qos: int, *, owed: tuple[str, ...], needed: int, form: bytes = b"%b"
+    ) -> Sent:
         """Note that a message is about to be sent for the first time."""
         stream = device, topic, qos
         number = self._numbers[stream] = self._numbers.get(stream, -1) + 1
@@ -92,8 +95,8 @@ class Ledger:
         elif needed == 0 and sent.payload not in durable:
             self.fault(f"acknowledged and not on disk: {sent}")
 
-    def receive(self, destination: str, topic: str, payload: bytes, qos: int) -> None:
-        """Note an arrival, whatever it is."""
+    def receive(self, destination: str, topic: str, payload: bytes, qos: int, *, in_doubt: bool = False) -> None:
+        """Note an arrival, whatever it is. `in_doubt`: nobody could have known that it had arrived before."""
         self.tell(f"  {destination} received", payload)
         sent = self.messages.get(payload)
         if sent is None or sent.topic != topic or sent.qos != qos:
@@ -105,7 +108,8 @@ class Ledger:
         if count > 1:
             self.duplicates += 1
             is_excused = sent.again or destination in self.forgetful or (sent.needed == MEMORY and self.is_volatile)
-            if qos != 1 and not is_excused:
+            self.doubted += in_doubt and not is_excused
+            if qos != 1 and not (is_excused or in_doubt):
                 self.fault(f"{count} times at {destination}: {sent}")
             return
         stream = sent.device, topic, qos, destination

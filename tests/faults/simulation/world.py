@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from random import Random
 from subprocess import CompletedProcess
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from mqttproxy.mqtt.packets import ProtocolVersion
 from mqttproxy.outside import Outside
 from mqttproxy.sqlite import DISK_TROUBLE
 from tests.faults.simulation.brokers import Broker, dial_any
+from tests.faults.simulation.chance import chance_of, part_of
 from tests.faults.simulation.devices import Device
 from tests.faults.simulation.disk import Disk, Mount
 from tests.faults.simulation.ledger import Ledger
@@ -37,7 +37,7 @@ class Incarnation:
         self.serving: trio.CancelScope | None = None  # set while the door is open
         self.is_crashed = False
         self.ended = trio.Event()
-        chance = Random(world.chance.getrandbits(64))
+        chance = part_of(world.chance)
         outside = Outside(
             wall=lambda: WALL + trio.current_time(),
             now=trio.current_time,
@@ -134,16 +134,16 @@ class World:
     """
 
     def __init__(self, seed: int, nursery: trio.Nursery, say: Callable[[str], None] | None = None) -> None:
-        self.chance = Random(seed)
+        self.chance = chance_of(seed)
         self.nursery = nursery
         self.say = say
         self.trace = blake2b(digest_size=8)
         self.ledger = Ledger(self.tell)
-        self.disk = Disk(Random(self.chance.getrandbits(64)))
-        self.network = Network(Random(self.chance.getrandbits(64)))
+        self.disk = Disk(part_of(self.chance))
+        self.network = Network(part_of(self.chance))
         self.brokers: dict[str, Broker] = {}
         for name in ("a", "b", "c"):
-            chance = Random(self.chance.getrandbits(64))
+            chance = part_of(self.chance)
             self.brokers[name] = Broker(name, self.network, self.ledger, chance, nursery)
         self.devices = [self._device(number) for number in range(self.chance.randint(2, 5))]
         self.subscriber = self._device(0, "subscriber", messages=0, listens="l/#")
@@ -153,13 +153,19 @@ class World:
         self.incarnation = Incarnation(self)
 
     def _device(self, number: int, name: str = "", messages: int | None = None, listens: str = "") -> Device:
-        chance = Random(self.chance.getrandbits(64))
+        chance = part_of(self.chance)
         version = ProtocolVersion.V5 if chance.random() < 0.6 else ProtocolVersion.V311
         count = chance.randint(10, 40) if messages is None else messages
         return Device(
-            name or f"d{number}", version, self.network, self.disk, self.ledger, chance, messages=count,
+            name or f"d{number}",
+            version,
+            network=self.network,
+            disk=self.disk,
+            ledger=self.ledger,
+            chance=chance,
+            messages=count,
             listens=listens,
-        )  # fmt: skip
+        )
 
     def tell(self, what: str, *more: object) -> None:
         """Add a line to the trace, whose hash shows that a seed plays out the same each time."""
