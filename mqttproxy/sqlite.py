@@ -126,7 +126,10 @@ def is_busy(error: BaseException) -> bool:
 def words(error: BaseException) -> str:
     """Return what went wrong, for people."""
     name = getattr(error, "sqlite_errorname", None)
-    return str(error) if name is None else f"{error} ({name})"
+    if name is None:
+        return str(error)
+    # On a full disk only the first write is told as SQLITE_FULL: the next connection cannot even make its index.
+    return f"{error} ({name})" + (": the disk seems to be full" if name == "SQLITE_IOERR_SHMSIZE" else "")
 
 
 def renew_log(connection: sqlite3.Connection, *, in_doubt: bool) -> None:

@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -228,20 +228,20 @@ class RunningProxy:
         return next(iter(self.log("ready")), {})
 
 
-def start_proxy(file: Path, *arguments: str) -> RunningProxy:
+def start_proxy(file: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> RunningProxy:
     """Start `mqttproxy run FILE`; whoever calls this stops it. `ready` waits for it."""
     log_file = file.with_suffix(".log")
     command = [sys.executable, "-m", "mqttproxy", "run", str(file), *arguments]
     with log_file.open("ab") as log:
         log_file.write_bytes(b"")  # a proxy started again says `ready` again
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     return RunningProxy(file, process, log_file)
 
 
 @contextmanager
-def running_proxy(file: Path, *arguments: str) -> Iterator[RunningProxy]:
+def running_proxy(file: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningProxy]:
     """Run a proxy; at the end it must still be unharmed and stop in order, unless the test has stopped it."""
-    proxy = start_proxy(file, *arguments)
+    proxy = start_proxy(file, *arguments, environment=environment)
     try:
         assert proxy.ready
         yield proxy

@@ -1,6 +1,6 @@
 import trio
 import trio.testing
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mqttproxy.downstream.keepalive import KeepAliveWatch
 
@@ -93,3 +93,21 @@ async def test_those_that_ended_are_let_go_of_at_once_and_their_places_before_th
     assert stays.expired_at == 5000.0
     assert not watch._due
     assert watch._ended == 0
+
+
+async def test_X25_after_a_pause_of_the_process_what_devices_have_sent_is_read_before_they_are_called_silent(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    watch, heard, silent = KeepAliveWatch(), FakeDevice(15.0), FakeDevice(15.0)
+    for device in (heard, silent):
+        watch.watch(device)
+    nursery.start_soon(watch.run)
+    await wait_all_tasks_blocked()
+    mock_clock.jump(20)  # nothing ran meanwhile
+    await wait_all_tasks_blocked()
+    assert silent.expired_at is None
+    heard.deadline = 35.0  # it was read
+    mock_clock.jump(1)
+    await wait_all_tasks_blocked()
+    assert silent.expired_at == 21.0
+    assert heard.expired_at is None

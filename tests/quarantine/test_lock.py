@@ -23,7 +23,7 @@ def test_the_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
         assert (tmp_path / "a" / "data" / LOCK_FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_second_holder_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+def test_X15_a_second_holder_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
     with (
         lock_data_dir(tmp_path),
         pytest.raises(DataDirInUseError, match=f"in use by process {os.getpid()}"),
