@@ -21,6 +21,7 @@ from attrs import evolve
 
 from mqttproxy import __version__, database
 from mqttproxy.apart import run_apart
+from mqttproxy.clock import SteadyWall
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
@@ -36,6 +37,7 @@ from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
+from mqttproxy.sqlite import NewerDatabaseError
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Gates, Health
@@ -44,6 +46,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks
+from mqttproxy.upstream.errors import leaves
 from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.status import as_json
@@ -76,6 +79,7 @@ class Proxy:
     ) -> None:
         self.path = path
         self.config = config
+        outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.outside = outside
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
@@ -379,8 +383,8 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
             database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
-    except* OSError as group:  # an address in use, a folder that cannot be written
-        faults = [str(error) for error in group.exceptions]
+    except* (OSError, NewerDatabaseError) as group:  # an address in use, a folder that cannot be written
+        faults = [str(error) for error in leaves(group)]
     for fault in faults:
         log.error("cannot start", error=fault)
     return 1 if faults else 0

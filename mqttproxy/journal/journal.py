@@ -13,7 +13,7 @@ import trio
 from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.journal.rows import Changes, Key, Loaded, Row
 from mqttproxy.mqtt.packets import Message, Timed
-from mqttproxy.sqlite import DISK_TROUBLE, words
+from mqttproxy.sqlite import DISK_TROUBLE, NewerDatabaseError, words
 from mqttproxy.telemetry.logs import get_log
 
 T = TypeVar("T")
@@ -288,6 +288,8 @@ class Journal:
         try:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
             result: T = await self._to_thread(call_and_look, abandon_on_cancel=True, limiter=self._thread)
+        except NewerDatabaseError:
+            raise  # no time heals that
         except DISK_TROUBLE as error:
             raise _DiskError(f"the journal cannot be written: {words(error)}") from error
         else:

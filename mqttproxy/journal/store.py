@@ -19,6 +19,7 @@ from mqttproxy.journal.salvage import salvage
 from mqttproxy.sqlite import (
     BrokenDatabaseError,
     Connect,
+    close_after_error,
     connect,
     is_broken,
     is_busy,
@@ -161,6 +162,8 @@ class SqliteStore:
         self._is_prepared = False
         if self._opened is not None:
             connection, self._opened = self._opened, None
+            if self._log_in_doubt:
+                close_after_error(connection, self._directory / self._layout.database)
             with suppress(sqlite3.Error):
                 connection.close()  # this copies from the log only what earlier commits had made durable
         self._mark.close()

@@ -64,6 +64,7 @@ class SqliteReader:
     def __init__(self, path: Path) -> None:
         self._path: Final = path
         self._connection: sqlite3.Connection | None = None
+        self._identity = 0  # of the file
 
     def masks(self) -> list[int]:
         """See `Reader`."""
@@ -119,7 +120,11 @@ class SqliteReader:
     def _do(self, query: str, values: Sequence[object], take: Callable[[Iterator[Any]], T]) -> T:
         """Run a query to its end at once, so that no reader keeps the log from being begun anew."""
         try:
+            identity = self._path.stat().st_ino
+            if identity != self._identity:  # it was set aside, and another one begun
+                self.close()
             if self._connection is None:
+                self._identity = identity
                 uri = f"file:{self._path}?mode=ro"
                 self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, check_same_thread=False)
             with closing(self._connection.execute(query, values)) as cursor:

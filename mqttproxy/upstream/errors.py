@@ -90,7 +90,7 @@ def in_words(reason: ReasonCode, properties: Properties) -> str:
 
 def as_link_error(group: BaseExceptionGroup[BaseException]) -> LinkError:
     """Return the one failure that tells most of a group: tasks of a link fall one after the other."""
-    found = [_translate(error) for error in _leaves(group)]
+    found = [_translate(error) for error in leaves(group)]
     return min(found, key=lambda error: _TELLING.index(error.trouble))
 
 
@@ -107,8 +107,9 @@ def _translate(error: BaseException) -> LinkError:
     return LinkError(Trouble.LOST, str(error) or type(error).__name__)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the errors of a group, and of groups within it."""
     found: list[BaseException] = []
     for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
