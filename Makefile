@@ -5,18 +5,21 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 SECONDS_EACH = 60
+KILLS = 200
+KILL_RATE = 5000
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build
 # Debian keeps mosquitto where not everybody looks.
 WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 
-.PHONY: help run test lint types map docs check fuzz bench bench-devices lock servers clean
+.PHONY: help run test lint types map docs check fuzz faults bench bench-devices lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
+	@echo 'make faults  kill the proxy KILLS=200 times under load and count what is lost, beside a Mosquitto bridge'
 	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 
@@ -67,6 +70,10 @@ check: lint types map docs
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
+
+# About five seconds for each kill of each of the two.
+faults: $(VENV)/.dev servers
+	$(WITH_SERVERS) $(BIN)/python -m tests.faults.kills --kills $(KILLS) --rate $(KILL_RATE) --bridge $(ARGS)
 
 bench: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset

@@ -7,6 +7,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
     reload        build a new generation, swap it in whole, or keep the old one and say why
     keeping       what the proxy keeps for devices: builds the sessions' rooms, brings them back from disk
+    outside       the world as the process sees it: clocks, chance, network, disk; simulations have one of their own
     downstream    the door: listeners, one task tree per device, acknowledgements in arrival order, takeover
     pipeline      the corridor: carry_up(), carry_down(): the life of a message, the page to read first
     arrivals      the way back: what brokers send, judged and handed to devices

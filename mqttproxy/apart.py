@@ -1,13 +1,14 @@
-"""A module of ours run in a process of its own, so that what it needs does not stay in this one.
+"""Work that is not done in the serving thread: in another thread, or by a module of ours in a process of its own.
 
-For work that is done once and needs much: checking schemas, making tables. The process that serves devices stays small,
-and nothing of a hostile schema can hold it.
+A process of its own is for work that is done once and needs much: checking schemas, making tables. The process that
+serves devices stays small, and nothing of a hostile schema can hold it.
 """
 
 import math
 import sys
+from collections.abc import Callable
 from subprocess import CompletedProcess
-from typing import Final
+from typing import Any, Final, Protocol, cast
 
 import trio
 
@@ -19,6 +20,18 @@ signal.alarm({alarm})
 sys.path[:] = {path!r}
 runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 """
+
+
+class ToThread(Protocol):
+    """`trio.to_thread.run_sync`, or what simulates it."""
+
+    async def __call__(
+        self, sync_fn: Callable[[], Any], /, *, abandon_on_cancel: bool, limiter: trio.CapacityLimiter
+    ) -> Any:
+        """Run it where it may block."""
+
+
+IN_THREAD: Final = cast("ToThread", trio.to_thread.run_sync)
 
 
 async def run_apart(module: str, *arguments: str, seconds: float) -> CompletedProcess[bytes]:

@@ -9,17 +9,19 @@ import gc
 import linecache
 import os
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID
 
 import trio
 from attrs import evolve
 
-from mqttproxy import __version__
+from mqttproxy import __version__, database
 from mqttproxy.apart import run_apart
+from mqttproxy.clock import SteadyWall
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
@@ -27,21 +29,27 @@ from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
 from mqttproxy.keeping import Keeping
+from mqttproxy.outside import REAL, Outside
+from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
-from mqttproxy.sessions import database as sessions
+from mqttproxy.sqlite import NewerDatabaseError
 from mqttproxy.telemetry.audit import AuditTrail
-from mqttproxy.telemetry.health import Health
+from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.telemetry.health import Gates, Health
 from mqttproxy.telemetry.logs import RateLimited, configure_logging, get_log
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from mqttproxy.transport.poller import run_poller
 from mqttproxy.upstream.callbacks import Callbacks
+from mqttproxy.upstream.errors import leaves
+from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.pool import Pool
+from mqttproxy.upstream.status import as_json
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
@@ -49,6 +57,8 @@ DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
+
+SWITCH_INTERVAL: Final = 0.0005  # seconds that one thread of Python may go on while another waits
 
 _ARENA_MAX: Final = -8  # of glibc's mallopt
 
@@ -64,13 +74,17 @@ GC_THRESHOLDS: Final = (10_000, 5, 1_000)
 class Proxy:
     """All rooms of one process, joined."""
 
-    def __init__(self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool) -> None:
+    def __init__(
+        self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool, outside: Outside = REAL
+    ) -> None:
         self.path = path
         self.config = config
+        outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
+        self.outside = outside
         self.log = get_log()
-        self.metrics = Metrics(node=config.proxy.id, version=__version__)
+        self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
         self._hangup = trio.Event()
-        self.health = Health()
+        self.health = Health(wall=outside.wall, now=outside.now)
         audit = config.audit
         self.audit = AuditTrail(
             config.proxy.data_dir / "audit",
@@ -78,19 +92,30 @@ class Proxy:
             keep_files=audit.keep_files,
             with_payload=audit.payload,
             health=self.health,
+            now=outside.wall,
+            to_thread=outside.to_thread,
+            make_files=outside.make_audit_files,
         )
         self.quarantine = Quarantine(
-            quarantine.quarantine_dir(config.proxy.data_dir), config.quarantine, self._committed
+            quarantine.quarantine_dir(config.proxy.data_dir),
+            config.quarantine,
+            self._committed,
+            now=outside.wall,
+            to_thread=outside.to_thread,
+            make_writer=outside.make_writer,
+            draw=outside.draw,
         )
-        self.keeping = Keeping(config, self.metrics)
-        alerts = RateLimited(log=self.log)
+        self.keeping = Keeping(config, self.metrics, outside)
+        alerts = RateLimited(log=self.log, now=outside.now)
         self.refusal = Refusal(
             table=self.keeping.table,
             quarantine=self.quarantine,
+            spool=self.keeping.spool,
             metrics=self.metrics,
             audit=self.audit,
             alerts=alerts,
             new_id=self.quarantine.new_id,
+            wall=outside.wall,
             dry_run=dry_run,
         )
         limits = config.limits
@@ -102,6 +127,8 @@ class Proxy:
             refusal=self.refusal,
             metrics=self.metrics,
             journal=self.keeping.journal,
+            spool=self.keeping.spool,
+            senders=Senders(outside.draw),
         )
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
@@ -111,8 +138,11 @@ class Proxy:
                 refused=self.refusal.refused_by,
                 dropped=self.pipeline.dropped,
                 received=self.pipeline.carry_down,
+                identify=Passports(config.proxy.id, lambda: self.keeping.spool.epoch).identify,
             ),
             drain_grace=config.proxy.drain_grace,
+            dial=outside.dial,
+            chance=outside.chance,
         )
         self.pool.apply(config.upstreams)
         self.use_upstreams()
@@ -131,10 +161,11 @@ class Proxy:
                 metrics=self.metrics,
                 log=self.log,
                 alerts=alerts,
-                new_client_id=lambda: f"auto-{uuid4().hex}",
+                new_client_id=lambda: f"auto-{UUID(bytes=outside.draw(16), version=4).hex}",
                 sys_messages=self.keeping.sys_messages,
                 server_reference=config.proxy.server_reference,
-            )
+            ),
+            outside.listen,
         )
         self.metrics.generation = ruleset.generation.number
         self.metrics.destinations = self._destinations
@@ -153,13 +184,15 @@ class Proxy:
     def _destinations(self) -> Iterable[DestinationSnapshot]:
         for snapshot in self.pool.snapshots():
             waiting = self.pipeline.lanes[snapshot.name].waiting
-            yield evolve(snapshot, waiting=waiting, offered=snapshot.offered + waiting)
+            told = evolve(snapshot, waiting=waiting, offered=snapshot.offered + waiting)
+            yield self.keeping.with_spool(told)
         handed = self.pipeline.local_messages
         yield DestinationSnapshot(name=LOCAL, kind="local", connected=True, offered=handed, delivered=handed)
 
     def _refresh(self) -> None:
         metrics, flapping = self.metrics, self.door.premises.flapping
         self.keeping.refresh()
+        metrics.spool_waiting = self.pipeline.spool_lanes.waiting
         metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
         metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
@@ -169,17 +202,40 @@ class Proxy:
 
     def look_at_health(self) -> None:
         """Report for the rooms that do not report by themselves."""
-        for name, trouble in (("quarantine", self.quarantine.trouble), ("sessions", self.keeping.journal.trouble)):
+        troubles = (
+            ("quarantine", self.quarantine.trouble),
+            ("journal", self.keeping.journal.trouble),
+            ("spool", self.keeping.spool_trouble),
+        )
+        for name, trouble in troubles:
             self.health.report(name, trouble is None, trouble or "")
         statuses = self.pool.statuses()
         for status in statuses:
-            reason = "" if status.connected else status.last_error or "connecting"
-            if status.breaker.state.value != "closed":
-                reason += f"; breaker {status.breaker.state.value}"
-            self.health.report(f"upstream:{status.name}", status.connected, reason, gates="nothing")
+            works, details = status.connected and status.paused is None, as_json(status, trio.current_time())
+            self.health.report(f"upstream:{status.name}", works, status.ill, gates="nothing", details=details)
         if statuses:
             live = any(status.connected for status in statuses)
-            self.health.report("upstreams", live, "" if live else "no upstream is connected")
+            # While all that is acknowledged is on disk, messages can be taken without any upstream.
+            gates: Gates = "nothing" if all(route.ack == "spool" for route in self.config.routes) else "ready"
+            self.health.report("upstreams", live, "" if live else "no upstream is connected", gates=gates)
+
+    def status(self) -> dict[str, object]:
+        """Return the document of /status: the node, whether it is ready, and each destination."""
+        self.look_at_health()
+        ready, document = self.health.ready()
+        now = trio.current_time()
+        return {
+            "version": __version__,
+            "node": self.config.proxy.id,
+            "ready": ready,
+            "reasons": self.health.reasons(),
+            "uptime": document["uptime_seconds"],
+            "listeners": {listener.settings.name: str(listener) for listener in self.door.listeners},
+            "destinations": [
+                as_json(status, now) | {"spooled": self.keeping.spool.feeds[status.name].on_disk}
+                for status in self.pool.statuses()
+            ],
+        }
 
     async def _watch_health(self) -> None:
         while True:
@@ -194,16 +250,9 @@ class Proxy:
         async with trio.open_nursery() as background:
             poller = await background.start(run_poller)
             self.pipeline.at_end_of_turn = poller.at_end_of_turn
-            await background.start(self.audit.run)
-            await background.start(_started, self.quarantine)
-            await background.start(self.keeping.run)
-            # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
-            # by whether all of their subscriptions have been asked for again.
-            await self.door.premises.rehome()
-            await background.start(self.pool.run)
-            background.start_soon(self._watch_health)
+            await self.open_rooms(background)
             bind = self.config.telemetry.metrics_bind
-            metrics_at = await background.start(serve, bind, self.metrics, self.health) if bind else None
+            metrics_at = await background.start(serve, bind, self.metrics, self.health, self.status) if bind else None
             await self.door.open(self.config.listeners)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.door.run)
@@ -212,6 +261,17 @@ class Proxy:
                 self._say_ready(metrics_at)
             background.cancel_scope.cancel()
         self.log.info("stopped")
+
+    async def open_rooms(self, background: trio.Nursery) -> None:
+        """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
+        await background.start(self.audit.run)
+        await background.start(_started, self.quarantine)
+        await background.start(self.keeping.run, self.pool)
+        # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
+        # by whether all of their subscriptions have been asked for again.
+        await self.door.premises.rehome()
+        await background.start(self.pool.run)
+        background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:
         _tidy_memory()
@@ -243,7 +303,7 @@ class Proxy:
                         stopping = True
                         reloading.cancel()
                         self.log.info("draining", signal=signal.Signals(number).name)
-                        nursery.start_soon(self._drain, serving)
+                        nursery.start_soon(self.drain, serving)
 
     async def _reload_when_told(self, scope: trio.CancelScope) -> None:
         # Apart from the signals: a reload may take seconds, and SIGTERM must not wait for it.
@@ -253,12 +313,13 @@ class Proxy:
                 self._hangup = trio.Event()
                 await put_in_force(self)
 
-    async def _drain(self, serving: trio.CancelScope) -> None:
-        """Take nothing more, finish what was taken within the grace period, end."""
+    async def drain(self, serving: trio.CancelScope) -> None:
+        """Take nothing more, finish what was taken within the grace period, end by cancelling `serving`."""
         self.health.report("listeners", False, "draining")
         self.keeping.wills.defer()
         now, grace = trio.current_time(), self.config.proxy.drain_grace
         await self.door.drain(now + grace * DEVICES_SHARE)
+        self.keeping.feeding.stop()  # what is on disk waits for the next process; what is on its way arrives
         if not await self.pool.drain(now + grace * UPSTREAMS_SHARE):
             left = {snapshot.name: snapshot.queued + snapshot.in_flight for snapshot in self.pool.snapshots()}
             self.log.warning("not everything was carried", left=left)
@@ -267,6 +328,11 @@ class Proxy:
 
 async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await room.run(task_status=task_status)
+
+
+def _share_interpreter() -> None:
+    """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 def _share_memory() -> None:
@@ -293,8 +359,8 @@ async def _make_tables(data_dir: Path) -> None:
     with suppress(OSError, trio.TooSlowError):
         if not quarantine.is_made(directory := quarantine.quarantine_dir(data_dir)):
             await run_apart("mqttproxy.quarantine.schema", str(directory), seconds=TABLES_MADE)
-        if not sessions.is_made(directory := sessions.sessions_dir(data_dir)):
-            await run_apart("mqttproxy.sessions.schema", str(directory), seconds=TABLES_MADE)
+        if not database.is_made(directory := database.journal_dir(data_dir)):
+            await run_apart("mqttproxy.database", str(directory), seconds=TABLES_MADE)
 
 
 async def run_proxy(path: Path, dry_run: bool) -> int:
@@ -305,6 +371,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
 
     """
     _share_memory()
+    _share_interpreter()
     config = load_config(path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
@@ -313,10 +380,11 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
+            database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
-    except* OSError as group:  # an address in use, a folder that cannot be written
-        faults = [str(error) for error in group.exceptions]
+    except* (OSError, NewerDatabaseError) as group:  # an address in use, a folder that cannot be written
+        faults = [str(error) for error in leaves(group)]
     for fault in faults:
         log.error("cannot start", error=fault)
     return 1 if faults else 0

@@ -1,7 +1,8 @@
 """Between a device's acknowledgement and the destinations: tickets, the lane to each destination, the plan for a topic.
 
-The spool will stand here. Until then a message waits in the device's hands (its acknowledgement withheld, its socket
-not read) or in the bounded outbox of its destination.
+Messages of QoS 1 and 2 go through the spool, those of QoS 0 and of routes with `ack = "memory"` straight to their
+destinations: what the spool or an outbox has no room for waits in the device's hands (its acknowledgement withheld, its
+socket not read).
 """
 
 from collections import deque
@@ -13,9 +14,10 @@ from attrs import field, frozen
 from msgspec import Struct
 
 from mqttproxy.access import may_publish
-from mqttproxy.config.model import LOCAL, UpstreamSettings
+from mqttproxy.config.model import LOCAL, Ack, Quorum, UpstreamSettings
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.spool import Entry, Spool, SpoolLane
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation.identity import Identity
 
@@ -51,6 +53,7 @@ class Ticket(Struct):
     needed: int
     open: int
     may_drop: bool = False  # from an outbox, for a newer one
+    number: int = 0  # of the message, unless it goes through the spool
     done: bool = False
     reason: ReasonCode = ReasonCode.SUCCESS
     properties: Properties = NO_PROPERTIES
@@ -86,7 +89,8 @@ class Ticket(Struct):
         return False
 
 
-Item = tuple[Message, Ticket | None]
+# A message and whom its fate is told to: its ticket. Of QoS 0, at first nobody, then the number of the message.
+Item = tuple[Message, Ticket | int | None]
 
 
 class Commits(Protocol):
@@ -130,7 +134,7 @@ class Lane:
         self.waiting = 0
         self._congested = False  # a link that is up has not made room for QoS 0 in time
 
-    def place(self, items: Sequence[Item], when_full: str) -> tuple[Sequence[Item], Iterable[Ticket | None]]:
+    def place(self, items: Sequence[Item], when_full: str) -> tuple[Sequence[Item], Sequence[Ticket]]:
         """Offer items; return those that must wait, and the tickets of those dropped."""
         taken = self.destination.offer(items)
         if taken == len(items):
@@ -141,7 +145,7 @@ class Lane:
             return (), _tickets(self.destination.force_oldest(rest, _may_drop))
         if when_full == "drop_newest":
             self.destination.count_dropped(len(rest), "queue_full")
-            return (), [ticket for _, ticket in rest]
+            return (), _tickets(token for _, token in rest)
         if self._congested or not self.destination.is_live:
             rest = self._shed(rest)
         self.waiting += len(rest)
@@ -200,7 +204,8 @@ def release(tickets: Sequence[Ticket]) -> None:
 
 def _may_drop(item: tuple[Message, object]) -> bool:
     """Tell whether a message that waits may be dropped for a newer one: not if its own route promises to wait."""
-    return not isinstance(item[1], Ticket) or item[1].may_drop
+    token = item[1]
+    return token.may_drop if isinstance(token, Ticket) else not isinstance(token, Entry)
 
 
 def _tickets(tokens: Iterable[object]) -> list[Ticket]:
@@ -211,7 +216,7 @@ def _tickets(tokens: Iterable[object]) -> list[Ticket]:
 class Plan:
     """Where the messages of one topic go, under one ruleset."""
 
-    lanes: tuple[Lane, ...]
+    lanes: tuple[Lane, ...]  # straight to each destination
     local: bool  # subscribers are served by the proxy itself
     when_full: str
     needed: int  # destinations that must acknowledge before the device is acknowledged
@@ -219,13 +224,14 @@ class Plan:
     drop: bool  # no route, and the settings say to drop
     names: tuple[str, ...]  # of all destinations, for the audit trail
     awaits_commit: bool = False  # what local sessions must not lose is on disk before the device is acknowledged
-    width: int = field(init=False)  # how many lanes
+    spool: SpoolLane | None = None  # the way of QoS 1 and 2, if it is another one
+    width: int = field(init=False)  # how many will answer, the spool's commit counting as one
     special: bool = field(init=False)
     may_drop: bool = field(init=False)  # its messages may be dropped from an outbox for newer ones
 
     @width.default
     def _count(self) -> int:
-        return len(self.lanes)
+        return 1 if self.spool is not None and not self.spool.waits else len(self.lanes)
 
     @may_drop.default
     def _is_droppable(self) -> bool:
@@ -236,7 +242,9 @@ class Plan:
         return bool(self.refusal) or self.drop
 
 
-def make_plan(topic: str, routes: RouteTable, lanes: Mapping[str, Lane], *, drop_unrouted: bool) -> Plan:
+def make_plan(
+    topic: str, routes: RouteTable, lanes: Mapping[str, Lane], spool: "SpoolLanes", *, drop_unrouted: bool
+) -> Plan:
     """Work out where a topic's messages go."""
     route = routes.route_for(topic)
     refusal = may_publish(topic)
@@ -246,9 +254,42 @@ def make_plan(topic: str, routes: RouteTable, lanes: Mapping[str, Lane], *, drop
         return Plan((), False, "wait", 0, reason, drop, ())
     names = tuple(name for name in route.destinations if name != LOCAL)
     local = routes.home_of(topic) == LOCAL
-    needed = {"memory": 0, "any": min(1, len(names)), "all": len(names)}[route.ack]
-    if route.ack == "any" and local:
-        needed = 0  # the local sessions have it at once, or with their next commit
     chosen = tuple(lanes[name] for name in names)
     awaits = local and route.ack != "memory"
-    return Plan(chosen, local, route.when_full, needed, refusal, False, (*names, LOCAL) if local else names, awaits)
+    everywhere = (*names, LOCAL) if local else names
+    if not names or route.ack == "memory":
+        return Plan(chosen, local, route.when_full, 0, refusal, False, everywhere, awaits)
+    # Where the local sessions have it with their commit, which is that of the spool, `any` is met.
+    waits = route.ack != "spool" and not (route.ack == "any" and local)
+    needed = min(_needed(route.ack, len(names)), len(names)) if waits else 1
+    lane = spool.lane(names, waits=waits, patience=route.patience, may_drop=route.when_full == "drop_oldest")
+    return Plan(chosen, local, route.when_full, needed, refusal, False, everywhere, awaits, lane)
+
+
+def _needed(ack: Ack, destinations: int) -> int:
+    """Return how many destinations must acknowledge."""
+    if isinstance(ack, Quorum):
+        return ack.destinations
+    return destinations if ack == "all" else 1
+
+
+class SpoolLanes:
+    """The ways into the spool: one for all messages with the same destinations and acknowledgement."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._lanes: dict[tuple[object, ...], SpoolLane] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the hands of devices, until the spool has room."""
+        return sum(lane.waiting for lane in self._lanes.values())
+
+    def lane(self, names: Sequence[str], *, waits: bool, patience: float | None, may_drop: bool) -> SpoolLane:
+        """Return the lane, made if there is none."""
+        key = (names, waits, patience, may_drop)
+        found = self._lanes.get(key)
+        if found is None:
+            share = self._spool.share_of(names, may_drop=may_drop)
+            found = self._lanes[key] = SpoolLane(self._spool, share, waits=waits, patience=patience)
+        return found

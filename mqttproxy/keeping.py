@@ -3,22 +3,28 @@
 Built here, brought back from disk before the doors open, and kept tidy while the process runs.
 """
 
-import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import trio
+from attrs import evolve
 
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.database import journal_dir
 from mqttproxy.downstream.departed import Publisher
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.topics import matches
+from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline
-from mqttproxy.sessions import Journal, RetainedStore, Sessions, SubscriptionTable
-from mqttproxy.sessions.database import SqliteStore, sessions_dir
+from mqttproxy.sessions import Notes, RetainedStore, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.spool import Exchanges, Feeding, Spool
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value
+from mqttproxy.upstream.pool import Pool
 
 EXPIRY_EVERY: Final = 1.0  # seconds between two looks at retained messages whose life may be over
 SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
@@ -27,17 +33,26 @@ SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
 class Keeping:
     """The rooms of `sessions`, joined. `attach` gives them the corridor, which is made of them."""
 
-    def __init__(self, config: ProxyConfig, metrics: Metrics) -> None:
+    def __init__(self, config: ProxyConfig, metrics: Metrics, outside: Outside = REAL) -> None:
         limits = config.limits
         self._metrics = metrics
         self._sys_interval = config.telemetry.sys_interval
-        self.journal = Journal(SqliteStore(sessions_dir(config.proxy.data_dir)))
+        directory = journal_dir(config.proxy.data_dir)
+        survives_power_loss = config.spool.durability == "fsync"
+        self.journal = Journal(
+            outside.make_store(directory, survives_power_loss=survives_power_loss),
+            wall=outside.wall,
+            to_thread=outside.to_thread,
+        )
+        self.notes = Notes(self.journal)
+        self.spool = Spool(self.journal, config.spool)
+        self.feeding = Feeding(self.spool, self.journal, outside.make_reader(directory), to_thread=outside.to_thread)
         self.table = SubscriptionTable(shared=config.sessions.shared)
         self.retained = RetainedStore(
-            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.journal.note_retained
+            max_messages=limits.retained_messages, max_bytes=limits.retained_bytes, note=self.notes.retained
         )
         self.sessions = Sessions(
-            table=self.table, journal=self.journal, limits=limits, wall=time.time, dropped=metrics.dropped_down.add
+            table=self.table, journal=self.journal, limits=limits, wall=outside.wall, dropped=metrics.dropped_down.add
         )
         self.sys_tree = SysTree(
             metrics, deliver=self._deliver_sys, is_wanted=self.table.has_subscriber, matches=matches, kept=self._kept
@@ -55,7 +70,7 @@ class Keeping:
             most=limits.wills_pending,
             most_bytes=limits.wills_bytes,
             grace=limits.will_grace,
-            note=self.journal.note_will,
+            note=self.notes.will,
         )
         self.publisher.settled = self.wills.settled
 
@@ -72,9 +87,38 @@ class Keeping:
         metrics.queued_down, metrics.queued_down_bytes = sessions.ledger.queued_messages, sessions.ledger.queued_bytes
         metrics.journal_pending, metrics.journal_commits = journal.pending, journal.commits_total
         metrics.journal_failures, metrics.journal_trouble = journal.failures_total, int(journal.trouble is not None)
+        self._refresh_spool()
         metrics.wills_pending, metrics.wills_bytes = wills.pending, wills.size
         metrics.wills_published, metrics.wills_cancelled = wills.fired, wills.cancelled
         metrics.wills_early = wills.early
+
+    def _refresh_spool(self) -> None:
+        metrics, spool, feeding = self._metrics, self.spool, self.feeding
+        metrics.journal_lost_commits = self.journal.lost_commits
+        metrics.spool_messages, metrics.spool_bytes = spool.messages, spool.size
+        metrics.spool_pending, metrics.spool_committed = spool.pending, spool.committed_total
+        metrics.spool_full = int(spool.why_full() is not None)
+        metrics.spool_damaged, metrics.spool_missing = feeding.damaged_total, feeding.missing_total
+
+    def with_spool(self, snapshot: DestinationSnapshot) -> DestinationSnapshot:
+        """Return the numbers of a destination with what the spool has for it."""
+        feed = self.spool.feeds.get(snapshot.name)
+        if feed is None:
+            return snapshot
+        return evolve(
+            snapshot,
+            spooled=feed.on_disk,
+            spooled_bytes=feed.size,
+            lagging=feed.is_lagging,
+            offered=snapshot.offered + feed.on_disk + sum(feed.dropped.values()),
+            dropped=dict(Counter(snapshot.dropped) + Counter(feed.dropped)),
+        )
+
+    @property
+    def spool_trouble(self) -> str | None:
+        """Why the spool takes nothing more, or cannot be read; None: all is well."""
+        full = self.spool.why_full()
+        return self.feeding.trouble if full is None else f"the spool is full: {full}"
 
     def _kept(self) -> Kept:
         sessions = self.sessions
@@ -88,13 +132,15 @@ class Keeping:
 
     # Life.
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, pool: Pool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bring back what is on disk, then keep it; started when all of it is back."""
         async with trio.open_nursery() as nursery:
             await nursery.start(_journal, self.journal)
-            self._metrics.retained_dropped = self.retained.restore(self.journal.retained())
+            await self._restore_spool(pool)
+            await nursery.start(_feed, self.feeding)
+            self._metrics.retained_dropped = self.retained.restore(self.notes.retained_at_start())
             self.sessions.restore()
-            self.wills.restore(self.journal.wills())
+            self.wills.restore(self.notes.wills_at_start())
             nursery.start_soon(self.sessions.run)
             nursery.start_soon(self.wills.run)
             nursery.start_soon(self._expire_retained)
@@ -103,6 +149,21 @@ class Keeping:
                 self.sys_tree.tick(self._metrics.now())
                 nursery.start_soon(self._tick)
             task_status.started()
+
+    async def _restore_spool(self, pool: Pool) -> None:
+        """Give each upstream what is meant for it: what was in flight, and what waits."""
+        in_flight = await self.feeding.restore({name: upstream.account for name, upstream in pool.items()})
+        self.feed(pool)
+        for name, upstream in pool.items():
+            exchanges = Exchanges(self.journal, self.spool.feeds[name])
+            exchanges.go_on(in_flight.get(name, ()))
+            upstream.adopt(exchanges)
+
+    def feed(self, pool: Pool) -> None:
+        """Feed these upstreams from now on, and no others."""
+        settings = {name: upstream.settings for name, upstream in pool.items()}
+        self.spool.quotas = {name: one.spool_bytes for name, one in settings.items() if one.spool_bytes is not None}
+        self.feeding.use(pool, {name: upstream.account for name, upstream in pool.items()})
 
     async def _expire_retained(self) -> None:
         while True:
@@ -137,3 +198,10 @@ def _message(value: Value) -> Message:
 
 async def _journal(journal: Journal, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await journal.run(task_status=task_status)
+
+
+async def _feed(feeding: Feeding, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    try:
+        await feeding.run(task_status=task_status)
+    finally:
+        feeding.close()

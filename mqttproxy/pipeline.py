@@ -9,19 +9,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import trio
 from attrs import Factory, define, frozen
 
 from mqttproxy.arrivals import Arrivals
-from mqttproxy.config.model import LOCAL, ProxyConfig
-from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, Ticket, make_plan, release
+from mqttproxy.config.model import ProxyConfig
+from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
 from mqttproxy.mqtt.expiry import timed
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal, Waiting
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
+from mqttproxy.spool import Entry, Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done
 from mqttproxy.upstream.guard import LOOP, Senders, admit
@@ -45,7 +46,7 @@ class Ruleset:
 class Backlog:
     """What had no place yet. The device waits for all of it at once and reads nothing meanwhile."""
 
-    lanes: list[tuple[Lane, Sequence[Item]]] = Factory(list)
+    lanes: list[tuple[Lane | SpoolLane, Sequence[Item]]] = Factory(list)
     holds: list[Waiting] = Factory(list)
 
 
@@ -67,6 +68,15 @@ class Group:
         self.plan = plan
         self.items: list[Item] = []
         self.owners: list[tuple[int, Origin]] = [(0, owner)] if owner is not None else []  # from which item on
+
+    def of_qos_0(self) -> "Group":
+        """Return the same without what goes through the spool."""
+        group = Group(self.plan)
+        group.owners = []
+        for origin, part in self.by_owner([item for item in self.items if item[1] is None]):
+            group.owners.append((len(group.items), origin))
+            group.items += part
+        return group
 
     def by_owner(self, items: Sequence[Item]) -> Iterable[tuple[Origin, Sequence[Item]]]:
         """Yield each device with those of its messages that are among `items`, which are in order."""
@@ -94,11 +104,16 @@ class Pipeline:
         refusal: Refusal,
         metrics: Metrics,
         journal: Commits,
+        spool: Spool,
+        senders: Senders | None = None,
     ) -> None:
+        self.spool = spool
+        spool.acknowledged, spool.accepted = self._spooled, release
+        self.spool_lanes = SpoolLanes(spool)
         self.table = table
         self.retained = retained
         self._journal = journal
-        self._senders = Senders()
+        self._senders = senders or Senders()
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
         self._metrics = metrics
@@ -246,9 +261,9 @@ class Pipeline:
         if plan.local:
             self._deliver(group, plan)
         waits = self._place(group, plan, backlogs)
-        if not plan.needed:
+        if not plan.needed:  # and so there is no way through the spool
             for _, ticket in items:
-                if ticket is not None and not ticket.needed and id(ticket) not in waits:
+                if isinstance(ticket, Ticket) and not ticket.needed and id(ticket) not in waits:
                     ticket.done = True
         if self._audit_all:
             self._audit(group, plan)
@@ -261,28 +276,62 @@ class Pipeline:
         for origin, part in group.by_owner(items):
             self.table.deliver([message for message, _ in part], sender=origin.identity.client_id)
         if plan.awaits_commit and self._journal.noted != before:
-            self._await_commit([ticket for _, ticket in items if ticket is not None], plan)
+            self._await_commit([ticket for _, ticket in items if isinstance(ticket, Ticket)], plan)
 
     def _await_commit(self, tickets: Sequence[Ticket], plan: Plan) -> None:
         for ticket in tickets:
             ticket.await_one_more(instead=plan.needed < plan.width)
-            if ticket.qos == 2 and not plan.width:  # nobody else must have it first
+            if ticket.qos == 2 and not plan.width:  # nobody else must have it first, and the spool does not promise
                 ticket.origin.promise(ticket.packet_id)
         if tickets:
-            self._journal.when_durable(partial(self.settled, LOCAL, tickets))
+            self._journal.when_durable(partial(self._spooled, tickets))
 
     def _place(self, group: Group, plan: Plan, backlogs: dict[Origin, Backlog]) -> set[int]:
-        """Offer a group to each lane; returns the identities of the tickets that wait."""
+        """Offer a group to the spool and to each lane; returns the identities of the tickets that wait."""
         waits: set[int] = set()
+        items = group.items
+        if plan.spool is not None:
+            kept = [item for item in items if item[1] is not None]
+            if kept:
+                rest, dropped = plan.spool.place(kept, plan.when_full)
+                self._must_wait(group, plan.spool, rest, waits, backlogs)
+                for _ in range(plan.width if dropped else 0):  # for each that will not answer
+                    self._give_up(dropped)
+            if len(kept) == len(items):
+                return waits
+            group = group.of_qos_0()
+        if plan.lanes:
+            self._number(group)
         for lane in plan.lanes:
             rest, dropped = lane.place(group.items, plan.when_full)
-            if rest:
-                for origin, part in group.by_owner(rest):
-                    backlogs.setdefault(origin, Backlog()).lanes.append((lane, part))
-                waits.update(id(ticket) for _, ticket in rest)
-            if dropped:
-                self.dropped(dropped)
+            self._must_wait(group, lane, rest, waits, backlogs)
+            self._give_up(dropped)
         return waits
+
+    def _number(self, group: Group) -> None:
+        """Give each message that goes past the spool its number."""
+        number = self.spool.number
+        self.spool.number += len(group.items)
+        numbered: list[Item] = []
+        for item in group.items:
+            number += 1
+            if isinstance(item[1], Ticket):
+                item[1].number = number
+            numbered.append(item if item[1] is not None else (item[0], number))
+        group.items = numbered
+
+    def _must_wait(
+        self,
+        group: Group,
+        lane: Lane | SpoolLane,
+        rest: Sequence[Item],
+        waits: set[int],
+        backlogs: dict[Origin, Backlog],
+    ) -> None:
+        if rest:
+            for origin, part in group.by_owner(rest):
+                backlogs.setdefault(origin, Backlog()).lanes.append((lane, part))
+            waits.update(id(ticket) for _, ticket in rest)
 
     def _audit(self, group: Group, plan: Plan) -> None:
         for origin, part in group.by_owner(group.items):
@@ -293,7 +342,10 @@ class Pipeline:
         """Wait until a backlog has its places: each destination by itself, so that none waits for another."""
         # A message that no destination need acknowledge is acknowledged once all of them have taken it.
         missing = Counter(
-            id(ticket) for _, items in backlog.lanes for _, ticket in items if ticket is not None and not ticket.needed
+            id(ticket)
+            for _, items in backlog.lanes
+            for _, ticket in items
+            if isinstance(ticket, Ticket) and not ticket.needed
         )
         async with trio.open_nursery() as nursery:
             for lane, items in backlog.lanes:
@@ -308,9 +360,9 @@ class Pipeline:
             lane.give_up(len(items))
         self.refusal.give_up(len(backlog.holds))
 
-    async def _wait_for_lane(self, lane: Lane, items: Sequence[Item], missing: Counter[int]) -> None:
+    async def _wait_for_lane(self, lane: Lane | SpoolLane, items: Sequence[Item], missing: Counter[int]) -> None:
         await lane.wait_and_place(items)
-        taken = [ticket for _, ticket in items if ticket is not None and id(ticket) in missing]
+        taken = [ticket for _, ticket in items if isinstance(ticket, Ticket) and id(ticket) in missing]
         missing.subtract(map(id, taken))
         release([ticket for ticket in taken if not missing[id(ticket)]])
 
@@ -318,7 +370,8 @@ class Pipeline:
         if len(self._plans) >= CACHED_TOPICS:
             self._plans.clear()
         drop_unrouted = self.ruleset.config.default.unrouted == "drop"
-        plan = make_plan(topic, self.ruleset.routes, self.lanes, drop_unrouted=drop_unrouted)
+        routes = self.ruleset.routes
+        plan = make_plan(topic, routes, self.lanes, self.spool_lanes, drop_unrouted=drop_unrouted)
         plan = self._distinct.setdefault(plan, plan)
         self._plans[topic] = plan
         return plan
@@ -350,21 +403,51 @@ class Pipeline:
                 self._await_commit((ticket,), plan)
         return message
 
-    def settled(self, _destination: str, tokens: Iterable[object]) -> None:
+    def settled(self, destination: str, tokens: Iterable[object]) -> None:
         """Hear that a destination has acknowledged: everything that one read of its link said."""
-        origins: set[Origin] = set()
-        last: Origin | None = None
-        for ticket in cast("Iterable[Ticket]", tokens):  # the link gives back what it was given
-            if ticket.settle() and ticket.origin is not last:
-                last = ticket.origin
-                origins.add(last)
+        entries: list[Entry] = []
+        origins: dict[Origin, None] = {}
+        for token in tokens:
+            if type(token) is Entry:
+                entries.append(token)
+                ticket = token.ticket
+                if ticket is not None and ticket.settle():
+                    self.spool.release(token)
+                    origins[ticket.origin] = None
+            elif type(token) is Ticket and token.settle():
+                origins[token.origin] = None
+        if entries:
+            self.spool.settled(destination, entries)
         now = trio.current_time()
         for origin in origins:
             origin.acknowledge(now)
 
-    def dropped(self, tokens: Iterable[object]) -> None:
-        """Hear that an outbox has given up messages, as its route says; that is not held against the device."""
-        release([token for token in tokens if isinstance(token, Ticket) and token.give_up()])
+    def _spooled(self, tickets: Iterable[Ticket]) -> None:
+        """Hear that messages are on disk, which is what their devices wait for."""
+        origins: dict[Origin, None] = {}
+        last: Origin | None = None
+        for ticket in tickets:
+            if ticket.needed == 1:  # nobody else is waited for
+                ticket.needed, ticket.done = 0, True
+            elif not ticket.settle():
+                continue
+            if ticket.origin is not last:
+                last = ticket.origin
+                origins[last] = None
+        now = trio.current_time()
+        for origin in origins:
+            origin.acknowledge(now)
+
+    def dropped(self, destination: str, tokens: Sequence[object]) -> None:
+        """Hear that messages were over before they could go; that is not held against the device."""
+        entries = [token for token in tokens if isinstance(token, Entry)]
+        self._give_up([token.ticket if isinstance(token, Entry) else token for token in tokens])
+        if entries:
+            self.spool.settled(destination, entries)
+
+    def _give_up(self, tickets: Iterable[object]) -> None:
+        """Count one destination less for these messages."""
+        release([ticket for ticket in tickets if isinstance(ticket, Ticket) and ticket.give_up()])
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""

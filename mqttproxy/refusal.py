@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Protocol
 
 import orjson
@@ -22,9 +23,11 @@ from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
 from mqttproxy.sessions import SubscriptionTable
+from mqttproxy.spool import Entry, Spool
 from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
 
@@ -60,15 +63,21 @@ class Hold(Protocol):
         """Return when the queue may have room again."""
 
 
+def _nothing() -> None:
+    pass
+
+
 @frozen
 class HeldTicket:
     """What the quarantine gives back after its commit."""
 
-    ticket: Ticket
+    ticket: Ticket | None  # None: its device was acknowledged long ago
     verdict: Verdict
     message: Message
     quarantine_id: str
+    identity: Identity
     judged: bool = True  # False: an upstream would not have it
+    after: Callable[[], None] = _nothing  # what is due then
 
 
 Waiting = tuple[Held, HeldTicket]
@@ -91,6 +100,7 @@ class Refusal:
 
     table: SubscriptionTable
     quarantine: Hold
+    spool: Spool
     metrics: Metrics
     audit: AuditTrail
     alerts: RateLimited
@@ -219,7 +229,7 @@ class Refusal:
 
     def _hold(self, message: Message, ticket: Ticket, verdict: Verdict) -> Waiting | None:
         held = self._held(ticket.origin.identity, message, verdict)
-        token = HeldTicket(ticket, verdict, message, held.id)
+        token = HeldTicket(ticket, verdict, message, held.id, ticket.origin.identity)
         self.metrics.waiting += 1
         try:
             self.quarantine.hold_nowait(held, token)
@@ -252,19 +262,24 @@ class Refusal:
         tokens = list(tokens)
         kept = [token for token in tokens if isinstance(token, HeldTicket)]
         for token in kept:
-            ticket, verdict, identity = token.ticket, token.verdict, token.ticket.origin.identity
+            ticket, verdict, identity = token.ticket, token.verdict, token.identity
             self.decided("held", identity, token.message, verdict=verdict, quarantine_id=token.quarantine_id)
             self._tell_device(identity, token.message, verdict, action="held", quarantine_id=token.quarantine_id)
+            token.after()
             if token.judged:
                 self.metrics.waiting -= 1
                 self.metrics.held += 1
+            if ticket is None:
+                continue
+            if token.judged:
                 ticket.done = True
             elif ticket.done or not ticket.refuse():
                 continue  # the device was acknowledged before, or another destination may still do
             ticket.reason, ticket.properties = verdict.reason, answer_properties(verdict)
-        release([token.ticket for token in kept if token.ticket.done])
+        tickets = [token.ticket for token in kept if token.ticket is not None]
+        release([ticket for ticket in tickets if ticket.done])
         for token in kept:
-            if token.verdict.disconnect:
+            if token.verdict.disconnect and token.ticket is not None:
                 token.ticket.origin.disconnect(token.verdict.reason, reason_string(token.verdict))
         for down in tokens:
             if isinstance(down, HeldDown):
@@ -276,20 +291,44 @@ class Refusal:
                 down.answer(ReasonCode.SUCCESS)
         self._hold_waiting()
 
-    def refused_by(self, destination: str, refusals: Iterable[tuple[object, Message, ReasonCode]]) -> None:
+    def refused_by(self, destination: str, refusals: Iterable[UpstreamRefusal]) -> None:
         """Hear that an upstream will not have some messages: they are kept in the quarantine, then acknowledged."""
-        for ticket, message, reason in refusals:
-            if not isinstance(ticket, Ticket):
-                continue  # QoS 0: counted at the destination
-            words = f"upstream {destination} answered 0x{reason:02x} {reason.name.lower()}"
-            verdict = Verdict(
-                action=Action.HOLD,
-                failures=(Failure("", "upstream", words),),
-                reason=reason if reason in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
-            )
-            held = self._held(ticket.origin.identity, message, verdict)
-            self._of_upstreams.append((held, HeldTicket(ticket, verdict, message, held.id, judged=False)))
+        removed = False
+        for token, message, why in refusals:
+            if isinstance(token, Entry) and why is ReasonCode.ADMINISTRATIVE_ACTION:
+                removed = True  # it is gone, not the message: that stays in the spool
+                if token.ticket is not None and token.ticket.give_up():
+                    release([token.ticket])
+            elif isinstance(token, Ticket | Entry):
+                self._of_upstreams.append(self._refused(destination, token, message, why))
+        if removed:
+            self.spool.feeds[destination].rewind()
         self._hold_waiting()
+        if self.is_overfull:  # what is sent meanwhile would only be refused as well
+            for feed in self.spool.feeds.values():
+                feed.pause()
+
+    def _refused(
+        self, destination: str, token: Ticket | Entry, message: Message, why: "ReasonCode | Poison"
+    ) -> Waiting:
+        verdict = Verdict(
+            action=Action.HOLD,
+            failures=(_upstream_failure(destination, why),),
+            reason=why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
+        )
+        if isinstance(token, Ticket):
+            identity = token.origin.identity
+            held = self._held(identity, message, verdict)
+            return held, HeldTicket(token, verdict, message, held.id, identity, judged=False)
+        who = token.who
+        identity = Identity(who.client_id, who.username, who.address, who.listener)
+        held = self._held(identity, message, verdict)
+        after = partial(self._settle_entry, destination, token)
+        return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)
+
+    def _settle_entry(self, destination: str, entry: Entry) -> None:
+        """Let the spool go of a message that is in the quarantine now."""
+        self.spool.settled(destination, (entry,))
 
     @property
     def is_overfull(self) -> bool:
@@ -311,6 +350,10 @@ class Refusal:
                 except trio.WouldBlock:
                     return
                 waiting.popleft()
+        if not self.is_overfull:
+            for feed in self.spool.feeds.values():
+                if feed.is_paused:
+                    feed.go_on()
 
     def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
         return Held(
@@ -372,3 +415,10 @@ class Refusal:
             dry_run=self.dry_run,
             quarantine_id=quarantine_id,
         )
+
+
+def _upstream_failure(destination: str, why: ReasonCode | Poison) -> Failure:
+    if isinstance(why, Poison):
+        words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
+        return Failure("", "upstream_poison", words)
+    return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")

@@ -4,18 +4,21 @@ Schemas are checked by `mqttproxy check` in a process of its own, at start and a
 their authors needs memory that must not stay, and a schema may be hostile. What it let pass is compiled here.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import attrs
 import trio
+from attrs import evolve
 
-from mqttproxy.apart import run_apart
 from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
+from mqttproxy.keeping import Keeping
+from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.telemetry.logs import Log, configure_logging
@@ -39,20 +42,23 @@ class Running(Protocol):
     log: Log
     metrics: Metrics
     pool: Pool
+    keeping: Keeping
     pipeline: Pipeline
     quarantine: Quarantine
     door: Door
+    outside: Outside
 
     def use_upstreams(self) -> None:
         """Give each upstream of the pool its lane."""
 
 
-async def check_schemas(path: Path, config: ProxyConfig) -> None:
+async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL) -> None:
     """Have the schemas that policies name checked.
 
     Args:
         path: of the file; the other process reads it for itself.
         config: what it says.
+        outside: has processes.
 
     Raises:
         ConfigError: a schema cannot be used, all faults at once; or they could not be checked in time.
@@ -64,7 +70,7 @@ async def check_schemas(path: Path, config: ProxyConfig) -> None:
         return
     seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)
     try:
-        done = await run_apart("mqttproxy", "check", "--", str(path), seconds=seconds)
+        done = await outside.run_apart("mqttproxy", "check", "--", str(path), seconds=seconds)
     except trio.TooSlowError as error:
         found = f"schemas whose check had not ended after {write_duration(seconds)}"
         each = f"at most {write_duration(config.schemas.check_time)} for each"
@@ -93,8 +99,11 @@ async def put_in_force(running: Running) -> bool:
     number = running.pipeline.ruleset.generation.number + 1
     try:
         config = load_config(running.path)
-        await check_schemas(running.path, config)
-        ruleset = await trio.to_thread.run_sync(make_ruleset, config, number)
+        await check_schemas(running.path, config, running.outside)
+        limiter = trio.CapacityLimiter(1)
+        ruleset: Ruleset = await running.outside.to_thread(
+            partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=limiter
+        )
         changes = running.pool.apply(config.upstreams)
     except (ConfigError, OSError) as error:
         faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
@@ -106,6 +115,8 @@ async def put_in_force(running: Running) -> bool:
     # From here on nothing waits and nothing fails: no message is judged by a mixture of two generations.
     before, running.config = running.config, config
     running.use_upstreams()
+    running.keeping.spool.settings = evolve(config.spool, durability=before.spool.durability)
+    running.keeping.feed(running.pool)
     running.pipeline.use(ruleset, running.pipeline.lanes)
     running.quarantine.apply(config.quarantine)
     premises = running.door.premises

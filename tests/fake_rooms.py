@@ -9,16 +9,17 @@ import trio
 
 from mqttproxy.config.model import Address, ListenerSettings, UpstreamSettings
 from mqttproxy.handover import Item
+from mqttproxy.journal import Journal, Row
 from mqttproxy.mqtt.packets import Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine.model import Held
 from mqttproxy.refusal import Refusal
-from mqttproxy.sessions import Journal
-from mqttproxy.sessions.records import Row
-from mqttproxy.telemetry.metrics import DestinationSnapshot
+from mqttproxy.spool.reader import Run, Sum
+from mqttproxy.spool.rows import RunRow
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
-from mqttproxy.upstream.callbacks import Arrival
+from mqttproxy.upstream.callbacks import Arrival, Poison
 from tests.fakes import MemoryByteStream
 
 
@@ -38,6 +39,7 @@ class FakeUpstream:
     Attributes:
         bound: messages that it takes until the test lets some go.
         taken: what it holds, in order.
+        arrived: all that it ever took, in order.
         ever_taken, settled, refusals, forced_out: payloads, by what became of them.
         wanted: filters that devices want, and how many.
         asked: every time it was asked for one, and for whom what is retained.
@@ -53,6 +55,7 @@ class FakeUpstream:
         self.taken: list[Item] = []
         self.carried: list[str] = []  # topics that went away from here, as they went
         self.ever_taken: set[bytes] = set()
+        self.arrived: list[Message] = []
         self.settled: set[bytes] = set()
         self.refusals: set[bytes] = set()
         self.forced_out: set[bytes] = set()
@@ -130,7 +133,7 @@ class FakeUpstream:
         self.settled |= {message.payload for message, _ in gone}
         self.house.pipeline.settled(self.name, [ticket for _, ticket in gone if ticket is not None])
 
-    def refuse(self, reason: ReasonCode, *positions: int) -> None:
+    def refuse(self, reason: ReasonCode | Poison, *positions: int) -> None:
         """Answer what it holds, or some of it, in the negative."""
         gone = self._take(positions or range(len(self.taken)))
         self.refused += len(gone)
@@ -162,6 +165,7 @@ class FakeUpstream:
     def _add(self, items: Sequence[tuple[Message, object]]) -> None:
         self.taken += cast("Sequence[Item]", items)
         self.ever_taken |= {message.payload for message, _ in items}
+        self.arrived += [message for message, _ in items]
 
     def _take(self, positions: Iterable[int]) -> list[Item]:
         chosen = list(positions)
@@ -257,10 +261,18 @@ class FakeJournal(Journal):
         self.at_once = at_once
         self.commits: list[Callable[[], None]] = []  # what waits for one
         self.added: list[Row] = []
+        self._durable = 0
 
     def add(self, row: Row) -> None:
         super().add(row)
         self.added.append(row)
+        if self.is_clear:
+            self._durable = len(self.added)
+
+    @property
+    def durable(self) -> list[Row]:
+        """What was added and is committed."""
+        return self.added[: self._durable]
 
     @property
     def is_clear(self) -> bool:
@@ -274,6 +286,7 @@ class FakeJournal(Journal):
 
     def commit(self) -> None:
         commits, self.commits = self.commits, []
+        self._durable = len(self.added)
         for call in commits:
             call()
 
@@ -292,3 +305,50 @@ class Shelf:
 
     def names(self) -> Iterable[str]:
         return self._files
+
+
+class MemoryReader:
+    """Reads what the fake journal was given, as if it came back from disk."""
+
+    def __init__(self, journal: FakeJournal) -> None:
+        self._journal = journal
+
+    def _runs(self) -> list[Run]:
+        rows = [row for row in self._journal.durable if isinstance(row, RunRow)]
+        return [
+            Run(row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.batch.encode()))
+            for row in rows
+        ]
+
+    def masks(self) -> list[int]:
+        return sorted({run.mask for run in self._runs()})
+
+    def total(self, mask: int, after: int) -> Sum:
+        runs = [run for run in self._runs() if run.mask == mask and run.last > after]
+        last = max((run.last for run in runs), default=0)
+        return Sum(sum(run.messages for run in runs), sum(run.size for run in runs), last)
+
+    def runs(self, bit: int, after: int, size: int) -> list[Run]:
+        found: list[Run] = []
+        for run in self._runs():
+            if run.last > after and run.mask & bit and size > 0:
+                found.append(run)
+                size -= len(run.data)
+        return found
+
+    def oldest(self, bit: int, after: int) -> float | None:
+        return next((run.at for run in self._runs() if run.last > after and run.mask & bit), None)
+
+    def highest(self) -> int:
+        return max((run.last for run in self._runs()), default=0)
+
+    def close(self) -> None:
+        pass
+
+
+async def in_place(
+    call: Callable[[], Any], /, *, abandon_on_cancel: bool = True, limiter: trio.CapacityLimiter | None = None
+) -> Any:
+    """Stand in for `trio.to_thread.run_sync`: no thread, and so no real time."""
+    await trio.lowlevel.checkpoint()
+    return call()

@@ -34,6 +34,7 @@ from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.refusal import HeldTicket, Refusal
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.spool import Feeding, Spool
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
@@ -41,7 +42,16 @@ from mqttproxy.transport.listen import Listener
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
 from tests.client import Client
-from tests.fake_rooms import FakeJournal, FakeListener, FakeLog, FakeQuarantine, FakeUpstream, Shelf
+from tests.fake_rooms import (
+    FakeJournal,
+    FakeListener,
+    FakeLog,
+    FakeQuarantine,
+    FakeUpstream,
+    MemoryReader,
+    Shelf,
+    in_place,
+)
 from tests.fakes import MemoryByteStream, memory_pair
 
 V311: Final = ProtocolVersion.V311
@@ -77,6 +87,7 @@ class House:
     listener: FakeListener
     log: FakeLog
     journal: FakeJournal
+    feeding: Feeding
     ports: int = field(default=50_000)
 
     def arrive(self, host: str = HOST) -> MemoryByteStream:
@@ -146,7 +157,7 @@ class House:
         for received, became in (self.metrics.books(), self.metrics.books_down()):
             assert received == became
         for name, upstream in self.upstreams.items():
-            waiting = self.lanes[name].waiting
+            waiting = self.lanes[name].waiting + self.pipeline.spool.feeds[name].on_disk
             assert waiting >= 0
             offered, gone = upstream.snapshot(waiting).books()
             assert offered == gone, name
@@ -173,9 +184,11 @@ def make_house(
     quarantine, table, log, journal = FakeQuarantine(), SubscriptionTable(), FakeLog(), FakeJournal()
     alerts = RateLimited(log=log, now=trio.current_time)
     numbers = iter(range(1_000_000))
+    spool = Spool(journal, config.spool)
     refusal = Refusal(
         table=table,
         quarantine=quarantine,
+        spool=spool,
         metrics=metrics,
         audit=audit,
         alerts=alerts,
@@ -194,7 +207,10 @@ def make_house(
         refusal=refusal,
         metrics=metrics,
         journal=journal,
+        spool=spool,
     )
+    feeding = Feeding(spool, journal, MemoryReader(journal), to_thread=in_place)
+    feeding.use(upstreams, dict.fromkeys(upstreams, "account"))
     sessions = Sessions(
         table=table,
         journal=journal,
@@ -231,8 +247,9 @@ def make_house(
     door, listener = Door(premises), FakeListener()
     door.listeners.append(cast("Listener", listener))
     house = House(
-        nursery, metrics, audit, quarantine, upstreams, lanes, refusal, pipeline, premises, door, listener, log, journal
-    )
+        nursery, metrics, audit, quarantine, upstreams, lanes, refusal, pipeline, premises, door, listener, log,
+        journal, feeding,
+    )  # fmt: skip
     quarantine.house = house
     for upstream in upstreams.values():
         upstream.house = house
@@ -271,6 +288,7 @@ async def open_house(
         house = make_house(text, nursery, files=files, dry_run=dry_run)
         if turns:
             play_turns(house, nursery)
+        nursery.start_soon(house.feeding.run)
         nursery.start_soon(house.door.run)
         nursery.start_soon(house.premises.sessions.run)
         nursery.start_soon(house.premises.wills.run)
@@ -290,6 +308,11 @@ def upstream(name: str = "a", more: str = "") -> str:
 def route(*to: str, more: str = "", topics: str = "#") -> str:
     """Return the table of a route."""
     return f'[[routes]]\ntopics = ["{topics}"]\nto = {list(to)}\n{more}\n'.replace("'", '"')
+
+
+# A destination that must have a message before its device is acknowledged, and one that takes it past the spool.
+AWAITED: Final = upstream() + route("a", more='ack = "all"')
+DIRECT: Final = upstream() + route("a", more='ack = "memory"')
 
 
 def ticket_of(house: House, position: int, client_id: str = "d") -> Ticket:

@@ -7,18 +7,23 @@ from hypothesis import given, strategies as st
 from trio.testing import MockClock
 
 from mqttproxy.config.model import (
+    Ack,
     Count,
     ProxyConfig,
+    Quorum,
     RouteSettings,
     Seconds,
+    SpoolSettings,
     TopicFilter,
     UpstreamSettings,
 )
-from mqttproxy.handover import Item, Lane, Ticket, make_plan, release
+from mqttproxy.handover import Item, Lane, SpoolLanes, Ticket, make_plan, release
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.spool import Spool
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation.identity import Identity
+from tests.fake_rooms import FakeJournal
 
 
 class FakeOrigin:
@@ -189,31 +194,39 @@ class TestLane:
         assert destination.dropped == {"connection_lost": 3}
 
 
-def config(ack: str, *, home: str | None = None, to: tuple[str, ...] = ("a", "b")) -> ProxyConfig:
+def config(ack: Ack, *, home: str | None = None, to: tuple[str, ...] = ("a", "b")) -> ProxyConfig:
     upstreams = tuple(UpstreamSettings(name=name, url="mqtt://x", queue_messages=Count(1)) for name in ("a", "b"))
-    route = RouteSettings(topics=(TopicFilter("t/#"),), to=to, ack=ack, home=home)  # type: ignore[arg-type] # a literal
+    route = RouteSettings(topics=(TopicFilter("t/#"),), to=to, ack=ack, home=home)
     return ProxyConfig(upstreams=upstreams, routes=(route,))
 
 
-class TestPlan:
-    @pytest.mark.parametrize(("ack", "needed"), [("all", 2), ("any", 1), ("memory", 0)])
-    def test_the_route_says_how_many_must_acknowledge(self, ack: str, needed: int) -> None:
-        lanes = {name: Lane(FakeDestination(1)) for name in ("a", "b")}
-        plan = make_plan("t/1", RouteTable(config(ack)), lanes, drop_unrouted=False)
-        assert (plan.needed, plan.width, plan.local, plan.special) == (needed, 2, False, False)
+def spool() -> SpoolLanes:
+    return SpoolLanes(Spool(FakeJournal(), SpoolSettings()))
 
-    def test_any_needs_nobody_where_the_topic_is_at_home_here(self) -> None:
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("ack", "needed", "width"),
+        [("all", 2, 2), ("any", 1, 2), (Quorum(2), 2, 2), (Quorum(1), 1, 2), ("spool", 1, 1), ("memory", 0, 2)],
+    )
+    def test_the_route_says_how_many_must_acknowledge(self, ack: Ack, needed: int, width: int) -> None:
         lanes = {name: Lane(FakeDestination(1)) for name in ("a", "b")}
-        plan = make_plan("t/1", RouteTable(config("any", home="local")), lanes, drop_unrouted=False)
-        assert (plan.needed, plan.local, plan.names) == (0, True, ("a", "b", "local"))
+        plan = make_plan("t/1", RouteTable(config(ack)), lanes, spool(), drop_unrouted=False)
+        assert (plan.needed, plan.width, plan.local, plan.special) == (needed, width, False, False)
+        assert (plan.spool is None) == (ack == "memory")
+
+    def test_any_needs_the_commit_only_where_the_topic_is_at_home_here(self) -> None:
+        lanes = {name: Lane(FakeDestination(1)) for name in ("a", "b")}
+        plan = make_plan("t/1", RouteTable(config("any", home="local")), lanes, spool(), drop_unrouted=False)
+        assert (plan.needed, plan.local, plan.names) == (1, True, ("a", "b", "local"))
 
     def test_a_topic_without_a_route_is_refused_or_dropped_as_the_settings_say(self) -> None:
         routes = RouteTable(config("all"))
-        refused = make_plan("other", routes, {}, drop_unrouted=False)
+        refused = make_plan("other", routes, {}, spool(), drop_unrouted=False)
         assert (refused.special, refused.drop, refused.refusal) == (True, False, ReasonCode.TOPIC_NAME_INVALID)
-        dropped = make_plan("other", routes, {}, drop_unrouted=True)
+        dropped = make_plan("other", routes, {}, spool(), drop_unrouted=True)
         assert (dropped.special, dropped.drop, dropped.refusal) == (True, True, ReasonCode.SUCCESS)
 
     def test_topics_of_servers_are_refused_wherever_they_would_go(self) -> None:
-        plan = make_plan("$SYS/x", RouteTable(ProxyConfig()), {}, drop_unrouted=True)
+        plan = make_plan("$SYS/x", RouteTable(ProxyConfig()), {}, spool(), drop_unrouted=True)
         assert (plan.special, plan.refusal) == (True, ReasonCode.NOT_AUTHORIZED)

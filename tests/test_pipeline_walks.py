@@ -11,25 +11,27 @@ from trio.testing import MockClock
 
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.spool.rows import RunRow
 from tests.client import Client
 from tests.fake_rooms import FakeUpstream
 from tests.house import POLICY, House, open_house, route, upstream
 
 WALK = (
-    '[default]\nunrouted = "refuse"\n'
+    '[default]\nunrouted = "refuse"\n[spool]\nqueue_messages = 5\n'
     + upstream("a")
     + upstream("b")
     + upstream("c")
     + POLICY
-    + route("a", "b", topics="all/#")
+    + route("a", "b", topics="spool/#")
+    + route("a", "b", topics="all/#", more='ack = "all"')
     + route("a", "b", topics="any/#", more='ack = "any"')
     + route("a", "b", topics="memory/#", more='ack = "memory"')
-    + route("a", "b", topics="newest/#", more='when_full = "drop_newest"')
-    + route("b", "c", topics="oldest/#", more='when_full = "drop_oldest"')
+    + route("a", "b", topics="newest/#", more='ack = "all"\nwhen_full = "drop_newest"')
+    + route("b", "c", topics="oldest/#", more='ack = "memory"\nwhen_full = "drop_oldest"')
     + route("local", topics="local/#")
-    + route("a", topics="n/#")
+    + route("a", topics="n/#", more='ack = "all"')
 )
-KINDS = ("all", "any", "memory", "newest", "oldest", "local", "n", "nowhere")
+KINDS = ("spool", "all", "any", "memory", "newest", "oldest", "local", "n", "nowhere")
 DEVICES = ("x", "y")
 
 STEPS = st.one_of(
@@ -43,6 +45,7 @@ STEPS = st.one_of(
     st.tuples(st.just("settle"), st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=4, unique=True)),
     st.tuples(st.just("refuse"), st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=2, unique=True)),
     st.tuples(st.just("commit"), st.none(), st.integers(0, 3)),
+    st.tuples(st.just("journal"), st.none(), st.sampled_from(["commit", "stop", "go"])),
     st.tuples(st.just("bound"), st.sampled_from("abcq"), st.integers(0, 6)),
     st.tuples(st.just("reconnect"), st.sampled_from(DEVICES), st.booleans()),
     st.tuples(st.just("sleep"), st.none(), st.just(1)),
@@ -90,6 +93,12 @@ class Walk:
     async def commit(self, _: None, count: int) -> None:
         self.house.quarantine.commit(count)
 
+    async def journal(self, _: None, what: str) -> None:
+        """Commit what waits; or wait for that from now on, or not."""
+        self.house.journal.at_once = what == "go" or (what == "commit" and self.house.journal.at_once)
+        if what != "stop":
+            self.house.journal.commit()
+
     async def bound(self, name: str, messages: int) -> None:
         if name == "q":
             self.house.quarantine.bound = messages
@@ -109,6 +118,8 @@ class Walk:
 
     def check(self) -> None:
         self.house.check_books()
+        for destination in self.house.upstreams.values():
+            check_order(destination)
         kept = {held.payload for held in self.house.quarantine.kept}
         for client_id, client in self.clients.items():
             assert client.ended_at is None, client.goodbye
@@ -137,21 +148,28 @@ class Walk:
             assert payload in kept - a.ever_taken
             return
         promise: dict[str, Callable[[], bool]] = {
+            "spool": lambda: payload in self.committed(),
             "all": lambda: has(a) and has(b),
             "any": lambda: payload in a.settled | b.settled or (has(a) and has(b)),
             "memory": lambda: payload in a.ever_taken & b.ever_taken,
             "newest": lambda: may_lack(a) and may_lack(b),
-            "oldest": lambda: all(has(one) or payload in one.forced_out for one in (b, c)),
+            "oldest": lambda: payload in b.ever_taken & c.ever_taken,
             "n": lambda: has(a),
             "local": lambda: True,
         }
         assert promise[kind](), (kind, message)
         assert reason == ReasonCode.SUCCESS or payload in a.refusals | b.refusals | c.refusals
 
+    def committed(self) -> set[bytes]:
+        """Return what the spool has on disk."""
+        rows = self.house.journal.durable
+        return {item[0].payload for row in rows if isinstance(row, RunRow) for item in row.batch.items}
+
     async def finish(self) -> None:
         """Make room everywhere, answer everything: then everything is acknowledged."""
         house = self.house
         house.quarantine.bound = 1000
+        await self.journal(None, "go")
         for destination in house.upstreams.values():
             destination.bound = 1000
         for _ in range(30):
@@ -164,6 +182,24 @@ class Walk:
             assert len(client.acknowledged) == len(client.settled) == len(self.sent[client_id])
         assert house.metrics.waiting == 0
         assert not any(lane.waiting for lane in house.lanes.values())
+        spool = house.pipeline.spool
+        assert (spool.size, spool.messages, spool.pending, spool.pending_bytes) == (0, 0, 0, 0)
+        assert house.pipeline.spool_lanes.waiting == 0
+        for feed in spool.feeds.values():
+            assert (feed.cursor, feed.is_lagging, feed.dropped.keys() <= {"connection_lost", "spool_full"}) == (
+                feed.tip,
+                False,
+                True,
+            )
+
+
+def check_order(destination: FakeUpstream) -> None:
+    """Promise P3, and nothing comes twice: the payloads count up."""
+    last: dict[tuple[str, int], int] = {}
+    for message in destination.arrived:
+        number = int(message.payload.strip(b'"'))
+        assert number > last.get((message.topic, message.qos), 0)
+        last[message.topic, message.qos] = number
 
 
 async def walk(steps: list[tuple[str, Any, Any]], turns: bool) -> None:

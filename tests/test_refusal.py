@@ -9,9 +9,10 @@ from mqttproxy import refusal as refusal_module
 from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.upstream.callbacks import Poison
 from mqttproxy.validation import identity_of_upstream, judge
 from tests.client import Client
-from tests.house import POLICY, V5, V311, House, open_house, route, upstream
+from tests.house import AWAITED, POLICY, V5, V311, House, open_house, route, upstream
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 BAD = b'"no number"'
@@ -161,7 +162,7 @@ class TestOtherActions:
             assert [line["action"] for line in house.audit_lines()] == ["refused"]
 
     async def test_mark_forwards_with_what_is_wrong_in_user_properties(self, autojump_clock: MockClock) -> None:
-        async with open_house(policy("mark") + upstream()) as house:
+        async with open_house(policy("mark") + AWAITED) as house:
             device = await bad_one(house, properties=Properties(user_properties=(("k", "v"),)))
             ((message, _),) = house.a.taken
             assert message.payload == BAD
@@ -179,7 +180,7 @@ class TestOtherActions:
             assert [line["action"] for line in house.audit_lines()] == ["marked"]
 
     async def test_observe_forwards_as_it_is_and_tells_it(self, autojump_clock: MockClock) -> None:
-        async with open_house(policy("hold", level="observe") + upstream()) as house:
+        async with open_house(policy("hold", level="observe") + AWAITED) as house:
             device = await bad_one(house)
             ((message, _),) = house.a.taken
             assert (message.payload, message.properties) == (BAD, Properties())
@@ -272,7 +273,7 @@ TWO = upstream("a") + upstream("b")
 
 class TestRefusedUpstream:
     async def test_it_is_held_then_acknowledged_with_the_brokers_reason(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             device = await bad_one(house)
             house.a.refuse(ReasonCode.NOT_AUTHORIZED)
             await house.settle()
@@ -286,7 +287,7 @@ class TestRefusedUpstream:
             assert house.metrics.held == 0  # it was routed, and counts as refused at its destination
 
     async def test_a_reason_that_no_puback_may_carry_becomes_unspecified(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             device = await bad_one(house)
             house.a.refuse(ReasonCode.PACKET_TOO_LARGE)
             house.quarantine.commit()
@@ -331,7 +332,7 @@ class TestRefusedUpstream:
             assert device.settled == [(2, ReasonCode.QUOTA_EXCEEDED)]
 
     async def test_a_full_quarantine_is_tried_again_after_its_next_commit(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             house.quarantine.bound = 1
             device = await house.connect()
             device.publish(*[Message(f"t/{number}", b"", 1) for number in range(3)])
@@ -341,6 +342,17 @@ class TestRefusedUpstream:
                 house.quarantine.commit()
             await house.settle()
             assert device.settled == [(packet_id, ReasonCode.QUOTA_EXCEEDED) for packet_id in (1, 2, 3)]
+
+    async def test_what_kills_every_link_is_held_with_a_reason_of_its_own(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await bad_one(house)
+            house.a.refuse(Poison(4))
+            house.quarantine.commit()
+            await house.settle()
+            assert device.settled == [(2, ReasonCode.UNSPECIFIED_ERROR)]
+            (held,) = house.quarantine.kept
+            words = "the link to upstream a was lost 4 times while this message was in flight"
+            assert held.failures == (("", "upstream_poison", words),)
 
     async def test_qos_0_is_only_counted(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:

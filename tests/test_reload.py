@@ -8,6 +8,7 @@ import trio
 
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
+from mqttproxy.outside import REAL, Outside
 from mqttproxy.reload import CHECK_BEGINS, check_schemas, make_ruleset
 
 POLICY = '[[policies]]\nname = "p{0}"\ntopics = ["{0}"]\nschema = "{0}@1"\n'
@@ -22,9 +23,9 @@ def configuration(folder: Path, **schemas: str) -> Path:
     return path
 
 
-async def faults_of(path: Path) -> list[str]:
+async def faults_of(path: Path, outside: Outside = REAL) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        await check_schemas(path, load_config(path))
+        await check_schemas(path, load_config(path), outside)
     return [str(fault) for fault in caught.value.faults]
 
 
@@ -51,13 +52,15 @@ async def test_a_schema_that_changes_after_the_check_is_refused(tmp_path: Path) 
         make_ruleset(config, 1)
 
 
-async def test_without_policies_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqttproxy.reload.run_apart", None)
+async def test_without_policies_nothing_is_started(tmp_path: Path) -> None:
+    async def run_apart(*_arguments: str, seconds: float) -> CompletedProcess[bytes]:
+        raise AssertionError(seconds)
+
     path = configuration(tmp_path)
-    await check_schemas(path, load_config(path))
+    await check_schemas(path, load_config(path), Outside(run_apart=run_apart))
 
 
-async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
     given = []
 
     async def run_apart(*arguments: str, seconds: float) -> CompletedProcess[bytes]:
@@ -65,9 +68,8 @@ async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path, monkeypatc
         given.append((arguments, seconds))
         raise trio.TooSlowError
 
-    monkeypatch.setattr("mqttproxy.reload.run_apart", run_apart)
     path = configuration(tmp_path, a="{}", b="{}")
-    assert await faults_of(path) == [
+    assert await faults_of(path, Outside(run_apart=run_apart)) == [
         f"{path}: schemas.check_time: found schemas whose check had not ended after 14s, expected at most 2s for each"
     ]
     assert given == [(("mqttproxy", "check", "--", str(path)), CHECK_BEGINS + 4)]
@@ -82,13 +84,12 @@ async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path, monkeypatc
     ],
 )
 async def test_a_check_that_ends_in_another_way_is_a_fault(
-    returncode: int, stderr: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    returncode: int, stderr: bytes, words: str, tmp_path: Path
 ) -> None:
     async def run_apart(*_arguments: str, seconds: float) -> CompletedProcess[bytes]:
         await trio.lowlevel.checkpoint()
         assert seconds > 0
         return CompletedProcess([], returncode, b"", stderr)
 
-    monkeypatch.setattr("mqttproxy.reload.run_apart", run_apart)
     path = configuration(tmp_path, a="{}")
-    assert await faults_of(path) == [f"{path}: {words}"]
+    assert await faults_of(path, Outside(run_apart=run_apart)) == [f"{path}: {words}"]

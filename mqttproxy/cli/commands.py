@@ -19,3 +19,8 @@ app.command(
     name="quarantine",
     help="Look at the messages that were held, and why; export or purge them.",
 )
+app.command(
+    "mqttproxy.cli.status:status",
+    name="status",
+    help="Ask the proxy that runs on a configuration file whether it is ready, and how each destination is.",
+)

@@ -14,7 +14,7 @@ import attrs
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.config.listener_checks import check_binds, check_listener
 from mqttproxy.config.mapping_checks import check_mappings
-from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, RouteSettings, TopicFilter, table_class
+from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, Quorum, RouteSettings, TopicFilter, table_class
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
 from mqttproxy.config.units import write_size
@@ -148,6 +148,9 @@ def _check_route(route: RouteSettings, key: str, destinations: Sequence[str], re
             report.add(f"{key}.to[{index}]", quoted(name), known)
         elif name in route.to[:index]:
             report.add(f"{key}.to[{index}]", quoted(name), "each destination once")
+    if isinstance(route.ack, Quorum) and route.ack.destinations > len(route.to):
+        hint = 'there are no more destinations in "to"'
+        report.add(f"{key}.ack", f"a quorum of {route.ack.destinations}", f"at most {len(route.to)}", hint)
     if route.home is None or route.home == LOCAL:
         return
     if route.home not in destinations:

@@ -19,6 +19,16 @@ TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in t
 
 REQUIRED: Final = object()
 
+
+@frozen
+class Quorum:
+    """Written `{ quorum = 2 }`: so many destinations."""
+
+    destinations: int
+
+
+Ack = Literal["memory", "spool", "any", "all"] | Quorum
+
 LOCAL: Final = "local"  # the destination and home that is the proxy itself
 
 
@@ -282,6 +292,15 @@ class UpstreamSettings:
     in_flight_bytes: Bytes = setting(
         Bytes(16 * 1024 * 1024), "payload bytes sent and not yet acknowledged; the message that reaches it still goes"
     )
+    spool_bytes: Bytes | None = setting(
+        None,
+        "payload bytes of the spool that may wait for this upstream; without it, `spool.max_bytes` bounds them",
+    )
+    message_ids: bool = setting(
+        True,
+        "MQTT 5: each message gets the user property `mp-id`, which stays the same when it is sent again: "
+        "`<proxy.id>.<start of the proxy>.<number>`",
+    )
     topics: tuple[TopicMapping, ...] = setting((), "topics that have other names there")
 
 
@@ -294,13 +313,22 @@ class RouteSettings:
 
     topics: tuple[TopicFilter, ...] = setting(REQUIRED, "topic filters")
     to: tuple[str, ...] = setting(REQUIRED, "names of upstreams, or `local`")
-    ack: Literal["memory", "any", "all"] = setting(
-        "all",
-        "when the device is acknowledged: all or any of the destinations have acknowledged, or memory: at once, "
-        "so that a crash loses what was not yet carried",
+    ack: Ack = setting(
+        "spool",
+        "when the device is acknowledged: spool: the message is on disk; all, any, or `{ quorum = 2 }`: it is on disk, "
+        "and so many destinations have acknowledged; memory: at once, so that a crash loses what was not yet carried",
+    )
+    ack_timeout: Seconds = setting(
+        Seconds(30.0), "with all, any or a quorum: how long destinations have for it, before `on_ack_timeout` applies"
+    )
+    on_ack_timeout: Literal["withhold", "accept"] = setting(
+        "withhold",
+        "withhold: the device is acknowledged whenever enough destinations have; accept: it is now, as with spool",
     )
     when_full: Literal["wait", "drop_oldest", "drop_newest"] = setting(
-        "wait", "when an outbox is full or its breaker open: withhold and stop reading the device, or drop, counted"
+        "wait",
+        "when the spool has no more room (with memory: when an outbox is full or its breaker open): withhold and stop "
+        "reading the device, or drop, counted and told",
     )
     home: str | None = setting(
         None,
@@ -310,6 +338,26 @@ class RouteSettings:
     max_age: Seconds | None = setting(
         None, "messages from upstreams that a device did not get within this time are dropped, counted"
     )
+
+
+@frozen(kw_only=True)
+class SpoolSettings:
+    """`[spool]`: what is acknowledged and not yet at all its destinations, on disk under `proxy.data_dir`.
+
+    Messages of QoS 1 and 2 go through it, but for routes with `ack = "memory"`.
+    """
+
+    max_bytes: Bytes = setting(
+        Bytes(1024**3), "payload bytes that may wait for all destinations; then the `when_full` of the route applies"
+    )
+    max_age: Seconds = setting(Seconds(86_400.0), "how long a message may wait for a destination; then it is dropped")
+    durability: Literal["fsync", "process"] = setting(
+        "fsync",
+        "what is acknowledged survives: fsync: a power failure too; process: the end of this process, however sudden. "
+        "Holds for sessions, retained messages and wills as well; read at start only",
+    )
+    queue_messages: Count = setting(Count(50_000), "messages that may wait for the commit; then devices wait")
+    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
 
 
 @frozen(kw_only=True)
@@ -329,7 +377,7 @@ class TelemetrySettings:
     """`[telemetry]`: what operators see."""
 
     metrics_bind: Address | None = setting(
-        Address("127.0.0.1:9100"), "host:port of /metrics, /health and /ready; empty string: not opened"
+        Address("127.0.0.1:9100"), "host:port of /metrics, /health, /ready and /status; empty string: not opened"
     )
     sys_interval: Seconds = setting(Seconds(10.0), "how often the `$SYS` topics get new values; 0: there are none")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe event that is logged")
@@ -374,6 +422,7 @@ class ProxyConfig:
     default: DefaultSettings = field(default=DefaultSettings())
     upstreams: tuple[UpstreamSettings, ...] = field(default=())
     routes: tuple[RouteSettings, ...] = field(default=())
+    spool: SpoolSettings = field(default=SpoolSettings())
     quarantine: QuarantineSettings = field(default=QuarantineSettings())
     telemetry: TelemetrySettings = field(default=TelemetrySettings())
     audit: AuditSettings = field(default=AuditSettings())

@@ -17,10 +17,12 @@ from cattrs.gen import make_dict_structure_fn
 
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
 from mqttproxy.config.model import (
+    Ack,
     Address,
     Bytes,
     Count,
     ProxyConfig,
+    Quorum,
     RouteSettings,
     Seconds,
     TelemetrySettings,
@@ -38,10 +40,7 @@ from mqttproxy.config.units import (
 )
 
 _NOT_SHOWN: Final = "something that is not shown"
-
-# What is promised for later, so that nobody who wrote it as promised looks for a misspelling.
-_SPOOL_LATER: Final = 'the spool comes with a later version: use "all" until then, it waits for every destination'
-_QUORUM_LATER: Final = 'a quorum comes with a later version: use "any" or "all" until then'
+_ACKS: Final = get_args(get_args(Ack)[0])
 
 
 class MisfitError(ValueError):
@@ -67,8 +66,9 @@ def structure(document: dict[str, Any], file: str) -> ProxyConfig:
 
 def type_words(kind: Any) -> str:
     """Return in words what a setting of this type takes."""
-    if _is_literal(kind):
-        return "one of " + ", ".join(map(quoted, get_args(kind)))
+    if kind == Ack or _is_literal(kind):
+        words = "one of " + ", ".join(map(quoted, _ACKS if kind == Ack else get_args(kind)))
+        return f"{words}, or {{ quorum = 2 }}" if kind == Ack else words
     if (tables := table_class(kind)) is not None:
         return f"tables, each written {_TABLES[tables]}"
     if _is_tuple(kind):
@@ -200,12 +200,12 @@ def _secret(value: object, _: Any) -> str:
     return text
 
 
-def _ack(value: object, kind: Any) -> Any:
-    if value == "spool":
-        raise MisfitError(shown(value), type_words(kind), _SPOOL_LATER)
-    if isinstance(value, dict) and "quorum" in value:
-        raise MisfitError("a quorum", type_words(kind), _QUORUM_LATER)
-    return _literal(value, kind)
+def _ack(value: object, _: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {"quorum"} and (number := _count(value["quorum"])):
+        return Quorum(number)
+    if isinstance(value, str) and value in _ACKS:
+        return value
+    raise MisfitError(shown(value), type_words(Ack))
 
 
 def _optional_address(value: object, _: Any) -> str | None:

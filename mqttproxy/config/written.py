@@ -42,6 +42,7 @@ _EXAMPLES: Final = {
     ("upstreams", "ca"): '"tls/broker-ca.pem"',
     ("upstreams", "certificate"): '"tls/proxy.pem"',
     ("upstreams", "private_key"): '"tls/proxy.key"',
+    ("upstreams", "spool_bytes"): '"256MiB"',
     ("upstreams.topics", "local"): '"plant/{line}/#"',
     ("upstreams.topics", "remote"): '"acme/eu/{line}/in/#"',
     ("routes", "topics"): '["#"]',

@@ -143,6 +143,8 @@ class Device(Delivering):
             leave_behind(self, self._backlog, session, premises.absent)
             if not premises.is_closing:
                 hand_over(session, self._pipeline.table)
+        for ticket in self.pending:
+            ticket.done = ticket.done or ticket.origin is self  # nobody waits for it any more
         self.pending.clear()
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)

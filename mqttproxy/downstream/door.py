@@ -1,7 +1,7 @@
 """The door: accepts connections, bounds their number, gives each a task tree of its own, and closes up in order."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -17,8 +17,9 @@ from mqttproxy.transport.tcp import TcpStream
 class Door:
     """All listeners of the process."""
 
-    def __init__(self, premises: Premises) -> None:
+    def __init__(self, premises: Premises, listen: Callable[..., Awaitable[Listener]] = listen) -> None:
         self.premises = premises
+        self._listen = listen
         self.listeners: list[Listener] = []
         self._by_address: Counter[str] = Counter()
         self._connections = 0
@@ -36,7 +37,7 @@ class Door:
         try:
             for listener in settings:
                 if listener.enabled:
-                    opened = await listen(
+                    opened = await self._listen(
                         listener,
                         write_timeout=limits.write_timeout,
                         max_frame_bytes=limits.packet_size + 8,

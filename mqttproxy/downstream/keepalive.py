@@ -6,8 +6,7 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-_HELD_UP: Final = 0.05  # seconds: later than this is not the timer's own inaccuracy
-_RESPITE: Final = 1.0  # seconds
+LATE: Final = 1.0  # seconds behind its time from which on the process has stood still, and what it waits then
 
 
 class Watched(Protocol):
@@ -75,10 +74,8 @@ class KeepAliveWatch:
             due = self._due[0].at if self._due else float("inf")
             with trio.CancelScope(deadline=due):
                 await self._sooner.wait()
-            if trio.current_time() - due > _HELD_UP:
-                # The process was stopped, or had no processor. What devices have sent meanwhile is in the kernel, and
-                # they must not be called silent before it was read.
-                await trio.sleep(_RESPITE)
+            if trio.current_time() > due + LATE:  # what devices said meanwhile may be in the kernel, and not read yet
+                await trio.sleep(LATE)
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:

@@ -28,6 +28,17 @@ class Stamp(Struct, frozen=True):
     name: str  # of the first; a message with a user property of this name is left as it is
     data: bytes  # encoded
     alone: bytes  # the property field of a message that has no others
+    always: bytes = b""  # for one that has the first, and so gets nothing else
+
+    def with_property(self, data: bytes) -> "Stamp":
+        """Return it with one more, encoded, for one message."""
+        both = self.data + data
+        size = len(both)
+        if size < 128:
+            return Stamp(self.name, both, bytes((size,)) + both, data)
+        alone = bytearray()
+        write_varint(alone, size)
+        return Stamp(self.name, both, bytes(alone) + both, data)
 
 
 NO_STAMP: Final = Stamp("", b"", b"\0")
@@ -43,6 +54,13 @@ def stamp(user_properties: Sequence[tuple[str, str]]) -> Stamp:
     alone = bytearray()
     write_varint(alone, len(data))
     return Stamp(user_properties[0][0], bytes(data), bytes(alone + data))
+
+
+def user_property(name: str) -> bytes:
+    """Return the head of a user property, to be followed by the length of its value in two bytes, and the value."""
+    data = bytearray((_USER_PROPERTY,))
+    write_string(data, name)
+    return bytes(data)
 
 
 def encode_publish_into(  # noqa: PLR0917 # by position is quicker
@@ -161,6 +179,6 @@ def _property_field(properties: Properties, stamped: Stamp = NO_STAMP) -> bytes:
     field = bytearray()
     data = stamped.data
     if data and any([name == stamped.name for name, _ in properties.user_properties]):  # noqa: C419 # quicker
-        data = b""
+        data = stamped.always
     write_publish_properties(field, properties, data)
     return bytes(field)

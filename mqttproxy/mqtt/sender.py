@@ -3,7 +3,7 @@
 `Sender` is the half of `Flow` (see `flow.py`) that knows the peer's limits and the exchanges of our own messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set as AbstractSet
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mqttproxy.mqtt.aliases import TopicAliases
 from mqttproxy.mqtt.answers import Answer, sayable, shorter_and_shorter, without_problems
 from mqttproxy.mqtt.encode import PUBREL, encode, encode_ack_into
-from mqttproxy.mqtt.encode_publish import NO_STAMP, encode_publish_into
+from mqttproxy.mqtt.encode_publish import NO_STAMP, Stamp, encode_publish_into
 from mqttproxy.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from mqttproxy.mqtt.events import Sent, Settled
 from mqttproxy.mqtt.expiry import resent
@@ -60,6 +60,7 @@ class Sender:
         self.session = session
         self.strays = 0
         self.unsendable = 0
+        self.releases = 0  # messages at QoS 2 that the peer took over this connection: progress, though none is over
         self.last_packet = 0.0
         self._out = bytearray()
         self._peer_receive_maximum = PACKET_ID_MAX
@@ -69,8 +70,12 @@ class Sender:
         self._peer_wants_problems = True
         self._encode_publish = encode_publish_into
         self.stamp = NO_STAMP
+        self.identify: Callable[[object], bytes] | None = None  # from a token, one user property more for its message
         # Of session.outgoing, what has not gone over this connection yet; the session was there before the connection.
         self._unsent = dict.fromkeys(session.outgoing)
+        # Of that, what must be in flight by itself, and the one that is or was last.
+        self.alone: AbstractSet[int] = frozenset()
+        self._loner = 0
         self._is_resumed = False
         self._dup = False  # whether the peer may have seen it
         # Doubtful packet identifiers that were released over this connection, and whose PUBCOMP has not come.
@@ -81,9 +86,20 @@ class Sender:
     @property
     def send_quota(self) -> int:
         """How many messages at QoS 1 and 2 `publish` takes now; 0 while older ones wait to be sent again."""
-        if self.state is not OPEN or self._unsent:
+        if self.state is not OPEN or self._unsent or self._loner in self.session.outgoing:
             return 0
         return max(0, self._in_flight_maximum() - len(self.session.outgoing))
+
+    @property
+    def is_careful(self) -> bool:
+        """True while a message of `alone` is in flight or waits for its turn: nothing new should go meanwhile."""
+        return self._loner in self.session.outgoing or not self.alone.isdisjoint(self._unsent)
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Packet identifiers of what went over this connection and was not answered, not even with PUBREC."""
+        unsent, released = self._unsent, self.session.released
+        return [each for each in self.session.outgoing if each not in unsent and each not in released]
 
     def _in_flight_maximum(self) -> int:
         return min(self._peer_receive_maximum, PACKET_ID_MAX - len(self._requests))
@@ -121,7 +137,7 @@ class Sender:
         version, limit = self.version, self._peer_packet_size
         session, requests = self.session, self._requests
         outgoing, allocate = session.outgoing, session.allocate
-        encode_publish, stamp = self._encode_publish, self.stamp
+        encode_publish, stamp, identify = self._encode_publish, self.stamp, self.identify
         begin, in_flight = len(out), len(outgoing)
         done: list[object] = []
         too_large: list[object] = []
@@ -135,7 +151,8 @@ class Sender:
                     packet_id = allocate(requests)
                 else:
                     session.last_packet_id = packet_id
-            encode_publish(out, message, version, packet_id, False, stamp)
+            stamped = stamp if identify is None else stamp.with_property(identify(token))  # as in `_stamp_for`
+            encode_publish(out, message, version, packet_id, False, stamped)
             if len(out) - start > limit and not self._fits_bare(out, start, message, packet_id, False):
                 too_large.append(token)
             elif packet_id:
@@ -167,7 +184,7 @@ class Sender:
         [MQTT-3.1.2-24], [MQTT-3.2.2-15].
         """
         del out[start:]
-        if self.stamp is not NO_STAMP:
+        if self.stamp is not NO_STAMP or self.identify is not None:
             encode_publish_into(out, message, self.version, packet_id, dup)
             if len(out) - start <= self._peer_packet_size:
                 return True
@@ -207,6 +224,7 @@ class Sender:
             return self._settle(packet_id, packet.reason, packet.properties)
         if packet_id not in self.session.released:  # PUBREC may come twice
             self.session.release(packet_id)
+            self.releases += 1
         encode_ack_into(self._out, PUBREL, packet_id)
         return None
 
@@ -250,7 +268,7 @@ class Sender:
             elif message.qos:
                 continue
             else:
-                self._encode_again(message, 0, False)
+                self._encode_again((message, token), 0, False)
                 if token is not None:
                     sent.done.append(token)
             del outgoing[packet_id], self._unsent[packet_id]
@@ -271,21 +289,39 @@ class Sender:
         outgoing, unsent = self.session.outgoing, self._unsent
         room = self._in_flight_maximum() - (len(outgoing) - len(unsent))
         packet_ids = list(islice(unsent, max(0, room)))
+        if self.alone:
+            packet_ids = self._carefully(packet_ids)
         if self.session.doubtful is not None:
             # Whether the peer had an earlier PUBREL, and the message behind it, nobody knows: rather twice than never.
             self._clear(self.session.doubtful, self._out, len(self._out), packet_ids)
         for packet_id in packet_ids:
             del unsent[packet_id]
-            self._encode_again(outgoing[packet_id][0], packet_id, self._dup)
+            self._encode_again(outgoing[packet_id], packet_id, self._dup)
 
-    def _encode_again(self, message: Message, packet_id: int, dup: bool) -> None:
+    def _carefully(self, packet_ids: list[int]) -> list[int]:
+        """Return what of the next may go: what must go alone waits until nothing is in flight, and all else for it."""
+        outgoing = self.session.outgoing
+        if self._loner in outgoing:
+            return []
+        place = next((place for place, packet_id in enumerate(packet_ids) if packet_id in self.alone), None)
+        if place is None or place > 0:
+            return packet_ids[:place]
+        if len(outgoing) > len(self._unsent):
+            return []
+        self._loner = packet_ids[0]
+        return packet_ids[:1]
+
+    def _stamp_for(self, token: object) -> Stamp:
+        return self.stamp if self.identify is None else self.stamp.with_property(self.identify(token))
+
+    def _encode_again(self, item: tuple[Message, object], packet_id: int, dup: bool) -> None:
         """Write a message of an earlier connection, which the peer takes without the stamp at least.
 
         With the whole topic: how often one is sent again is not worth an alias.
         """
         out, start = self._out, len(self._out)
-        message = resent(message, self.last_packet)
-        encode_publish_into(out, message, self.version, packet_id, dup, self.stamp)
+        message = resent(item[0], self.last_packet)
+        encode_publish_into(out, message, self.version, packet_id, dup, self._stamp_for(item[1]))
         if len(out) - start > self._peer_packet_size:
             self._fits_bare(out, start, message, packet_id, dup)
 

@@ -1,6 +1,6 @@
 """What of an MQTT session outlives its connection: the exchanges of QoS 1 and 2 that are not over."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import ClassVar, Final
 
 from mqttproxy.mqtt.errors import LocalProtocolError
@@ -22,18 +22,26 @@ class SessionState:
       of; None: there is none. See `doubt`.
 
     `keep`, `forget` and `release` are the steps of QoS 2 that must not be lost: a session that outlives the process
-    overrides them to note each step on disk, and lets `restore` put them back.
+    overrides them to note each step on disk, and lets `restore` put them back. One towards a broker does the same with
+    `begin` and `end` (its `is_durable` is true): what is written while `committed` is less than `holds` must not leave
+    before that many commits were made.
     """
 
-    __slots__ = ("connections", "doubtful", "incoming_qos2", "last_packet_id", "outgoing", "released")
+    __slots__ = (
+        "committed", "connections", "doubtful", "holds", "incoming_qos2", "last_packet_id", "on_commit", "outgoing",
+        "released",
+    )  # fmt: skip
 
     packet_ids: ClassVar = PACKET_ID_MAX  # how many there are
+    is_durable: ClassVar = False  # `begin` and `end` are to be called
 
     def __init__(self) -> None:
         self.outgoing: dict[int, tuple[Message, object]] = {}
         self.released: set[int] = set()
         self.incoming_qos2: set[int] = set()
         self.doubtful: bytearray | None = None
+        self.holds = self.committed = 0
+        self.on_commit: Callable[[], None] | None = None  # called when `committed` has grown
         self.connections = 0  # how many had this session; the last one owns it
         self.last_packet_id = 0  # that was allocated; they go round
 
@@ -60,6 +68,15 @@ class SessionState:
     def release(self, packet_id: int) -> None:
         """Note that PUBREC came for a message of ours: never again is it sent, only PUBREL."""
         self.released.add(packet_id)
+
+    def begin(self, packet_ids: Iterable[int]) -> None:
+        """Hear that messages of QoS 2 are about to go under these packet identifiers."""
+
+    def end(self, packet_ids: Iterable[int], *, accepted: bool) -> None:
+        """Hear that their exchanges are over. `accepted`: the peer has the messages."""
+
+    def abandon(self) -> None:
+        """Hear that nobody will go on with what is outgoing."""
 
     def restore(
         self, outgoing: Mapping[int, tuple[Message, object]], released: Iterable[int], incoming_qos2: Iterable[int]
@@ -91,6 +108,17 @@ class SessionState:
         identifier for one of these, sent again; so each identifier is released before its first use at QoS 2.
         """
         self.doubtful = bytearray(b"\1") * (PACKET_ID_MAX + 1)
+
+    def give_up(self, packet_id: int) -> tuple[Message, object]:
+        """Forget a message that went out and has no answer, between two connections, and return it.
+
+        At QoS 2 the peer may hold it and wait for PUBREL, so the packet identifier is in doubt as in `doubt`.
+        """
+        item = self.outgoing.pop(packet_id)
+        if item[0].qos == 2:
+            self.doubtful = self.doubtful or bytearray(PACKET_ID_MAX + 1)
+            self.doubtful[packet_id] = 1
+        return item
 
     def allocate(self, taken: Container[int]) -> int:
         """Return the next packet identifier that is neither in flight nor in `taken`, 1 to 65,535.

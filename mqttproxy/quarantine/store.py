@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
@@ -45,6 +46,9 @@ class Quarantine:
         drain: float = 5.0,
         connect: Connect = connect,
         fsync: Callable[[int], None] = os.fsync,
+        to_thread: ToThread = IN_THREAD,
+        make_writer: Callable[..., Writer] = Writer,
+        draw: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """Make one; `run` opens it.
 
@@ -58,6 +62,9 @@ class Quarantine:
             drain: seconds that a cancelled `run` may still take to commit what waits.
             connect: opens the database file; tests have failing ones.
             fsync: makes a payload file durable; the same.
+            to_thread: as `trio.to_thread.run_sync`; simulations have no threads.
+            make_writer: what writes; the same.
+            draw: returns that many random bytes.
 
         """
         self.messages = 0
@@ -71,16 +78,17 @@ class Quarantine:
         self.expired_total: Final = dict.fromkeys(BOUNDS, 0)
         self.trouble: str | None = None
         self.set_aside: Path | None = None
-        self.new_id: Final = IdFactory(now)
+        self.new_id: Final = IdFactory(now, draw)
         self._directory: Final = directory
         self._settings = settings
         self._committed: Final = committed
         self._trouble_changed: Final = trouble_changed
         self._tidy_every: Final = tidy_every
         self._drain: Final = drain
-        self._writer: Final = Writer(
-            directory, settings, now=now, new_name=IdFactory(now), connect=connect, fsync=fsync
+        self._writer: Final = make_writer(
+            directory, settings, now=now, new_name=IdFactory(now, draw), connect=connect, fsync=fsync
         )
+        self._to_thread: Final = to_thread
         self._thread: Final = trio.CapacityLimiter(1)
         self._held: list[Held] = []  # what waits, the oldest first; stays here until it is committed
         self._tokens: list[object] = []
@@ -220,9 +228,11 @@ class Quarantine:
 
         try:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
-            return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
+            result: T = await self._to_thread(call_and_look, abandon_on_cancel=True, limiter=self._thread)
         except DISK_TROUBLE as error:
             raise _DiskError(f"held messages cannot be stored in {self._directory}: {words(error)}") from error
+        else:
+            return result
         finally:
             if not self._thread.borrowed_tokens:
                 self._take_news()

@@ -15,10 +15,18 @@ from typing import Final, NamedTuple
 from attrs import frozen
 
 from mqttproxy.config.model import QuarantineSettings
-from mqttproxy.quarantine.database import BrokenDatabaseError, Connect, is_broken, is_busy, open_for_writing, set_aside
+from mqttproxy.quarantine.database import (
+    DATABASE,
+    BrokenDatabaseError,
+    Connect,
+    is_broken,
+    is_busy,
+    open_for_writing,
+    set_aside,
+)
 from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
-from mqttproxy.sqlite import renew_log
+from mqttproxy.sqlite import close_after_error, renew_log
 
 SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
 
@@ -159,6 +167,8 @@ class Writer:
             self._opened = None
             with suppress(OSError):
                 folder.close()
+            if self._log_in_doubt:
+                close_after_error(connection, self._directory / DATABASE)
             with suppress(sqlite3.Error):
                 connection.close()  # this copies from the log only what earlier commits had made durable
 

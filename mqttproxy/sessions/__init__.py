@@ -1,6 +1,6 @@
 """Sessions: subscriptions, retained messages, wills, and what waits for devices; what of it must last is on disk."""
 
-from mqttproxy.sessions.journal import Journal
+from mqttproxy.sessions.notes import Notes
 from mqttproxy.sessions.queue import DeviceQueue
 from mqttproxy.sessions.retained import RetainedStore
 from mqttproxy.sessions.session import Attached, Session
@@ -10,7 +10,7 @@ from mqttproxy.sessions.table import Subscriber, SubscriptionTable
 __all__ = [
     "Attached",
     "DeviceQueue",
-    "Journal",
+    "Notes",
     "RetainedStore",
     "Session",
     "Sessions",

@@ -6,9 +6,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from mqttproxy.config.model import LimitSettings
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.sessions.copies import SharedMessage
-from mqttproxy.sessions.journal import Journal
 from mqttproxy.sessions.records import MessageRow, QueuedRow
 
 

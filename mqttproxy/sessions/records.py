@@ -1,25 +1,7 @@
-"""What is on record of sessions, and what must still be written of it: states of rows, not a list of events.
+"""What is on record of sessions: the rows that the journal keeps for them."""
 
-A row that was changed three times is written once, and one that came and went before it was written not at all. So what
-waits for a disk in trouble is never more than what there is, and written twice it does no harm.
-"""
-
-from typing import Any, Final
-
-from msgspec import Struct
-
+from mqttproxy.journal import Key, Row
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties, Subscription
-
-Key = Any  # what tells the rows of one kind apart: a number, a text or a pair
-
-
-class Row(Struct, frozen=True, gc=False):
-    """One row of a table. Times are wall clock seconds since 1970."""
-
-    @property
-    def key(self) -> Key:
-        """What tells it apart from the others of its kind."""
-        raise NotImplementedError
 
 
 class SessionRow(Row, frozen=True, gc=False):
@@ -123,48 +105,3 @@ class WillRow(Row, frozen=True, gc=False):
     @property
     def key(self) -> Key:  # noqa: D102 - as above
         return self.number
-
-
-KINDS: Final[tuple[type[Row], ...]] = (
-    SessionRow,
-    SubscriptionRow,
-    MessageRow,
-    QueuedRow,
-    IncomingRow,
-    RetainedRow,
-    WillRow,
-)
-
-
-class Changes:
-    """What is to be written: for each row that changed what it is now, or None: it is gone."""
-
-    def __init__(self) -> None:
-        self.rows: Final[dict[type[Row], dict[Key, Row | None]]] = {kind: {} for kind in KINDS}
-        self._new: Final[dict[type[Row], set[Key]]] = {kind: set() for kind in KINDS}
-        self.count = 0
-
-    def __len__(self) -> int:
-        """Return how many rows are to be written."""
-        return self.count
-
-    def put(self, row: Row, *, is_new: bool) -> None:
-        """Note what a row is now. `is_new`: there surely is none, so that if it goes again nothing need be written."""
-        kind, key = type(row), row.key
-        rows = self.rows[kind]
-        if key not in rows:
-            self.count += 1
-            if is_new:
-                self._new[kind].add(key)
-        rows[key] = row
-
-    def remove(self, kind: type[Row], key: Key) -> None:
-        """Note that a row is gone."""
-        rows, new = self.rows[kind], self._new[kind]
-        if key in new:
-            new.remove(key)
-            del rows[key]
-            self.count -= 1
-        else:
-            self.count += key not in rows
-            rows[key] = None

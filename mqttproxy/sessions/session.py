@@ -10,9 +10,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.mqtt.session_state import SessionState
-from mqttproxy.sessions.journal import Journal
 from mqttproxy.sessions.ledger import Kept, Ledger, Token
 from mqttproxy.sessions.queue import DeviceQueue, Item, weigh
 from mqttproxy.sessions.records import IncomingRow

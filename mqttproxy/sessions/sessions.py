@@ -10,8 +10,8 @@ import trio
 from msgspec.structs import replace
 
 from mqttproxy.config.model import LimitSettings
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message, Subscription, Timed
-from mqttproxy.sessions.journal import Journal
 from mqttproxy.sessions.ledger import Kept, Ledger, Stored
 from mqttproxy.sessions.queue import weigh
 from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow, SessionRow, SubscriptionRow

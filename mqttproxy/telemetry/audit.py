@@ -14,6 +14,7 @@ from typing import Final, Literal, NoReturn, Protocol
 
 import trio
 
+from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.telemetry.auditfiles import AuditFiles
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.jsonlines import encode_line
@@ -53,6 +54,8 @@ class AuditTrail:
         waiting_bytes: int = WAITING_BYTES,
         now: Callable[[], float] = time.time,
         health: Health | None = None,
+        to_thread: ToThread = IN_THREAD,
+        make_files: Callable[..., AuditFiles] = AuditFiles,
     ) -> None:
         """Make a trail; nothing is opened before `run`.
 
@@ -64,6 +67,8 @@ class AuditTrail:
             waiting_bytes: how much may wait for the disk.
             now: wall clock, seconds since 1970.
             health: is told of trouble as component "audit".
+            to_thread: as `trio.to_thread.run_sync`; simulations have no threads.
+            make_files: what writes; the same.
 
         """
         self._with_payload: Final = with_payload
@@ -71,7 +76,8 @@ class AuditTrail:
         self._now: Final = now
         self._health: Final = health
         self._waiting: Final[deque[bytes]] = deque()
-        self._files: Final = AuditFiles(directory, self._waiting, rotate_bytes, keep_files, now)
+        self._files: Final = make_files(directory, self._waiting, rotate_bytes, keep_files, now)
+        self._to_thread: Final = to_thread
         self._one_thread: Final = trio.CapacityLimiter(1)  # an abandoned write keeps the next one waiting
         self._some = trio.Event()
         self._plenty = trio.Event()
@@ -167,7 +173,7 @@ class AuditTrail:
     async def flush(self) -> None:
         """Write all that was taken so far. Not cancelled by others, and given up after 5 s."""
         with trio.move_on_after(WRITE_SECONDS, shield=True) as patience:
-            self.trouble = await trio.to_thread.run_sync(
+            self.trouble = await self._to_thread(
                 self._files.write_waiting, abandon_on_cancel=True, limiter=self._one_thread
             )
         if patience.cancelled_caught:
@@ -176,7 +182,7 @@ class AuditTrail:
 
     async def _close(self) -> None:
         with trio.move_on_after(WRITE_SECONDS, shield=True):
-            await trio.to_thread.run_sync(self._files.close, abandon_on_cancel=True, limiter=self._one_thread)
+            await self._to_thread(self._files.close, abandon_on_cancel=True, limiter=self._one_thread)
 
     async def _wait_gathered(self) -> None:
         if not self._waiting:

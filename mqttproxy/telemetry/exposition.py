@@ -5,8 +5,9 @@ from typing import Final
 
 import attrs
 
+from mqttproxy.telemetry.destination import BreakerState, DestinationSnapshot
 from mqttproxy.telemetry.light import light_imports
-from mqttproxy.telemetry.metrics import BreakerState, DestinationSnapshot, Histogram, Metrics, Told
+from mqttproxy.telemetry.metrics import Histogram, Metrics, Told
 
 with light_imports():
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -28,13 +29,27 @@ _DESTINATION_COUNTERS: Final = (
         "messages answered negatively by the destination, or too large for it",
     ),
     ("reconnects", "mqtt_proxy_destination_reconnects", "links made after the first"),
+    ("pauses", "mqtt_proxy_destination_pauses", 'times that the destination said "not now" to a message'),
+    ("put_back", "mqtt_proxy_destination_put_back", "messages it said so of, which wait to be sent again"),
+    ("poisoned", "mqtt_proxy_destination_poisoned", "of those refused, taken out because they kill every link"),
     ("unplaced", "mqtt_proxy_destination_unplaced", "messages it sent whose topics have no name here"),
     ("unclaimed", "mqtt_proxy_destination_unclaimed", "messages it sent that nobody here waited for"),
 )
 _DESTINATION_GAUGES: Final = (
+    ("spooled", "mqtt_proxy_spooled_messages", "messages in the spool that are not in its outbox yet"),
+    ("spooled_bytes", "mqtt_proxy_spooled_bytes", "payload bytes of the spool that it has not acknowledged"),
+    ("lagging", "mqtt_proxy_destination_lagging", "1: it could not keep up, and is fed from the disk"),
     ("queued", "mqtt_proxy_outbox_messages", "messages that wait for the link"),
     ("queued_bytes", "mqtt_proxy_outbox_bytes", "payload bytes that wait for the link"),
     ("in_flight", "mqtt_proxy_in_flight_messages", "messages sent and not yet acknowledged"),
+    (
+        "breaker_next_trial",
+        "mqtt_proxy_breaker_next_trial_seconds",
+        "seconds until an open breaker lets a trial go",
+    ),
+    ("suspects", "mqtt_proxy_suspect_messages", "messages that go one by one, because links were lost with them"),
+    ("paused", "mqtt_proxy_destination_paused", '1: nothing is published for a while, the destination said "not now"'),
+    ("contested", "mqtt_proxy_destination_contested", "1: somebody else uses our client identifier there"),
     ("insecure", "mqtt_proxy_destination_insecure", "1: the certificate of the destination is not checked"),
 )
 
@@ -151,6 +166,11 @@ def _states_of_destinations(snapshots: list[DestinationSnapshot]) -> Iterable[Me
     breaker = GaugeMetricFamily(
         "mqtt_proxy_breaker_state", "1: the breaker is in this state", labels=("destination", "state")
     )
+    trouble = GaugeMetricFamily(
+        "mqtt_proxy_destination_trouble",
+        "1: links fail, the last one in this way, which is also why a breaker is open",
+        labels=("destination", "kind"),
+    )
     difference = GaugeMetricFamily(
         "mqtt_proxy_destination_books_difference",
         "offered less delivered, waiting, in flight, refused and dropped; anything but 0 is a bug",
@@ -163,6 +183,8 @@ def _states_of_destinations(snapshots: list[DestinationSnapshot]) -> Iterable[Me
             status.add_metric((snapshot.name,), int(snapshot.connected))
             for state in _BREAKER_STATES:
                 breaker.add_metric((snapshot.name, state), int(snapshot.breaker_state == state))
+        if snapshot.trouble:
+            trouble.add_metric((snapshot.name, snapshot.trouble), 1)
         offered, became = snapshot.books()
         difference.add_metric((snapshot.name,), offered - became)
-    return dropped, status, breaker, difference
+    return dropped, status, breaker, trouble, difference

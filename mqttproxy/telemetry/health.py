@@ -1,8 +1,9 @@
 """Is the process alive, and can it take messages: what each component last said of itself."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, Literal
 
 from attrs import frozen
@@ -11,6 +12,8 @@ from attrs import frozen
 Gates = Literal["nothing", "ready", "live"]
 
 JSON = dict[str, object]
+Details = Mapping[str, object]
+_NOTHING: Final[Details] = MappingProxyType({})
 
 
 @frozen
@@ -20,6 +23,7 @@ class _Report:
     gates: Gates
     since_wall: float
     since: float
+    details: Details
 
 
 class Health:
@@ -38,7 +42,9 @@ class Health:
         self._started: Final = now()
         self._reports: Final[dict[str, _Report]] = {}
 
-    def report(self, name: str, ok: bool, reason: str = "", *, gates: Gates = "ready") -> None:
+    def report(
+        self, name: str, ok: bool, reason: str = "", *, gates: Gates = "ready", details: Details = _NOTHING
+    ) -> None:
         """Say how a component is.
 
         Args:
@@ -46,14 +52,15 @@ class Health:
             ok: whether it does its work.
             reason: for people; it may change without changing since when.
             gates: what is false while it is not ok.
+            details: more about it for programs, JSON; as old as the report.
 
         """
         before = self._reports.get(name)
         if before is not None and before.ok == ok:
-            if before.reason != reason or before.gates != gates:
-                self._reports[name] = _Report(ok, reason, gates, before.since_wall, before.since)
+            if (before.reason, before.gates, before.details) != (reason, gates, details):
+                self._reports[name] = _Report(ok, reason, gates, before.since_wall, before.since, details)
             return
-        self._reports[name] = _Report(ok, reason, gates, self._wall(), self._now())
+        self._reports[name] = _Report(ok, reason, gates, self._wall(), self._now(), details)
 
     def forget(self, name: str) -> None:
         """Remove a component that is no longer there, such as an upstream that a reload took away."""
@@ -66,6 +73,13 @@ class Health:
     def ready(self) -> tuple[bool, JSON]:
         """Return whether messages can be taken, and all reports as a JSON document."""
         return self._answer(lambda report: report.gates != "nothing", started=bool(self._reports))
+
+    def reasons(self) -> list[str]:
+        """Return why the process is not ready, each component that makes it so in words; empty if it is."""
+        if not self._reports:
+            return ["starting"]
+        ill = {name: report for name, report in sorted(self._reports.items()) if not report.ok}
+        return [f"{name}: {report.reason}" for name, report in ill.items() if report.gates != "nothing"]
 
     def _answer(self, counts: Callable[[_Report], bool], *, started: bool) -> tuple[bool, JSON]:
         ill = [report for report in self._reports.values() if not report.ok]
@@ -86,4 +100,5 @@ def _told(report: _Report, now: float) -> JSON:
         "since": datetime.fromtimestamp(report.since_wall, UTC).isoformat(timespec="milliseconds"),
         "for_seconds": round(now - report.since, 3),
         "gates": report.gates,
+        **({"details": report.details} if report.details else {}),
     }

@@ -6,12 +6,13 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Final, Literal
 
 from attrs import Factory, define, field, frozen
+
+from mqttproxy.telemetry.destination import DestinationSnapshot
 
 OTHER: Final = "other"  # the label that stands for all labels beyond the limit of a BoundedCounter
 MAX_LABELS: Final = 64
@@ -77,38 +78,6 @@ class Histogram:
             so_far += count
             told.append((bound, so_far))
         return told
-
-
-BreakerState = Literal["closed", "open", "half-open"]
-_NONE: Final[Mapping[str, int]] = MappingProxyType({})
-
-
-@frozen(kw_only=True)
-class DestinationSnapshot:
-    """One destination at one moment. The room that carries to it keeps the numbers; counts are since its start."""
-
-    name: str
-    kind: str  # "mqtt", "local"
-    connected: bool  # a link is up
-    breaker_state: BreakerState = "closed"
-    breaker_reason: str = ""  # for people: not a label
-    queued: int = 0  # messages that wait for the link
-    queued_bytes: int = 0
-    in_flight: int = 0  # sent, not yet acknowledged
-    waiting: int = 0  # in the hands of devices, until there is a place in the outbox
-    offered: int = 0  # meant for it
-    delivered: int = 0  # acknowledged by the destination; QoS 0: written
-    refused: int = 0  # answered negatively, or too large for it
-    dropped: Mapping[str, int] = _NONE  # given up, by reason
-    reconnects: int = 0
-    insecure: bool = False  # its certificate is not checked
-    unplaced: int = 0  # messages it sent whose topics have no name here
-    unclaimed: int = 0  # messages it sent that nobody waited for: retained, or for former subscriptions
-
-    def books(self) -> tuple[int, int]:
-        """Return offered, and everything that became of it. They are equal or there is a bug."""
-        held = self.waiting + self.queued + self.in_flight
-        return self.offered, self.delivered + held + self.refused + sum(self.dropped.values())
 
 
 @frozen
@@ -307,16 +276,45 @@ class Metrics:
         default=0, metadata=_gauge("mqtt_proxy_queued_bytes", "bytes of those, as limits.queues_bytes counts them")
     )
     journal_pending: int = field(
-        default=0, metadata=_gauge("mqtt_proxy_journal_pending", "changes of sessions that wait for their commit")
+        default=0,
+        metadata=_gauge("mqtt_proxy_journal_pending", "rows of sessions and spool that wait for a commit"),
     )
     journal_commits: int = field(
-        default=0, metadata=_counter("mqtt_proxy_journal_commits", "commits of changes of sessions")
+        default=0, metadata=_counter("mqtt_proxy_journal_commits", "commits of sessions and spool together")
     )
     journal_failures: int = field(
         default=0, metadata=_counter("mqtt_proxy_journal_failures", "commits that the disk refused")
     )
     journal_trouble: int = field(
-        default=0, metadata=_gauge("mqtt_proxy_journal_trouble", "1: changes of sessions cannot be written")
+        default=0, metadata=_gauge("mqtt_proxy_journal_trouble", "1: sessions and spool cannot be written")
+    )
+
+    journal_lost_commits: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_journal_lost_commits", "commits that had been made and were missing at a start"),
+    )
+
+    # The spool.
+    spool_messages: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_messages", "messages that destinations still need")
+    )
+    spool_bytes: int = field(default=0, metadata=_gauge("mqtt_proxy_spool_bytes", "payload bytes of those"))
+    spool_pending: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_pending", "of those, messages that wait for their commit")
+    )
+    spool_waiting: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_spool_waiting", "messages that devices hold until the spool has room")
+    )
+    spool_committed: int = field(
+        default=0, metadata=_counter("mqtt_proxy_spool_committed", "messages that went through the spool")
+    )
+    spool_full: int = field(default=0, metadata=_gauge("mqtt_proxy_spool_full", "1: it takes nothing more"))
+    spool_damaged: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_spool_damaged", "messages read back whose checksum did not fit, not delivered"),
+    )
+    spool_missing: int = field(
+        default=0, metadata=_counter("mqtt_proxy_spool_missing", "messages that were not found where they should be")
     )
 
     # Wills and flapping.

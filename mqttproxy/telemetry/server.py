@@ -1,6 +1,7 @@
-"""The page that machines read: /metrics, /health and /ready over HTTP, by hypercorn in our own nursery."""
+"""The page that machines read: /metrics, /health, /ready and /status over HTTP, by hypercorn in our own nursery."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NoReturn
 
@@ -8,7 +9,7 @@ import orjson
 import trio
 
 from mqttproxy.telemetry.exposition import CONTENT_TYPE, Exposition
-from mqttproxy.telemetry.health import Health
+from mqttproxy.telemetry.health import JSON, Health
 from mqttproxy.telemetry.jsonlines import encode_line
 from mqttproxy.telemetry.light import light_imports
 from mqttproxy.telemetry.metrics import Metrics
@@ -23,13 +24,14 @@ STALL_SECONDS: Final = 10  # so is one that takes nothing
 
 _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
-_PLACES: Final = ("/metrics", "/health", "/ready")
+_PLACES: Final = ("/metrics", "/health", "/ready", "/status")
 
 
 async def serve(
     bind: str,
     metrics: Metrics,
     health: Health,
+    status: Callable[[], JSON] = dict,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Answer until cancelled. Started, with the address that is listened on, once clients can connect.
@@ -38,6 +40,7 @@ async def serve(
         bind: "host:port", port 0 for a free one.
         metrics: rendered for each scrape, in this thread.
         health: answers for /health and /ready; 200 or 503.
+        status: gives the document of /status, which is always 200.
         task_status: is given "host:port".
 
     Raises:
@@ -55,7 +58,7 @@ async def serve(
     config.keep_alive_timeout = SILENCE_SECONDS
     config.read_timeout = SILENCE_SECONDS
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(hypercorn_serve, _App(Exposition(metrics), health), config, mode="asgi"))
+        await nursery.start(partial(hypercorn_serve, _App(Exposition(metrics), health, status), config, mode="asgi"))
         task_status.started(address)
     raise AssertionError("hypercorn returned without being asked to")
 
@@ -79,9 +82,10 @@ def _address(listener: trio.SocketListener) -> str:
 
 class _App:
     # An ASGI application that waits for nothing but its own answer being sent.
-    def __init__(self, exposition: Exposition, health: Health) -> None:
+    def __init__(self, exposition: Exposition, health: Health, status: Callable[[], JSON]) -> None:
         self._exposition = exposition
         self._health = health
+        self._status = status
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "http":
@@ -117,6 +121,8 @@ class _App:
             return 405, _PROBLEM, _problem(405, "Method Not Allowed", "only GET and HEAD")
         if path == "/metrics":
             return 200, CONTENT_TYPE.encode(), self._exposition.render()
+        if path == "/status":
+            return 200, _JSON, encode_line(self._status())
         ok, document = self._health.live() if path == "/health" else self._health.ready()
         return 200 if ok else 503, _JSON, encode_line(document)
 

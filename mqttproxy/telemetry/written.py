@@ -12,8 +12,9 @@ from typing import Final
 import attrs
 from prometheus_client.metrics_core import Metric
 
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.exposition import MetricsCollector
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 
 PAGE: Final = Path("docs/metrics.md")
 
@@ -70,7 +71,7 @@ def _example() -> Metrics:
         value = getattr(metrics, attribute.name)
         if "told" in attribute.metadata and isinstance(value, dict):
             value["label"] = 1
-    destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, dropped={"queue_full": 1})
+    destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, trouble="lost", dropped={"queue_full": 1})
     metrics.destinations = lambda: (destination,)
     return metrics
 

@@ -12,6 +12,7 @@ class Books:
     """
 
     __slots__ = (
+        "answers",
         "connects",
         "delivered",
         "delivered_bytes",
@@ -19,6 +20,9 @@ class Books:
         "failures",
         "in_flight_bytes",
         "offered",
+        "pauses",
+        "poisoned",
+        "put_back",
         "received",
         "received_bytes",
         "refused",
@@ -28,11 +32,15 @@ class Books:
         self.offered = 0  # taken from the pipeline
         self.delivered = 0  # acknowledged by the broker, or written at QoS 0
         self.delivered_bytes = 0
-        self.refused = 0  # answered in the negative by the broker, or too large for it
+        self.refused = 0  # answered in the negative by the broker, too large for it, or taken out as poison
+        self.poisoned = 0  # of these, taken out because they kill links
         self.dropped: dict[str, int] = {}  # reason to count
         self.in_flight_bytes = 0  # of messages sent and not yet acknowledged; the session has the messages themselves
         self.received = 0  # messages the broker sent
         self.received_bytes = 0
+        self.answers = 0  # reads that settled something
+        self.pauses = 0  # times that the broker said "not now"
+        self.put_back = 0  # messages it said so of, which wait again
         self.connects = 0  # links that came up
         self.failures = 0  # links that were lost, and attempts that led to none
 

@@ -9,7 +9,15 @@ from msgspec import Struct
 from mqttproxy.mqtt.packets import Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 
-Refusal = tuple[object, Message, ReasonCode]  # token, message, why
+
+@frozen
+class Poison:
+    """The message was in flight at so many lost links, at the last of them by itself."""
+
+    links: int
+
+
+Refusal = tuple[object, Message, ReasonCode | Poison]  # token, message, why
 
 
 class Arrival(Struct, frozen=True):
@@ -52,15 +60,28 @@ class Callbacks:
         settled: (upstream, tokens) of messages that are where they belong: PUBACK, PUBCOMP, or written at QoS 0. A
             token that is None is not told.
         refused: (upstream, [(token, message, reason)]) of messages that will never get there: the broker's negative
-            answer, too large for it (0x95), or the upstream was removed (0x98). QoS 0 included, with the token None.
-        dropped: (tokens) of messages that were over before they could go, as their expiry interval says.
+            final negative answer, too large for it (0x95), they kill links (`Poison`), or the upstream was removed
+            (0x98). QoS 0 included, with the token None.
+        dropped: (upstream, tokens) of messages that were over before they could go, as their expiry interval says.
         received: (upstream, arrivals, done) of what came in one read. Acknowledgements go to the broker in the order in
             which messages came, whatever the order in which each `done` is called; after the end of the link it means
             nothing. Until then the broker sends at most `receive_maximum` more.
+        identify: (token) to a user property, encoded, that tells the message from all others; None: there is none.
 
     """
 
     settled: Callable[[str, list[object]], None]
     refused: Callable[[str, list[Refusal]], None]
-    dropped: Callable[[list[object]], None]
+    dropped: Callable[[str, list[object]], None]
     received: Callable[[str, Sequence[Arrival], Done], None]
+    identify: Callable[[object], bytes] | None = None
+
+
+class Owner(Protocol):
+    """What a link tells its supervisor."""
+
+    def link_proved(self) -> None:
+        """The link carried a message to the end, or lasted. Called once."""
+
+    def nothing_left(self) -> None:
+        """Nothing waits and nothing is in flight."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mqttproxy.config.model import UpstreamSettings
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
@@ -19,6 +19,12 @@ from mqttproxy.upstream.errors import LinkError, Trouble, refusal
 CLOSE_GRACE: Final = 2.0  # seconds to say goodbye
 LONGEST_EXPIRY: Final = 0xFFFFFFFE  # seconds; one more means: never. [MQTT-3.1.2.11.2]
 LONGEST_KEEP_ALIVE: Final = 0xFFFF  # seconds
+
+# Settings whose change leaves the link alone; any other one asks for a new link.
+_SOFT: Final = (
+    "queue_messages", "queue_bytes", "in_flight", "in_flight_bytes", "qos0_patience", "ack_timeout",
+    "backoff_first", "backoff_ceiling", "backoff_reset", "breaker_failures", "breaker_ratio", "breaker_open",
+)  # fmt: skip
 
 
 class Dial(Protocol):
@@ -175,3 +181,8 @@ def connect_packet(settings: UpstreamSettings, account: Account, *, clean_start:
         password=account.password,
         properties=properties,
     )
+
+
+def suits_the_same_link(settings: UpstreamSettings, before: UpstreamSettings) -> bool:
+    """Say whether a link that was made with other settings may stay under these."""
+    return evolve(settings, **{name: getattr(before, name) for name in _SOFT}) == before

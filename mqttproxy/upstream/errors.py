@@ -24,8 +24,14 @@ class Trouble(Enum):
         """True if it counts for the breaker."""
         return self in _COUNTED
 
+    @property
+    def is_suspicious(self) -> bool:
+        """True if a message that was in flight may be the cause."""
+        return self in _SUSPICIOUS
+
 
 _COUNTED: Final = frozenset({Trouble.SILENT, Trouble.LOST, Trouble.BUSY})
+_SUSPICIOUS: Final = frozenset({Trouble.SILENT, Trouble.LOST})
 
 _BUSY: Final = frozenset({
     ReasonCode.SERVER_UNAVAILABLE,
@@ -84,7 +90,7 @@ def in_words(reason: ReasonCode, properties: Properties) -> str:
 
 def as_link_error(group: BaseExceptionGroup[BaseException]) -> LinkError:
     """Return the one failure that tells most of a group: tasks of a link fall one after the other."""
-    found = [_translate(error) for error in _leaves(group)]
+    found = [_translate(error) for error in leaves(group)]
     return min(found, key=lambda error: _TELLING.index(error.trouble))
 
 
@@ -101,8 +107,9 @@ def _translate(error: BaseException) -> LinkError:
     return LinkError(Trouble.LOST, str(error) or type(error).__name__)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the errors of a group, and of groups within it."""
     found: list[BaseException] = []
     for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found

@@ -24,8 +24,9 @@ PREFIX: Final = "mqttproxy-"  # of names that only proxies may use
 HOPS: Final = f"{PREFIX}hops"
 ORIGIN: Final = f"{PREFIX}origin"
 SENDER: Final = f"{PREFIX}sender"
+MESSAGE_ID: Final = "mp-id"
 # What a message that failed its contract is marked with (`validation.answers`); from a device it would be a lie.
-MARKS: Final = frozenset({"mp-policy", "mp-schema", "mp-pointer"})
+MARKS: Final = frozenset({"mp-policy", "mp-schema", "mp-pointer", MESSAGE_ID})
 
 MOST_HOPS: Final = 1000  # counted; whatever says more says this
 SENDERS_LIMIT: Final = 100_000  # clients whose hashes are known again

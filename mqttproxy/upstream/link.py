@@ -5,9 +5,11 @@ belongs to the stream. Everything in one read, and everything that waits in one 
 write.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from math import inf
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import trio
 
@@ -18,23 +20,25 @@ from mqttproxy.mqtt.packets import (
     Disconnect,
     Publish,
     SubAck,
-    Timed,
     UnsubAck,
 )
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.sender import OPEN
 from mqttproxy.transport.poller import current_poller
+from mqttproxy.upstream.announcing import Announcements
 from mqttproxy.upstream.books import Books, size_of
-from mqttproxy.upstream.callbacks import Callbacks, Refusal
+from mqttproxy.upstream.callbacks import Callbacks, Owner, Refusal
 from mqttproxy.upstream.connect import Opened
+from mqttproxy.upstream.departures import Departures
 from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
-from mqttproxy.upstream.guard import stamp_of, without_stamps
+from mqttproxy.upstream.guard import stamp_of
 from mqttproxy.upstream.interest import Interest
-from mqttproxy.upstream.mapping import NO_MAP
 from mqttproxy.upstream.naming import Naming
-from mqttproxy.upstream.outbox import Item, Outbox, still_alive
+from mqttproxy.upstream.outbox import Item, Outbox
+from mqttproxy.upstream.pause import NO_LIMIT, TRANSIENT, Pause
 from mqttproxy.upstream.receipts import Receipts
-from mqttproxy.upstream.telling import is_too_large, tell
+from mqttproxy.upstream.telling import tell, too_large
+from mqttproxy.upstream.watchdog import Watchdog
 
 UNSENT_HIGH: Final = 256 * 1024  # bytes the kernel did not take; above it nothing new is published
 UNSENT_LOW: Final = 64 * 1024
@@ -42,16 +46,6 @@ IN_FLIGHT_LIMIT: Final = 64_000  # of 65,535 packet identifiers; SUBSCRIBE needs
 UNSENT_LIMIT: Final = 1024 * 1024  # above it the broker is not read either: what it sends makes us answer
 TURN_BYTES: Final = 256 * 1024  # payload bytes encoded at once, so that no link holds the loop
 FIRST_FAILURE: Final = 0x80  # of the reason codes
-
-
-class Owner(Protocol):
-    """What a link tells its supervisor."""
-
-    def link_proved(self) -> None:
-        """The link carried a message to the end, or lasted. Called once."""
-
-    def nothing_left(self) -> None:
-        """Nothing waits and nothing is in flight."""
 
 
 class Link:
@@ -68,12 +62,16 @@ class Link:
         books: Books,
         callbacks: Callbacks,
         owner: Owner,
+        pause: Pause,
+        announce: Announcements,
         proxy_id: str,
         trial_ends: float,
     ) -> None:
         self.settings = settings
         if settings.loop_guard:
             opened.conn.stamp = stamp_of(proxy_id)
+        if settings.message_ids and settings.version == "5":
+            opened.conn.identify = callbacks.identify
         self._opened = opened
         self._conn = opened.conn
         self._session = opened.conn.session
@@ -84,15 +82,23 @@ class Link:
         self._books = books
         self._callbacks = callbacks
         self._owner = owner
+        self._departures = Departures(settings.name, naming, books, callbacks, lambda refused: self._tell([], refused))
+        self._pause = pause
+        self._announce = announce
+        self._pausing: trio.Nursery | None = None  # our own
         self._trial_ends = trial_ends
         self._proved = False
         now = trio.current_time()
         self._began = now
-        self._progress = now  # when an acknowledgement last came, or the first message without one went
-        self._pinged: float | None = None  # when a PINGREQ went that nothing answered yet
+        self._held: deque[tuple[int, bytes | bytearray]] = deque()  # must not leave before so many commits
+        self._watchdog = Watchdog(opened.conn, now)
         self._receipts = Receipts(opened.conn, self._written)
         self._is_taking = False  # what one read brought; what is written meanwhile goes out after it
-        self._is_held = False  # the broker is not read, because we have not acknowledged enough
+
+    @property
+    def in_flight(self) -> list[int]:
+        """Packet identifiers of what went over this link, may have to go again, and was not answered."""
+        return self._conn.in_flight
 
     async def run(self) -> NoReturn:
         """Carry until the link fails or is cancelled; then say goodbye.
@@ -103,6 +109,8 @@ class Link:
         """
         try:
             async with trio.open_nursery() as nursery:
+                self._session.on_commit = self._let_go
+                self._pausing = nursery
                 self._begin()
                 poller = current_poller()
                 self._outbox.bell.answer_with(self._fill, poller.at_end_of_turn if poller else None)
@@ -111,6 +119,7 @@ class Link:
                 nursery.start_soon(self._write)
                 await self._read()
         finally:
+            self._session.on_commit = None
             self._outbox.bell.answer_with(None, None)
             await self._opened.close()
 
@@ -120,6 +129,7 @@ class Link:
         self._interest.begin(session_present=self._opened.connack.session_present)
         self._tell_interest()
         self._resume()
+        self._wait_out_pause()
         now = trio.current_time()
         self._handle(self._opened.early, now)
         self._handle_all(b"", now)
@@ -135,14 +145,12 @@ class Link:
         """Wait until the broker may send more; meanwhile its silence is ours."""
         if not self._receipts.owes_much(self.settings):
             return
-        self._is_held = True
+        self._watchdog.is_held = True
         try:
             while self._receipts.owes_much(self.settings):
                 await self._receipts.wait()
         finally:
-            self._is_held = False
-            self._progress = trio.current_time()
-            self._pinged = None
+            self._watchdog.let_go(trio.current_time())
 
     def _written(self) -> None:
         if not self._is_taking:
@@ -152,6 +160,7 @@ class Link:
         """Do everything that one read asks for. False: the broker must take our answers before it is read again."""
         self._is_taking = True
         self._handle_all(data, now)
+        self._watchdog.read(now)
         self._is_taking = False
         if self._fill():
             self._outbox.bell.ring()
@@ -204,24 +213,61 @@ class Link:
             raise dismissal(end.reason, end.properties)
 
     def _settle(self, settled: list[Settled], now: float) -> None:
-        self._progress = now
+        self._watchdog.progressed(now)
         refused: list[Refusal] = []
+        not_now: list[Settled] = []
         tokens: list[object] = []
         size = refused_size = 0
         for event in settled:
             if event.reason < FIRST_FAILURE:
                 tokens.append(event.token)
                 size += len(event.message.payload)
+            elif event.reason in TRANSIENT:
+                not_now.append(event)
             else:
                 refused.append((event.token, self._naming.local(event.message), event.reason))
                 refused_size += len(event.message.payload)
+        if self._session.is_durable:
+            self._note_ends(settled)
         books = self._books
         books.delivered += len(tokens)
         books.delivered_bytes += size
         books.in_flight_bytes -= size + refused_size
+        books.answers += 1
+        if len(not_now) < len(settled) and self._pause.worked(now, len(self._session.outgoing)):
+            self._announce.resumed()
+        if not_now:
+            self._put_back(not_now, now)
         self._tell(tokens, refused)
         if not self._proved:
             self._prove()
+
+    def _note_ends(self, settled: list[Settled]) -> None:
+        for accepted in (True, False):
+            over = [e.packet_id for e in settled if e.message.qos == 2 and (e.reason < FIRST_FAILURE) is accepted]
+            if over:
+                self._session.end(over, accepted=accepted)
+
+    def _put_back(self, refused: list[Settled], now: float) -> None:
+        """Keep what the broker has refused for now: it goes first, in its order, after a pause."""
+        books = self._books
+        items: list[Item] = [(self._naming.local(event.message), event.token) for event in refused]
+        books.in_flight_bytes -= sum([len(event.message.payload) for event in refused])
+        books.put_back += len(items)
+        is_new = self._pause.begin(refused[0].reason, now)
+        self._outbox.put_back(items, behind_others=not is_new)
+        if is_new:
+            books.pauses += 1
+            self._announce.paused(self._pause.reason)
+            self._wait_out_pause()
+
+    def _wait_out_pause(self) -> None:
+        if self._pause.reason is not None and self._pausing is not None:
+            self._pausing.start_soon(self._ring_at, self._pause.until)
+
+    async def _ring_at(self, when: float) -> None:
+        await trio.sleep_until(when)
+        self._outbox.bell.ring()
 
     def _receive(self, arrived: list[Publish], now: float) -> None:
         self._books.received += len(arrived)
@@ -245,18 +291,37 @@ class Link:
             self._flush()
             return False
         is_blocked = self._stream.unsent > UNSENT_HIGH
-        if not is_blocked:
+        if not is_blocked and self._may_publish():
             self._publish()
         self._flush()
-        return bool(self._outbox) and (is_blocked or self._has_room())
+        return bool(self._outbox) and (is_blocked or (self._has_room() and self._may_publish()))
 
     def _flush(self) -> None:
         if data := self._conn.data_to_send():
-            self._stream.send_nowait(data)
+            if self._held or self._session.committed < self._session.holds:
+                self._held.append((self._session.holds, data))
+            else:
+                self._stream.send_nowait(data)
+
+    def _let_go(self) -> None:
+        """Send what waited for a commit of the journal."""
+        held, committed = self._held, self._session.committed
+        while held and held[0][0] <= committed:
+            self._stream.send_nowait(held.popleft()[1])
+        self._outbox.bell.ring()
+
+    def _may_publish(self) -> bool:
+        """Say whether anything new may go, QoS 0 too: not while a suspect is in flight, nor in a pause."""
+        return not (self._conn.alone and self._conn.is_careful) and self._allowed() > 0
+
+    def _allowed(self) -> int:
+        if self._pause.reason is None:
+            return NO_LIMIT
+        return self._pause.allows(trio.current_time(), len(self._session.outgoing))
 
     def _quota(self) -> int:
         in_flight = min(self.settings.in_flight, IN_FLIGHT_LIMIT)
-        return min(self._conn.send_quota, in_flight - len(self._session.outgoing))
+        return min(self._conn.send_quota, in_flight - len(self._session.outgoing), self._allowed())
 
     def _bytes_left(self) -> int:
         return self.settings.in_flight_bytes - self._books.in_flight_bytes
@@ -271,42 +336,27 @@ class Link:
         if not items:
             return
         size = queued_bytes - outbox.queued_bytes
-        if Timed in [type(item[0]) for item in items]:
-            items, size = self._alive(items)
-        if not self.settings.loop_guard:
-            items = [(without_stamps(message), token) for message, token in items]
-        if self._naming.topics is not NO_MAP:
-            items, size = self._renamed(items)
+        items, size = self._departures.ready(items, size, loop_guard=self.settings.loop_guard)
         sent = self._conn.publish(items)
         added = len(outgoing) - in_flight
+        if added and self._session.is_durable:
+            self._note_exactly_once(added)
         if added and not in_flight:
-            self._progress = trio.current_time()
+            self._watchdog.progressed(trio.current_time())
         if added == len(items):
             self._books.in_flight_bytes += size
         else:
             self._end_at_once(items, sent, added, size)
 
-    def _alive(self, items: list[Item]) -> tuple[list[Item], int]:
-        """Return items with what is left of their time, and their payload bytes; drop what is over."""
-        alive, over = still_alive(items, trio.current_time())
-        if over:
-            self._books.drop(len(over), "expired")
-            if told := [token for token in over if token is not None]:
-                self._callbacks.dropped(told)
-            self._tell([], [])
-        return alive, size_of(alive)
-
-    def _renamed(self, items: list[Item]) -> tuple[list[Item], int]:
-        """Return items under the broker's names, and their payload bytes; refuse what has no place there."""
-        named, homeless = self._naming.departures(items)
-        if homeless:
-            self._tell([], [(token, message, ReasonCode.TOPIC_NAME_INVALID) for message, token in homeless])
-        return named, size_of(named)
+    def _note_exactly_once(self, added: int) -> None:
+        """Have the packet identifiers of new messages of QoS 2 on disk before these leave."""
+        newest = list(islice(reversed(self._session.outgoing.items()), added))
+        self._session.begin([packet_id for packet_id, (message, _) in reversed(newest) if message.qos == 2])
 
     def _end_at_once(self, items: list[Item], sent: Sent, added: int, size: int) -> None:
         """Account for a batch of which some is not in flight: written at QoS 0, or too large for the broker."""
         books = self._books
-        refused = self._too_large(items) if sent.too_large else []
+        refused = too_large(items, self._conn) if sent.too_large else []
         refused_bytes = sum([len(message.payload) for _, message, _ in refused])
         in_flight_bytes = 0
         if added:
@@ -328,14 +378,6 @@ class Link:
             self._books.in_flight_bytes -= size
             self._end_at_once(gone, sent, 0, size)
 
-    def _too_large(self, items: list[Item]) -> list[Refusal]:
-        terms = self._conn.server
-        return [
-            (token, message, ReasonCode.PACKET_TOO_LARGE)
-            for message, token in items
-            if is_too_large(message, terms, self._conn.version)
-        ]
-
     def _tell(self, tokens: list[object], refused: list[Refusal]) -> None:
         name = self.settings.name
         if told := [token for token in tokens if token is not None]:
@@ -354,30 +396,9 @@ class Link:
     async def _watch(self) -> NoReturn:
         while True:
             now = trio.current_time()
-            await trio.sleep_until(min(self._look_at_acks(now), self._look_at_pings(now), self._look_at_trial(now)))
-
-    def _look_at_acks(self, now: float) -> float:
-        patience = self.settings.ack_timeout
-        if not self._session.outgoing or self._is_held:
-            return now + patience  # early enough for whatever is sent from now on
-        if now >= self._progress + patience:
-            raise LinkError(Trouble.SILENT, f"the broker acknowledged nothing for {patience:g} s")
-        return self._progress + patience
-
-    def _look_at_pings(self, now: float) -> float:
-        conn = self._conn
-        if now >= conn.ping_due:
-            conn.ping(now)
-            self._pinged = self._pinged or now
+            due = min(self._watchdog.look(now, self.settings.ack_timeout), self._look_at_trial(now))
             self._flush()
-        if self._pinged is None or conn.last_received >= self._pinged or self._is_held:
-            self._pinged = None
-            return conn.ping_due
-        # [MQTT-3.1.2-24] leaves the time to us: with 0.75 of the keep alive until PINGREQ, 1.25 of it at most in all.
-        patience = min(self.settings.ack_timeout, conn.server.keep_alive / 2)
-        if now >= self._pinged + patience:
-            raise LinkError(Trouble.SILENT, f"the broker did not answer a ping within {patience:g} s")
-        return min(conn.ping_due, self._pinged + patience)
+            await trio.sleep_until(due)
 
     def _look_at_trial(self, now: float) -> float:
         if self._proved:

@@ -33,6 +33,7 @@ class Outbox:
         self._most_bytes = payload_bytes
         self.bell = bell
         self._items: deque[Item] = deque()
+        self._put_back = 0  # of the first, how many were here before
         self._full = False  # the last offer was not taken whole, and nothing left since
         self._room = trio.lowlevel.ParkingLot()
         self.queued_bytes = 0
@@ -74,6 +75,22 @@ class Outbox:
             taken += 1
         return taken
 
+    def put_back(self, items: Sequence[Item], *, behind_others: bool) -> None:
+        """Put back at the head what was taken, whatever the bounds: it was taken under them.
+
+        Args:
+            items: in the order in which they were taken.
+            behind_others: behind those that were put back before and not taken again, rather than ahead of them.
+
+        """
+        if not behind_others:
+            self._put_back = 0
+        first = [self._items.popleft() for _ in range(self._put_back)]
+        self._items.extendleft(reversed([*first, *items]))
+        self._put_back += len(items)
+        self.queued_bytes += sum([len(item[0].payload) for item in items])
+        self.bell.ring()
+
     def force(self, items: Sequence[Item], may_drop: Callable[[Item], bool]) -> list[Item]:
         """Put all in and return what had to go for it: the oldest that may be dropped; of too many new ones, those.
 
@@ -84,10 +101,12 @@ class Outbox:
         self.queued_bytes += sum([len(item[0].payload) for item in items])
         gone: list[Item] = []
         kept: list[Item] = []
+        put_back = self._put_back
         while len(queue) + len(kept) > 1 and queue and self._is_over(len(queue) + len(kept)):
             item = queue.popleft()
             if may_drop(item):
                 self.queued_bytes -= len(item[0].payload)
+                self._put_back -= len(gone) + len(kept) < put_back
                 gone.append(item)
             else:
                 kept.append(item)
@@ -112,6 +131,7 @@ class Outbox:
         else:
             items = self._take_some(quota, payload_bytes)
         if items:
+            self._put_back = max(0, self._put_back - len(items))
             self._room_was_made(len(items))
         return items
 
@@ -139,7 +159,7 @@ class Outbox:
         """Empty the outbox."""
         items = list(self._items)
         self._items.clear()
-        self.queued_bytes = 0
+        self.queued_bytes = self._put_back = 0
         self._room_was_made(len(items))
         return items
 

@@ -9,12 +9,13 @@ import trio
 from attrs import frozen
 
 from mqttproxy.config.model import UpstreamSettings
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.logs import Log, get_log
-from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.dial import dial as dial_broker
 from mqttproxy.upstream.callbacks import Callbacks
 from mqttproxy.upstream.connect import Dial, account_of
-from mqttproxy.upstream.supervisor import Upstream, UpstreamStatus
+from mqttproxy.upstream.status import UpstreamStatus
+from mqttproxy.upstream.supervisor import Upstream
 
 
 @frozen

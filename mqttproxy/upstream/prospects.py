@@ -18,12 +18,14 @@ class Prospects:
 
     Attributes:
         last_error: the last failure in words; None once a link has proved itself since.
+        last_trouble: of which kind it was.
 
     """
 
     def __init__(self, settings: UpstreamSettings, chance: Callable[[], float]) -> None:
         self._chance = chance
         self.last_error: str | None = None
+        self.last_trouble: Trouble | None = None
         self.begin_anew(settings)
 
     def begin_anew(self, settings: UpstreamSettings) -> None:
@@ -69,15 +71,18 @@ class Prospects:
 
     def proved(self, now: float) -> None:
         """Count a link that carried a message to the end, or lasted."""
-        self.last_error = None
+        self.last_error = self.last_trouble = None
         self._breaker.succeeded(now)
 
     def failed(self, error: LinkError, lasted: float, now: float) -> None:
         """Count a failure, after a link that lasted so many seconds (0: none came up)."""
         self.last_error = str(error)
         delay = self._backoff.next_delay(lasted)
+        self.last_trouble = error.trouble
+        if lasted >= self._reset:
+            self._takeovers = 0
         if error.trouble is Trouble.TAKEN_OVER:
-            self._takeovers = 1 if lasted >= self._reset else self._takeovers + 1
+            self._takeovers += 1
         if error.trouble is Trouble.REFUSED or self.is_contested:
             delay = max(delay, self._backoff.ceiling, SHORTEST_ROUND)
         self._next_try = max(self._next_try, now + delay)

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from mqttproxy.config.model import LOCAL, ProxyConfig, RouteSettings
+from mqttproxy.config.model import LOCAL, Ack, ProxyConfig, RouteSettings
 from mqttproxy.mqtt.topics import FilterTree, overlaps, split_shared
 
 OWN_TOPICS: Final = ("$SYS/#", "$proxy/#")
@@ -21,9 +21,10 @@ class Route:
     """Where the messages of some topics go; `destinations` are names of upstreams or `local`, without repetition."""
 
     destinations: tuple[str, ...]
-    ack: Literal["memory", "any", "all"] = "all"
+    ack: Ack = "spool"
     when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait"
     home: str = LOCAL
+    patience: float | None = None  # seconds after which being on disk is enough, None: it never is
 
 
 @frozen
@@ -123,7 +124,8 @@ def _entry(settings: RouteSettings, enabled: tuple[str, ...]) -> _Entry:
     home = settings.home
     if home not in there:
         home = _default_home(destinations, enabled)
-    route = Route(destinations, settings.ack, settings.when_full, home) if destinations else None
+    patience = settings.ack_timeout if settings.on_ack_timeout == "accept" else None
+    route = Route(destinations, settings.ack, settings.when_full, home, patience) if destinations else None
     return _Entry(settings.topics, route, home, settings.max_age)
 
 

@@ -7,51 +7,32 @@ waits stays in the outbox. While the breaker is open, nothing is dialled and not
 import random
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import trio
-from attrs import evolve, frozen
 
 from mqttproxy.config.model import UpstreamSettings
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.logs import Log, get_log
-from mqttproxy.telemetry.metrics import DestinationSnapshot
 from mqttproxy.transport.dial import dial as dial_broker
+from mqttproxy.upstream.announcing import Announcements
 from mqttproxy.upstream.bell import Bell
-from mqttproxy.upstream.books import Books
-from mqttproxy.upstream.breaker import BreakerState, BreakerStatus
+from mqttproxy.upstream.books import Books, size_of
+from mqttproxy.upstream.breaker import BreakerState
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
-from mqttproxy.upstream.connect import Account, Dial, account_of, connect
+from mqttproxy.upstream.connect import Account, Dial, account_of, connect, suits_the_same_link
 from mqttproxy.upstream.errors import LINK_FAILURES, LinkError, as_link_error
 from mqttproxy.upstream.interest import HIGHEST_NUMBER, Interest
 from mqttproxy.upstream.link import Link
 from mqttproxy.upstream.mapping import topic_map
 from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, Outbox
+from mqttproxy.upstream.pause import Pause
+from mqttproxy.upstream.poison import PoisonWatch
 from mqttproxy.upstream.prospects import Prospects
-
-# Settings whose change leaves the link alone; any other one asks for a new link.
-_SOFT: Final = (
-    "queue_messages", "queue_bytes", "in_flight", "in_flight_bytes", "qos0_patience", "ack_timeout",
-    "backoff_first", "backoff_ceiling", "backoff_reset", "breaker_failures", "breaker_ratio", "breaker_open",
-)  # fmt: skip
-
-
-@frozen(kw_only=True)
-class UpstreamStatus:
-    """What an operator sees of one upstream. Times on trio's clock."""
-
-    name: str
-    url: str
-    connected: bool
-    since: float  # when it became connected, or ceased to be
-    last_error: str | None  # in words; stays until a link has proved itself
-    next_try: float | None  # when it is dialled again; None: connected, or being dialled
-    breaker: BreakerStatus
-    insecure: bool  # its certificate is not checked
-    queued: int
-    in_flight: int
+from mqttproxy.upstream.status import UpstreamStatus, as_snapshot
 
 
 class Upstream:
@@ -89,7 +70,9 @@ class Upstream:
         self._callbacks = callbacks
         self._dial = dial
         self._prospects = Prospects(settings, chance)
-        self._log = (log or get_log()).bind(upstream=settings.name)
+        self._pause = Pause(ceiling=settings.backoff_ceiling, chance=chance)
+        self._ended: Link | None = None  # what came of it is to be looked at
+        self._announce = Announcements((log or get_log()).bind(upstream=settings.name))
         self._account = account_of(settings, proxy_id)
         self._session = session or SessionState()
         self._knows_session = None if session is None else True
@@ -99,6 +82,7 @@ class Upstream:
         self._naming = Naming(
             self._interest, topic_map(settings), self._account.client_id, shared=settings.version == "5"
         )
+        self._poison = PoisonWatch(self._session, self._naming, self.books)
         self._link: Link | None = None
         self._round = trio.CancelScope()
         self._accepts = True  # the breaker lets us take messages
@@ -108,12 +92,25 @@ class Upstream:
         self._since = -inf
         self._linked_at: float | None = None
         self._is_dialling = False
-        self._told: str | None = None  # the error that was logged last
 
     def __repr__(self) -> str:
         """Say what a person wants to know first."""
         state = "live" if self.is_live else "down"
         return f"<Upstream {self.name} {state} queued={self.queued} in_flight={self.in_flight}>"
+
+    @property
+    def account(self) -> str:
+        """Whose session at which broker we have: what is in flight belongs to it."""
+        return f"{self.settings.url} {self.settings.version} {self._account.client_id}"
+
+    def adopt(self, session: SessionState) -> None:
+        """Use this session, which may hold what an earlier process left. To be called before `run`."""
+        for packet_id, (message, token) in session.outgoing.items():
+            session.outgoing[packet_id] = self._naming.topics.message_to_remote(message) or message, token
+        self._session = session
+        self._poison = PoisonWatch(session, self._naming, self.books)
+        self.books.offered += len(session.outgoing)
+        self.books.in_flight_bytes += size_of(session.outgoing.values())
 
     # For the pipeline
 
@@ -192,14 +189,21 @@ class Upstream:
     def status(self) -> UpstreamStatus:
         """Return a snapshot."""
         is_waiting = not self.is_live and not self._is_dialling
+        now = trio.current_time()
+        is_settled = self.is_live and now >= self._since + self.settings.backoff_reset
         return UpstreamStatus(
             name=self.name,
             url=self.settings.url,
             connected=self.is_live,
             since=self._since,
             last_error=self._prospects.last_error,
-            next_try=self._prospects.due(trio.current_time()) if is_waiting else None,
+            last_trouble=self._prospects.last_trouble,
+            next_try=self._prospects.due(now) if is_waiting else None,
             breaker=self._prospects.breaker(),
+            contested=self._prospects.is_contested and not is_settled,
+            paused=self._pause.reason,
+            resumes=None if self._pause.reason is None else self._pause.until,
+            suspects=len(self._poison.suspects),
             insecure=self.settings.insecure_skip_verify,
             queued=self.queued,
             in_flight=self.in_flight,
@@ -207,23 +211,11 @@ class Upstream:
 
     def snapshot(self) -> DestinationSnapshot:
         """Return the numbers that metrics tell."""
-        books = self.books
-        breaker = self._prospects.breaker()
-        return DestinationSnapshot(
-            name=self.name,
-            kind="mqtt",
-            connected=self.is_live,
-            breaker_state=breaker.state.value,
-            breaker_reason=breaker.reason or "",
-            queued=self.queued,
+        return as_snapshot(
+            self.status(),
+            self.books,
+            now=trio.current_time(),
             queued_bytes=self._outbox.queued_bytes,
-            in_flight=self.in_flight,
-            offered=books.offered,
-            delivered=books.delivered,
-            refused=books.refused,
-            dropped=dict(books.dropped),
-            reconnects=max(0, books.connects - 1),
-            insecure=self.settings.insecure_skip_verify,
             unplaced=self._naming.unplaced,
             unclaimed=self._naming.unclaimed,
         )
@@ -261,7 +253,7 @@ class Upstream:
 
     async def _link_up(self) -> NoReturn:
         settings = self.settings
-        self._is_dialling = True
+        self._is_dialling, self._ended = True, None
         trial = self._prospects.trial_ends
         with trio.fail_at(trial):
             opened = await connect(
@@ -269,6 +261,7 @@ class Upstream:
             )
         self._is_dialling = False
         self._knows_session = True
+        opened.conn.alone = self._poison.suspects
         self._link = Link(
             opened,
             settings,
@@ -278,6 +271,8 @@ class Upstream:
             books=self.books,
             callbacks=self._callbacks,
             owner=self,
+            pause=self._pause,
+            announce=self._announce,
             proxy_id=self._proxy_id,
             trial_ends=trial,
         )
@@ -291,15 +286,12 @@ class Upstream:
         self.is_live = True
         self._since = self._linked_at = trio.current_time()
         self.books.connects += 1
-        self._told = None
         self._update_accepts()
-        self._log.info("upstream connected", url=self.settings.url)
-        if self.settings.insecure_skip_verify:
-            self._log.warning("upstream is insecure: its certificate is not checked", url=self.settings.url)
+        self._announce.connected(self.settings)
 
     def _went_down(self) -> None:
         self.is_live = False
-        self._link = None
+        self._ended, self._link = self._link, None
         self._since = trio.current_time()
         self._update_accepts()
 
@@ -308,14 +300,18 @@ class Upstream:
         lasted = 0.0 if self._linked_at is None else now - self._linked_at
         self._linked_at = None
         self.books.failures += 1
+        self._look_for_poison(error)
         before, was_contested = self._prospects.state, self._prospects.is_contested
         self._prospects.failed(error, lasted, now)
-        if self._told != str(error):  # once for each state, not once for each try
-            self._told = str(error)
-            self._log.warning("upstream lost", error=str(error), kind=error.trouble.value, lasted=lasted)
+        self._announce.failed(error, lasted)
         if self._prospects.is_contested and not was_contested:
-            self._log.error("somebody else uses our client identifier", client_id=self._account.client_id)
+            self._announce.contested(self._account.client_id)
         self._breaker_moved(before)
+
+    def _look_for_poison(self, error: LinkError) -> None:
+        if self._ended is not None and (found := self._poison.ended(self._ended.in_flight, error)):
+            self._announce.poison(found)
+            self._callbacks.refused(self.name, found)
 
     def link_proved(self) -> None:
         """Take the link's word that it works."""
@@ -326,8 +322,7 @@ class Upstream:
     def _breaker_moved(self, before: BreakerState) -> None:
         after = self._prospects.breaker()
         if after.state is not before:
-            tell = self._log.info if after.state is BreakerState.CLOSED else self._log.warning
-            tell(f"breaker {after.state.value}", reason=after.reason)
+            self._announce.breaker(after)
         self._update_accepts()
 
     def nothing_left(self) -> None:
@@ -363,9 +358,9 @@ class Upstream:
             self._naming.use(topic_map(settings), account.client_id)
         self._outbox.set_bounds(messages=settings.queue_messages, payload_bytes=settings.queue_bytes)
         self._prospects.begin_anew(settings)
+        self._poison.begin_anew()
         self._update_accepts()
-        soft = {name: getattr(before, name) for name in _SOFT}
-        if self._link is not None and evolve(settings, **soft) == before and account == known:
+        if self._link is not None and suits_the_same_link(settings, before) and account == known:
             self._link.settings = settings
         else:
             self._round.cancel()
@@ -382,6 +377,7 @@ class Upstream:
         """Drop what is still there, after `run` has ended."""
         sent = [(self._naming.local(message), token) for message, token in self._session.outgoing.values()]
         items = [*sent, *self._outbox.take_all()]
+        self._session.abandon()
         self._session = SessionState()
         self.books.in_flight_bytes = 0
         self._refuse_removed(items)

@@ -1,12 +1,16 @@
 """What is said to a broker, as far as it can bear it: SUBSCRIBE and UNSUBSCRIBE for what is wanted, and how large."""
 
+from collections.abc import Iterable
+
 from mqttproxy.mqtt.client import ClientConnection, ServerTerms
 from mqttproxy.mqtt.encode import encode
 from mqttproxy.mqtt.packets import Message, ProtocolVersion, Publish, Subscription
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import SHARE, split_shared
+from mqttproxy.upstream.callbacks import Refusal
 from mqttproxy.upstream.interest import Asking, Interest
 from mqttproxy.upstream.naming import Naming
+from mqttproxy.upstream.outbox import Item
 
 
 def tell(conn: ClientConnection, interest: Interest, naming: Naming, now: float) -> None:
@@ -49,3 +53,12 @@ def is_too_large(message: Message, terms: ServerTerms, version: ProtocolVersion)
     qos = min(message.qos, terms.maximum_qos)
     packet = Publish(message.topic, message.payload, qos, False, message.properties, 1 if qos else 0)
     return terms.maximum_packet_size is not None and len(encode(packet, version)) > terms.maximum_packet_size
+
+
+def too_large(items: Iterable[Item], conn: ClientConnection) -> list[Refusal]:
+    """Return the refusals of what the broker does not take because of its size."""
+    return [
+        (token, message, ReasonCode.PACKET_TOO_LARGE)
+        for message, token in items
+        if is_too_large(message, conn.server, conn.version)
+    ]

@@ -202,7 +202,7 @@ async def test_H3_the_lowest_limits_are_held_to(autojump_clock: MockClock) -> No
 
 @pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize(
-    "reason", [ReasonCode.NOT_AUTHORIZED, ReasonCode.QUOTA_EXCEEDED, ReasonCode.PAYLOAD_FORMAT_INVALID]
+    "reason", [ReasonCode.NOT_AUTHORIZED, ReasonCode.TOPIC_NAME_INVALID, ReasonCode.PAYLOAD_FORMAT_INVALID]
 )
 async def test_H4_a_refused_message_is_told_and_the_link_goes_on(
     autojump_clock: MockClock, qos: int, reason: ReasonCode

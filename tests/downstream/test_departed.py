@@ -13,7 +13,7 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions.wills import PendingWill
 from mqttproxy.validation import Identity
-from tests.house import open_house, route, upstream
+from tests.house import AWAITED, DIRECT, open_house, upstream
 
 IDENTITY = Identity("d", None, "192.0.2.1", "plain")
 LATER = Will("will", b"gone", 1, False, Properties(will_delay_interval=60, message_expiry_interval=500))
@@ -113,7 +113,7 @@ class TestAfterARestart:
 
 class TestPublisher:
     async def test_a_will_is_settled_once_its_destinations_have_it(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             device = await house.connect(will=AT_ONCE)
             device.cut()
             await house.settle()
@@ -153,7 +153,7 @@ class TestPublisher:
     async def test_beyond_the_most_that_may_wait_for_a_place_they_are_given_up_and_counted(
         self, autojump_clock: MockClock
     ) -> None:
-        async with open_house(upstream() + route("a")) as house:
+        async with open_house(DIRECT) as house:
             house.a.bound = 0
             publisher = house.premises.publisher
             publisher.fire([pending_will(IDENTITY, AT_ONCE, 0.0)] * (LATE_BATCHES + 5))

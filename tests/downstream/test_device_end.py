@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from mqttproxy.mqtt.packets import Connect, Message, ProtocolVersion, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.client import Client
-from tests.house import V5, V311, open_house, upstream
+from tests.house import AWAITED, DIRECT, V5, V311, open_house
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
@@ -56,7 +56,7 @@ class TestLastWill:
             assert house.metrics.connections_closed == {"disconnect": 1}
 
     async def test_it_waits_for_its_place_though_its_device_is_gone(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(DIRECT) as house:
             house.a.bound = 0
             device = await house.connect(will=self.WILL)
             device.cut()
@@ -74,7 +74,7 @@ class TestHangingUpUnread:
 
     @pytest.mark.parametrize("how", ["cut", "close"])
     async def test_it_is_noticed_at_once_if_it_has_said_no_more(self, how: str, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(DIRECT) as house:
             house.a.bound = 0
             device = await house.connect(keep_alive=60)
             device.publish(*messages(1))
@@ -90,7 +90,7 @@ class TestHangingUpUnread:
             assert house.lanes["a"].waiting == 0
 
     async def test_what_it_said_last_is_worth_as_long_as_its_keep_alive(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(DIRECT) as house:
             house.a.bound = 0
             late, early = await house.connect("late", keep_alive=60), await house.connect("early", keep_alive=60)
             for device in (late, early):
@@ -108,7 +108,7 @@ class TestHangingUpUnread:
             house.a.settle()
 
     async def test_a_device_that_is_read_again_is_not_held_to_it(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(DIRECT) as house:
             house.a.bound = 0
             device = await house.connect(keep_alive=60)
             device.publish(*messages(1))
@@ -126,7 +126,7 @@ class TestLeavingNothing:
     async def test_a_device_that_is_gone_does_not_wait_for_the_garbage_collector(
         self, how: str, autojump_clock: MockClock
     ) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             connect = Connect(client_id="d", keep_alive=60, will=Will("w", b"", 1) if how == "will" else None)
             client = Client(house.arrive(), connect, house.nursery)
             await house.settle()
@@ -156,7 +156,7 @@ class TestLeavingNothing:
 
 class TestTrouble:
     @pytest.mark.parametrize("place", ["receive", "acknowledge_one", "data_to_send"])
-    async def test_an_error_of_ours_in_one_devices_tree_ends_that_connection_only(
+    async def test_X33_an_error_of_ours_in_one_devices_tree_ends_that_connection_only(
         self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with open_house() as house:
@@ -182,7 +182,7 @@ class TestTrouble:
             house.log.lines.clear()
 
     @pytest.mark.parametrize("place", ["publish", "data_to_send"])
-    async def test_an_error_while_delivering_to_one_device_does_not_touch_the_sender(
+    async def test_X33_an_error_while_delivering_to_one_device_does_not_touch_the_sender(
         self, place: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with open_house() as house:
@@ -204,10 +204,10 @@ class TestTrouble:
             assert fine.received == [("t", b"x")]
             house.log.lines.clear()
 
-    async def test_an_error_while_acknowledging_does_not_touch_the_destination(
+    async def test_X33_an_error_while_acknowledging_does_not_touch_the_destination(
         self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             faulty, fine = await house.connect("faulty"), await house.connect("fine")
             for device in (faulty, fine):
                 device.publish(*messages(1))

@@ -1,4 +1,5 @@
 import trio
+import trio.testing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mqttproxy.downstream.keepalive import KeepAliveWatch
@@ -35,6 +36,22 @@ async def test_a_deadline_that_moved_is_looked_at_again_and_not_expired_early(
     assert device.expired_at is None
     await trio.sleep(10)
     assert device.expired_at == 29.0
+
+
+async def test_after_the_process_stood_still_what_devices_said_meanwhile_is_read_first(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    watch, device, silent = KeepAliveWatch(), FakeDevice(15.0), FakeDevice(15.0)
+    watch.watch(device)
+    watch.watch(silent)
+    nursery.start_soon(watch.run)
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(40)
+    await trio.testing.wait_all_tasks_blocked()
+    device.deadline = 55.0  # it has been read
+    mock_clock.jump(1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (device.expired_at, silent.expired_at) == (None, 41.0)
 
 
 async def test_a_sooner_device_that_comes_later_is_not_missed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -21,7 +21,7 @@ from mqttproxy.mqtt.packets import (
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.sender import State
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
-from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.mqtt.session_state import PACKET_ID_MAX, SessionState
 from tests.mqtt.machines import V5, V311, greeted_server, hear, message, open_client, open_server, said
 
 NOT_FOUND = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
@@ -369,3 +369,66 @@ def test_what_is_too_large_releases_nothing_and_a_release_makes_nothing_too_larg
     conn = open_client(session=a_doubtful_session(), session_present=True, terms=terms)
     assert conn.publish([(Message("t", b"12", 2), 1), (Message("t", b"x" * 9, 2), 2)]) == Sent([], [2])
     assert [type(packet) for packet in said(conn)] == [PubRel, Publish]
+
+
+def lost_with(qos: int, count: int) -> SessionState:
+    """Return a session of a link that was lost with messages in flight: packet identifiers 1, 2, …"""
+    session = SessionState()
+    open_client(session=session, session_present=True).publish(
+        [(message(number, qos), number) for number in range(1, count + 1)]
+    )
+    return session
+
+
+@pytest.mark.parametrize(("qos", "answers"), [(1, (PubAck,)), (2, (PubRec, PubComp))])
+def test_what_must_go_alone_goes_alone_in_its_order(
+    qos: int, answers: tuple[type[PubAck | PubRec | PubComp], ...]
+) -> None:
+    conn = open_client(session=lost_with(qos, 4), session_present=True)
+    conn.alone = {2, 3}
+    conn.resume()
+    for expected in ([1], [2], [3], [4]):
+        publishes = [packet for packet in said(conn) if isinstance(packet, Publish)]
+        assert [packet.packet_id for packet in publishes] == expected
+        assert conn.in_flight == expected
+        assert conn.is_careful == (expected != [4])
+        assert conn.send_quota == (0 if expected != [4] else PACKET_ID_MAX - 1)
+        for answer in answers:
+            hear(conn, answer(expected[0]))
+            conn.next_batch(1.0)
+    assert not conn.session.outgoing
+
+
+def test_nothing_new_goes_while_the_last_that_must_go_alone_is_in_flight() -> None:
+    conn = open_client(session=lost_with(1, 1), session_present=True)
+    conn.alone = {1}
+    conn.resume()
+    assert conn.send_quota == 0
+    with pytest.raises(LocalProtocolError):
+        conn.publish([(message(9, 1), None)])
+    hear(conn, PubAck(1))
+    conn.next_batch(1.0)
+    assert conn.send_quota == PACKET_ID_MAX
+    assert not conn.is_careful
+
+
+def test_what_has_pubrec_is_not_in_flight_any_more_and_counts_as_taken_once() -> None:
+    conn = open_client()
+    conn.publish([(message(1, 2), 1), (message(2, 2), 2)])
+    hear(conn, PubRec(1), PubRec(1))
+    conn.next_batch(1.0)
+    assert conn.in_flight == [2]
+    assert conn.releases == 1
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_the_identifier_of_a_message_that_was_given_up_is_in_doubt_at_qos_2(qos: int) -> None:
+    session = lost_with(qos, 2)
+    assert session.give_up(1) == (message(1, qos), 1)
+    conn = open_client(session=session, session_present=True)
+    conn.resume()
+    assert said(conn) == [as_publish(2, 2, qos, dup=True)]
+    session.last_packet_id = 0
+    conn.publish([(message(3, 2), 3)])
+    # The peer may hold the other one under this identifier, and would take the new one for it.
+    assert said(conn) == [*([PubRel(1)] if qos == 2 else []), as_publish(3, 1, 2)]

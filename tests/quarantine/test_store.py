@@ -480,7 +480,7 @@ trio.run(main)
 """
 
 
-def test_kill_9_loses_nothing_that_was_told_committed(tmp_path: Path) -> None:
+def test_X17_kill_9_loses_nothing_that_was_told_committed(tmp_path: Path) -> None:
     told = set()
     for round_ in range(3):
         with subprocess.Popen(

@@ -14,8 +14,8 @@ from tests.harness import PATIENCE, RunningProxy, running_proxy, wait_until
 from tests.scenarios.contracts import TOPIC, route, upstream, write_proxy
 from tests.scenarios.devices import PahoDevice, Place, Version
 from tests.scenarios.javascript import running_node
-from tests.scenarios.ledger import Publisher, parse
 from tests.scenarios.mosquitto import running_brokers
+from tests.scenarios.publishers import Publisher, parse
 
 SHUTTING_DOWN: Final = 0x8B
 GRACE: Final = 5.0  # seconds
@@ -23,7 +23,7 @@ CLOSING: Final = 2.0  # that a link may take to say goodbye to a broker which do
 VERSIONS: Final[tuple[Version, ...]] = ("5", "3.1.1", "5")
 
 
-def test_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_X19_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     with ExitStack() as stack:
         a, b = stack.enter_context(running_brokers(tmp_path, "a", "b"))
         ears = [stack.enter_context(closing(PahoDevice("ear", Place(broker.port)))) for broker in (a, b)]
@@ -60,7 +60,7 @@ def test_sigterm_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) 
     assert proxy.log("stopped")
 
 
-def test_sigterm_ends_within_the_grace_although_a_broker_is_stalled(tmp_path: Path) -> None:
+def test_X19_sigterm_ends_within_the_grace_although_a_broker_is_stalled(tmp_path: Path) -> None:
     with ExitStack() as stack:
         proxy, device = stuck(stack, tmp_path, "1s")
         began = time.monotonic()
@@ -71,7 +71,7 @@ def test_sigterm_ends_within_the_grace_although_a_broker_is_stalled(tmp_path: Pa
         assert proxy.log("not everything was carried")
 
 
-def test_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
+def test_X19_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
     with ExitStack() as stack:
         proxy, device = stuck(stack, tmp_path, "60s")
         proxy.process.send_signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ def stuck(stack: ExitStack, folder: Path, grace: str) -> tuple[RunningProxy, Pah
     return proxy, device
 
 
-def test_what_was_acknowledged_as_held_is_in_the_quarantine_after_kill_9(tmp_path: Path) -> None:
+def test_X17_what_was_acknowledged_as_held_is_in_the_quarantine_after_kill_9(tmp_path: Path) -> None:
     bad = '{{"celsius": "{name}:{number}"}}'
     with ExitStack() as stack:
         proxy = stack.enter_context(running_proxy(write_proxy(tmp_path)))

@@ -7,9 +7,10 @@ from pathlib import Path
 from attrs import evolve
 
 from mqttproxy.config.model import LimitSettings
+from mqttproxy.database import make_store
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.sessions import Journal, Session, Sessions, SubscriptionTable
-from mqttproxy.sessions.database import SqliteStore
+from mqttproxy.sessions import Notes, Session, Sessions, SubscriptionTable
 from tests.quarantine.examples import Disk
 
 
@@ -51,11 +52,10 @@ class House:
         self.dropped: Counter[str] = Counter()
         self.discarded: list[tuple[str, tuple[str, ...]]] = []
         self.store = (
-            None
-            if directory is None
-            else SqliteStore(directory, connect=(disk or Disk()).connect, wall=self.clock.wall)
+            None if directory is None else make_store(directory, connect=(disk or Disk()).connect, wall=self.clock.wall)
         )
         self.journal = Journal(self.store, wall=self.clock.wall, now=self.clock.now)
+        self.notes = Notes(self.journal)
         if self.store is not None:
             self.journal._loaded = self.store.load()
         self.sessions = Sessions(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mqttproxy.database import DATABASE
 from mqttproxy.mqtt.packets import Message, Properties, RetainHandling, Subscription, Timed, Will
 from mqttproxy.sessions import RetainedStore
 from mqttproxy.sessions.session import Session
@@ -142,7 +143,7 @@ def test_a_message_for_many_is_stored_once_and_goes_with_the_last_of_them(tmp_pa
     house.commit()
 
     def rows(table: str) -> int:
-        connection = sqlite3.connect(tmp_path / "s" / "sessions.sqlite3")
+        connection = sqlite3.connect(tmp_path / "s" / DATABASE)
         count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 # our own
         connection.close()
         return int(count)
@@ -211,23 +212,23 @@ def test_retained_messages_and_wills_come_back(tmp_path: Path) -> None:
     house = House(tmp_path / "s")
     now = house.clock.now()
     kept = Message("r/1", b"x", 1, True, Properties(content_type="c"))
-    house.journal.note_retained("r/1", kept)
-    house.journal.note_retained("r/2", Timed("r/2", b"y", 0, True, Properties(message_expiry_interval=50), now + 50))
-    house.journal.note_retained("r/3", kept)
+    house.notes.retained("r/1", kept)
+    house.notes.retained("r/2", Timed("r/2", b"y", 0, True, Properties(message_expiry_interval=50), now + 50))
+    house.notes.retained("r/3", kept)
     house.commit()
-    house.journal.note_retained("r/3", None)
+    house.notes.retained("r/3", None)
     will = PendingWill("a", "ada", "192.0.2.1", "plain", Will("w", b"gone", 2, True), 5.0, now + 5, 1)
     held = PendingWill("b", None, "192.0.2.1", "plain", Will("w", b""), 0.0, NEVER, 2)
-    house.journal.note_will(1, will)
-    house.journal.note_will(2, held)
-    house.journal.note_will(3, held)
-    house.journal.note_will(3, None)
+    house.notes.will(1, will)
+    house.notes.will(2, held)
+    house.notes.will(3, held)
+    house.notes.will(3, None)
     again = back(house, tmp_path, later=2.0)
-    first, second = again.journal.retained()
+    first, second = again.notes.retained_at_start()
     assert first == kept
     assert isinstance(second, Timed)
     assert second.expires_at == again.clock.now() + 48
-    armed, on = again.journal.wills()
+    armed, on = again.notes.wills_at_start()
     assert armed.due == again.clock.now() + 3
     assert (armed.message, armed.number, armed.username) == (will.message, 1, "ada")
     assert on == held
@@ -447,9 +448,7 @@ class TestWhatComesAndGoesWhileTheDiskFails:
 
     def test_retained_messages(self, tmp_path: Path) -> None:
         house = House(tmp_path)
-        retained = RetainedStore(
-            max_messages=10, max_bytes=10_000, note=house.journal.note_retained, now=house.clock.now
-        )
+        retained = RetainedStore(max_messages=10, max_bytes=10_000, note=house.notes.retained, now=house.clock.now)
         for payload in (b"x", b"y", b""):
             retained.keep(Message("t", payload, 0, True))
         assert house.journal.pending == 0
@@ -457,25 +456,23 @@ class TestWhatComesAndGoesWhileTheDiskFails:
     def test_wills(self, tmp_path: Path) -> None:
         house = House(tmp_path)
         for number in (1, 2):
-            house.journal.note_will(number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number))
-            house.journal.note_will(
-                number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number, due=1.0)
-            )
-            house.journal.note_will(number, None)
+            house.notes.will(number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number))
+            house.notes.will(number, PendingWill("a", None, "", "plain", Will("w", b"x"), number=number, due=1.0))
+            house.notes.will(number, None)
         assert house.journal.pending == 0
 
     def test_what_was_on_disk_before_is_struck_off_all_the_same(self, tmp_path: Path) -> None:
         house = House(tmp_path / "one")
-        house.journal.note_will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1))
-        house.journal.note_retained("t", Message("t", b"x", 0, True), True)
+        house.notes.will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1))
+        house.notes.retained("t", Message("t", b"x", 0, True), True)
         house.commit()
         house = house.killed(tmp_path / "two")
-        assert [will.number for will in house.journal.wills()] == [1]
-        house.journal.note_will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1, due=1.0))
-        house.journal.note_will(1, None)
-        house.journal.note_retained("t", Message("t", b"y", 0, True), False)
-        house.journal.note_retained("t", None)
+        assert [will.number for will in house.notes.wills_at_start()] == [1]
+        house.notes.will(1, PendingWill("a", None, "", "plain", Will("w", b"x"), number=1, due=1.0))
+        house.notes.will(1, None)
+        house.notes.retained("t", Message("t", b"y", 0, True), False)
+        house.notes.retained("t", None)
         house.commit()
         house = house.killed(tmp_path / "three")
-        assert [*house.journal.wills()] == []
-        assert [*house.journal.retained()] == []
+        assert [*house.notes.wills_at_start()] == []
+        assert [*house.notes.retained_at_start()] == []

@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from mqttproxy.config.model import Bytes, Count, LimitSettings
+from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Properties, Subscription, Timed
-from mqttproxy.sessions import Journal, Sessions, SessionsFull, SubscriptionTable
+from mqttproxy.sessions import Sessions, SessionsFull, SubscriptionTable
 from mqttproxy.sessions.table import SharedMessage
 from tests.sessions.examples import Device, House, message, topics
 

@@ -5,8 +5,9 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.exposition import Exposition
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.metrics import Metrics
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:

@@ -78,3 +78,24 @@ def test_what_is_forgotten_no_longer_counts() -> None:
     health.forget("upstream:old")
     health.forget("never there")
     assert health.ready()[0] is True
+
+
+def test_details_are_shown_with_the_report_and_follow_it() -> None:
+    clock = Clock()
+    health = clock.health()
+    health.report("upstream:a", ok=False, reason="gone", gates="nothing", details={"breaker": "open"})
+    clock.seconds = 3.0
+    health.report("upstream:a", ok=False, reason="gone", gates="nothing", details={"breaker": "half-open"})
+    told = component(health.ready()[1], "upstream:a")
+    assert (told["details"], told["for_seconds"]) == ({"breaker": "half-open"}, 3.0)
+    health.report("upstream:a", ok=True)
+    assert "details" not in component(health.ready()[1], "upstream:a")
+
+
+def test_reasons_name_what_makes_it_not_ready_and_nothing_else() -> None:
+    health = Health()
+    assert health.reasons() == ["starting"]
+    health.report("upstream:a", ok=False, reason="gone", gates="nothing")
+    assert health.reasons() == []
+    health.report("quarantine", ok=False, reason="disk full")
+    assert health.reasons() == ["quarantine: disk full"]

@@ -3,12 +3,12 @@ from timeit import repeat
 import pytest
 from hypothesis import given, strategies as st
 
+from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.metrics import (
     LATENCY_BUCKETS,
     OTHER,
     VALIDATION_BUCKETS,
     BoundedCounter,
-    DestinationSnapshot,
     Histogram,
     Metrics,
 )

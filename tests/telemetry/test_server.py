@@ -42,7 +42,7 @@ class Page:
 async def page() -> AsyncIterator[Page]:
     one = Page()
     async with trio.open_nursery() as nursery:
-        one.address = await nursery.start(serve, "127.0.0.1:0", one.metrics, one.health)
+        one.address = await nursery.start(serve, "127.0.0.1:0", one.metrics, one.health, lambda: {"node": "gw-1"})
         with trio.fail_after(10):
             yield one
         nursery.cancel_scope.cancel()
@@ -72,6 +72,14 @@ async def test_trouble_is_answered_with_503_and_the_reason() -> None:
         live, _ = await server.ask("GET", "/health")
     assert (ready.status, live.status) == (503, 200)
     assert json.loads(body)["components"]["quarantine"]["reason"] == "disk full"
+
+
+async def test_the_status_is_served_as_json_whatever_it_says() -> None:
+    async with page() as server:
+        server.health.report("quarantine", ok=False, reason="disk full")
+        response, body = await server.ask("GET", "/status")
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert json.loads(body) == {"node": "gw-1"}
 
 
 async def test_head_is_answered_without_a_body() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from mqttproxy.mqtt.topics import check_topic_name, matches
-from mqttproxy.telemetry.metrics import DestinationSnapshot, Metrics
+from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, Load, SysTree, Value, sys_values
 
 # What Mosquitto 2 publishes, but for its memory, and payload bytes, which we do not count.

@@ -50,7 +50,7 @@ async def test_a_closed_port_is_told_with_host_port_and_reason() -> None:
         await dial(f"mqtt://127.0.0.1:{port}")
 
 
-async def test_a_name_that_is_unknown_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_X11_a_name_that_is_unknown_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 

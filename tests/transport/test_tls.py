@@ -181,7 +181,7 @@ async def test_a_certificate_of_another_ca_is_refused(
     assert "certificate not trusted" in str(ours)
 
 
-async def test_a_server_of_another_ca_is_refused_unless_verification_is_skipped(files: Files) -> None:
+async def test_X10_a_server_of_another_ca_is_refused_unless_verification_is_skipped(files: Files) -> None:
     listener = await listen(tls_listener(files))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept_whatever_comes, listener.accept, listener.handshake)
@@ -195,7 +195,7 @@ async def test_a_server_of_another_ca_is_refused_unless_verification_is_skipped(
     listener.close()
 
 
-async def test_a_server_with_another_name_is_refused(files: Files) -> None:
+async def test_X10_a_server_with_another_name_is_refused(files: Files) -> None:
     listener = await listen(tls_listener(files))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept_whatever_comes, listener.accept, listener.handshake)

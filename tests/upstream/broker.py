@@ -251,7 +251,10 @@ class Heard:
 
     def callbacks(self) -> Callbacks:
         return Callbacks(
-            settled=self._settled, refused=self._refused, dropped=self.dropped.extend, received=self._received
+            settled=self._settled,
+            refused=self._refused,
+            dropped=lambda _, tokens: self.dropped.extend(tokens),
+            received=self._received,
         )
 
     @property

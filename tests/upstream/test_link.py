@@ -72,7 +72,7 @@ async def test_a_filter_is_subscribed_for_the_first_device_and_unsubscribed_afte
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-async def test_a_new_link_subscribes_again(autojump_clock: MockClock, keeps: bool) -> None:
+async def test_X7_a_new_link_subscribes_again(autojump_clock: MockClock, keeps: bool) -> None:
     async with linked() as it:
         it.broker.keeps_sessions = keeps
         it.upstream.subscribe("a", 1)

@@ -99,7 +99,7 @@ async def test_topics_have_their_names_there_and_their_names_here(broker: Mosqui
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-async def test_x1_a_broker_killed_under_load_loses_nothing_that_was_offered(broker: Mosquitto, version: str) -> None:
+async def test_X1_a_broker_killed_under_load_loses_nothing_that_was_offered(broker: Mosquitto, version: str) -> None:
     async with linked_to(broker, version=version, in_flight=50, ack_timeout=2.0) as (upstream, heard):
         offered = 0
         for restarts in range(3):
@@ -118,7 +118,7 @@ async def test_x1_a_broker_killed_under_load_loses_nothing_that_was_offered(brok
         await until(lambda: upstream.is_live)  # all may have gone before the last restart
 
 
-async def test_a_stalled_broker_is_noticed_and_all_is_well_when_it_goes_on(broker: Mosquitto) -> None:
+async def test_X4_a_stalled_broker_is_noticed_and_all_is_well_when_it_goes_on(broker: Mosquitto) -> None:
     async with linked_to(broker, ack_timeout=0.5, connect_timeout=0.5) as (upstream, heard):
         await until(lambda: upstream.is_live)
         broker.stall()

@@ -199,3 +199,35 @@ def test_it_is_a_queue_with_exact_bounds(steps: list[tuple[str, list[int]]]) -> 
         assert len(outbox) == len(model) <= 5
         assert outbox.queued_bytes <= 100 or len(model) == 1
     assert outbox.take_all() == list(model)
+
+
+def test_what_is_put_back_goes_first_whatever_the_bounds() -> None:
+    outbox = make()
+    outbox.offer(messages(5))
+    taken = outbox.take(quota=2, payload_bytes=100)
+    outbox.offer(messages(2, start=5))
+    outbox.put_back(taken, behind_others=False)
+    assert (len(outbox), outbox.queued_bytes) == (7, 7)
+    assert outbox.offer(messages(1)) == 0
+    assert tokens(outbox.take_all()) == list(range(7))
+
+
+def test_what_is_put_back_later_goes_behind_what_was_put_back_and_is_still_there() -> None:
+    outbox = make(10)
+    outbox.offer(messages(9))
+    taken = outbox.take(quota=6, payload_bytes=100)
+    outbox.put_back(taken[:2], behind_others=False)
+    outbox.put_back(taken[3:4], behind_others=True)
+    assert tokens(outbox.take(quota=1, payload_bytes=100)) == [0]
+    outbox.put_back(taken[4:5], behind_others=True)
+    outbox.put_back(taken[:1], behind_others=False)
+    assert tokens(outbox.take_all()) == [0, 1, 3, 4, 6, 7, 8]
+
+
+def test_of_what_was_put_back_what_is_dropped_counts_no_more() -> None:
+    outbox = make(4)
+    outbox.offer(messages(4))
+    outbox.put_back(outbox.take(quota=2, payload_bytes=100), behind_others=False)
+    assert tokens(outbox.force(messages(1, start=4), lambda item: item[1] != 0)) == [1]
+    outbox.put_back(messages(1, start=9), behind_others=True)
+    assert tokens(outbox.take_all()) == [0, 9, 2, 3, 4]

@@ -22,7 +22,7 @@ def table(upstreams: str, *routes: dict[str, Any]) -> RouteTable:
 
 def test_without_routes_everything_goes_to_all_upstreams_and_is_at_home_at_the_first() -> None:
     routes = table("abc")
-    assert routes.route_for("x/y") == Route(("a", "b", "c"), "all", "wait", "a")
+    assert routes.route_for("x/y") == Route(("a", "b", "c"), "spool", "wait", "a")
     assert routes.home_of("x/y") == "a"
     assert routes.homes_for_filter("#") == {"a"}
 
@@ -42,7 +42,7 @@ def test_the_first_route_in_file_order_applies_with_all_it_says() -> None:
     )
     assert routes.route_for("x/1") == Route(("b", "local"), "any", "drop_oldest", "local")
     assert routes.route_for("z") == routes.route_for("x/1")
-    assert routes.route_for("x/1/2") == Route(("a",), "all", "wait", "a")
+    assert routes.route_for("x/1/2") == Route(("a",), "spool", "wait", "a")
 
 
 def test_how_old_a_message_may_be_is_said_by_the_route_of_its_topic() -> None:

@@ -16,7 +16,7 @@ from attrs import define, field
 from tests.conformance.device import Server
 from tests.conformance.packets import V5, Kind, Packet, Prop, ack, connect, prop, publish, read
 from tests.harness import PATIENCE, RunningProxy, wait_until
-from tests.scenarios.ledger import LedgerBroker
+from tests.scenarios.publishers import LedgerBroker
 
 TOPIC: Final = "load/{name}"
 FILTER: Final = "load/#"

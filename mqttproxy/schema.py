@@ -1,19 +1,13 @@
-"""The tables of the sessions and how they came to be: one migration for each step, never changed once released.
+"""The tables of the journal and how they came to be: one migration for each step, never changed once released.
 
-Only imported when there is something to migrate, because sqlite-utils costs 4 MB; run as a module for the same reason:
-
-    python -m mqttproxy.sessions.schema DIRECTORY
+Only imported when there is something to migrate, because sqlite-utils costs 4 MB.
 """
 
 import sqlite3
-import sys
-from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
-
-from mqttproxy.sessions.database import make_tables
 
 migrations: Final = Migrations("sessions")
 
@@ -100,6 +94,43 @@ def m001_sessions(db: Database) -> None:
     """)
 
 
+@migrations()
+def m002_spool(db: Database) -> None:
+    """Make the tables of the spool, and count commits and starts, so that missing ones are noticed."""
+    db.execute("""
+        CREATE TABLE runs (
+            first INTEGER PRIMARY KEY,
+            last INTEGER NOT NULL,
+            mask INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,
+            at REAL NOT NULL,
+            messages INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            data BLOB NOT NULL
+        )
+    """)
+    db.execute("CREATE INDEX runs_by_mask ON runs (mask, last, messages, size)")
+    db.execute("""
+        CREATE TABLE destinations (
+            number INTEGER PRIMARY KEY,
+            name TEXT NOT NULL,
+            cursor INTEGER NOT NULL,
+            account TEXT NOT NULL
+        )
+    """)
+    db.execute("""
+        CREATE TABLE in_flight (
+            destination INTEGER NOT NULL,
+            packet_id INTEGER NOT NULL,
+            message INTEGER NOT NULL,
+            released INTEGER NOT NULL,
+            PRIMARY KEY (destination, packet_id)
+        ) WITHOUT ROWID
+    """)
+    db.execute("CREATE TABLE starts (commits INTEGER NOT NULL, epoch INTEGER NOT NULL)")
+    db.execute("INSERT INTO starts VALUES (0, 0)")
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the database to the newest form, and mark it with its version.
 
@@ -109,7 +140,3 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """
     migrations.apply(Database(connection, execute_plugins=False))
     connection.execute(f"PRAGMA user_version = {version:d}")
-
-
-if __name__ == "__main__":
-    make_tables(Path(sys.argv[1]))

@@ -1,36 +1,40 @@
-"""What sessions must not lose, on its way to disk: one commit for all that waits, and who waits is told."""
+"""What must not be lost, on its way to disk: one commit for all that waits, and who waits is told."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 import trio
 
-from mqttproxy.mqtt.packets import Message, Timed, Will
-from mqttproxy.sessions.records import Changes, Key, RetainedRow, Row, WillRow
-from mqttproxy.sessions.wills import NEVER, PendingWill
-from mqttproxy.sqlite import DISK_TROUBLE, words
+from mqttproxy.apart import IN_THREAD, ToThread
+from mqttproxy.journal.rows import Changes, Key, Loaded, Row
+from mqttproxy.mqtt.packets import Message, Timed
+from mqttproxy.sqlite import DISK_TROUBLE, NewerDatabaseError, words
 from mqttproxy.telemetry.logs import get_log
 
 T = TypeVar("T")
 
 _FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
 _LAST_RETRY: Final = 5.0
-_LOG: Final = get_log(component="sessions")
-
-Loaded = dict[type[Row], list[Row]]  # all rows of each kind, in the order of their keys
+_LOG: Final = get_log(component="journal")
 
 
 class Store(Protocol):
     """Where the rows live. Every call is made in a thread, one at a time; all but `close` may raise `DISK_TROUBLE`."""
 
     set_aside: list[tuple[Path, str]]  # broken ones that were moved away, and why; the journal empties it
+    news: list[tuple[str, dict[str, object]]]  # what else people must hear of: event and fields; emptied likewise
+    epoch: int  # how many times it was loaded, or more: no two processes have the same; known once it is loaded
 
     def load(self) -> Loaded:
         """Read everything."""
+
+    def prepare(self, changes: Changes) -> bool:
+        """Do what is quick of the `apply` that follows, in the Trio thread; may do nothing."""
 
     def apply(self, changes: Changes) -> None:
         """Make changes durable, all or nothing; after an error the same ones come again. A repetition does no harm."""
@@ -45,6 +49,7 @@ class Journal:
     Plain attributes for metrics: `noted` (changes), `commits_total`, `written_total` (rows) and `failures_total` (of
     the disk) count since the start; `pending` is how many rows wait. `trouble` says in words why nothing can be
     committed at present, None: all is well. `set_aside` is the folder that a broken database was moved to last.
+    `lost_commits` counts those that had been reported and are not in the database any more.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Journal:
         now: Callable[[], float] = trio.current_time,
         trouble_changed: Callable[[str | None], None] = lambda _: None,
         drain: float = 5.0,
+        to_thread: ToThread = IN_THREAD,
     ) -> None:
         """Make one; `run` opens the store and loads it.
 
@@ -64,6 +70,7 @@ class Journal:
             now: monotonic seconds.
             trouble_changed: told each new value of `trouble`, in the Trio thread.
             drain: seconds that a cancelled `run` may still take to commit what waits.
+            to_thread: as `trio.to_thread.run_sync`; simulations have no threads.
 
         """
         self.noted = 0
@@ -73,23 +80,25 @@ class Journal:
         self.failures_total = 0
         self.trouble: str | None = None
         self.set_aside: Path | None = None
+        self.lost_commits = 0
         self._store: Final = store
-        self._wall: Final = wall
+        self.wall: Final = wall
         self._now: Final = now
         self._trouble_changed: Final = trouble_changed
         self._drain: Final = drain
+        self._to_thread: Final = to_thread
         self._thread: Final = trio.CapacityLimiter(1)
         self._loaded: Loaded = {}
-        self._last_will = 0  # the highest number that was noted: a higher one is new
         self._changes = Changes()
         self._calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_changes`
         self._writing: Changes | None = None  # is with the store, again and again until it is committed
         self._writing_calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_writing`
+        self._is_retry = False  # the disk failed last
         self._wake = trio.Event()
         self._closing: Final = trio.Event()
         self._ended = False
 
-    # What sessions say.
+    # What the rooms say.
 
     @property
     def pending(self) -> int:
@@ -127,47 +136,14 @@ class Journal:
             call()
 
     @property
+    def epoch(self) -> int:
+        """Which process this is: no two have the same on one folder. Known once everything is loaded."""
+        return 0 if self._store is None else self._store.epoch
+
+    @property
     def is_clear(self) -> bool:
         """Whether everything noted so far is on disk, so that `when_durable` would call at once."""
         return not self._changes and not self._calls and self._writing is None
-
-    def note_retained(self, topic: str, message: Message | None, is_new: bool = False) -> None:
-        """Note the retained message of a topic, None: there is none now. `is_new`: there was none before."""
-        if message is None:
-            self.remove(RetainedRow, topic)
-            return
-        row = RetainedRow(topic, message.payload, message.qos, message.properties, self.to_wall(message))
-        if is_new:
-            self.add(row)
-        else:
-            self.put(row)
-
-    def note_will(self, number: int, will: PendingWill | None) -> None:
-        """Note what stands under this number from now on, None: nothing."""
-        if will is None:
-            self.remove(WillRow, number)
-            return
-        due = None if will.due == NEVER else will.due - self._now() + self._wall()
-        message = will.message
-        row = WillRow(
-            number,
-            will.client_id,
-            will.username,
-            will.address,
-            will.listener,
-            message.topic,
-            message.payload,
-            message.qos,
-            message.retain,
-            will.delay,
-            due,
-            message.properties,
-        )
-        if number > self._last_will:
-            self._last_will = number
-            self.add(row)
-        else:
-            self.put(row)
 
     def _note(self) -> None:
         self.noted += 1
@@ -178,13 +154,17 @@ class Journal:
 
     def to_wall(self, message: Message) -> float | None:
         """Return when a message is over by the wall clock, None: never."""
-        if not isinstance(message, Timed) or message.expires_at == NEVER:
+        if not isinstance(message, Timed) or message.expires_at == inf:
             return None
-        return message.expires_at - self._now() + self._wall()
+        return self.wall_of(message.expires_at)
+
+    def wall_of(self, moment: float) -> float:
+        """Return a moment of the monotonic clock by the wall clock."""
+        return moment - self._now() + self.wall()
 
     def to_monotonic(self, moment: float | None) -> float:
         """Return a moment by the monotonic clock, None: infinity."""
-        return NEVER if moment is None else moment - self._wall() + self._now()
+        return inf if moment is None else moment - self.wall() + self._now()
 
     # What was there at the start.
 
@@ -193,33 +173,13 @@ class Journal:
         rows: list[T] = self._loaded.pop(kind, [])  # type: ignore[arg-type, assignment] # a kind has its rows
         return rows
 
-    def retained(self) -> Iterable[Message]:
-        """Yield the retained messages of the start, once, for `RetainedStore.restore`."""
-        for row in self.take_loaded(RetainedRow):
-            if row.expires_at is None:
-                yield Message(row.topic, row.payload, row.qos, True, row.properties)
-            else:
-                over = self.to_monotonic(row.expires_at)
-                yield Timed(row.topic, row.payload, row.qos, True, row.properties, over)
-
-    def wills(self) -> Iterable[PendingWill]:
-        """Yield the wills of the start, once, for `Wills.restore`."""
-        rows = self.take_loaded(WillRow)
-        self._last_will = max((row.number for row in rows), default=0)
-        for row in rows:
-            message = Will(row.topic, row.payload, row.qos, row.retain, row.properties)
-            due = self.to_monotonic(row.due)
-            yield PendingWill(
-                row.client_id, row.username, row.address, row.listener, message, row.delay, due, row.number
-            )
-
     # The work.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load what is there, then commit what is noted, until cancelled; what waits then is still committed in time.
 
-        Started once everything is loaded, however often the disk must be asked: a proxy that does not know its
-        sessions must not make new ones.
+        Started once everything is loaded, however often the disk must be asked: a proxy that does not know what it has
+        kept must not begin anew.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -228,7 +188,7 @@ class Journal:
                     nursery.start_soon(self._end_in_time, work)
                     await self._work(task_status)
                 if self.pending:
-                    _LOG.error("sessions_not_drained", rows=self.pending, reason=self.trouble)
+                    _LOG.error("journal_not_drained", rows=self.pending, reason=self.trouble)
                 nursery.cancel_scope.cancel()
         finally:
             self._ended = True
@@ -261,9 +221,11 @@ class Journal:
                 else:
                     await self._turn(store)
                 self._set_trouble(None)
+                self._is_retry = False
                 delay = _FIRST_RETRY
             except _DiskError as error:
                 self.failures_total += 1
+                self._is_retry = True
                 self._set_trouble(str(error))
                 await self._pause(delay)
                 delay = min(delay * 2, _LAST_RETRY)
@@ -280,11 +242,19 @@ class Journal:
             return
         changes = self._begin()
         if changes:  # otherwise all that was noted has cancelled itself
-            await self._in_thread(partial(store.apply, changes), store)
+            await self._commit(store, changes)
             self.commits_total += 1
             self.written_total += len(changes)
         self._set_trouble(None)
         self._finish()
+
+    async def _commit(self, store: Store, changes: Changes) -> None:
+        if not self._is_retry:
+            try:
+                store.prepare(changes)
+            except DISK_TROUBLE as error:
+                raise _DiskError(f"the journal cannot be written: {words(error)}") from error
+        await self._in_thread(partial(store.apply, changes), store)
 
     def _begin(self) -> Changes:
         """Return what is to be committed: the same again until `_finish` was called."""
@@ -317,22 +287,30 @@ class Journal:
 
         try:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
-            return await trio.to_thread.run_sync(call_and_look, abandon_on_cancel=True, limiter=self._thread)
+            result: T = await self._to_thread(call_and_look, abandon_on_cancel=True, limiter=self._thread)
+        except NewerDatabaseError:
+            raise  # no time heals that
         except DISK_TROUBLE as error:
-            raise _DiskError(f"sessions cannot be stored: {words(error)}") from error
+            raise _DiskError(f"the journal cannot be written: {words(error)}") from error
+        else:
+            return result
         finally:
             while not self._thread.borrowed_tokens and store.set_aside:
                 self.set_aside, reason = store.set_aside.pop(0)
-                _LOG.error("sessions_set_aside", folder=str(self.set_aside), reason=reason)
+                _LOG.error("journal_set_aside", folder=str(self.set_aside), reason=reason)
+            while not self._thread.borrowed_tokens and store.news:
+                event, fields = store.news.pop(0)
+                self.lost_commits += int(cast("int", fields.get("commits", 0)))
+                _LOG.error(event, **fields)
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble == self.trouble:
             return
         self.trouble = trouble
         if trouble is None:
-            _LOG.info("sessions_healed")
+            _LOG.info("journal_healed")
         else:
-            _LOG.error("sessions_trouble", reason=trouble, waiting=self.pending)
+            _LOG.error("journal_trouble", reason=trouble, waiting=self.pending)
         self._trouble_changed(trouble)
 
 

@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from mqttproxy.database import DATABASE, VERSION, is_made, journal_dir, make_store
+from mqttproxy.journal import Changes, Row
 from mqttproxy.mqtt.packets import Subscription
-from mqttproxy.sessions.database import DATABASE, VERSION, SqliteStore, is_made, sessions_dir
+from mqttproxy.schema import migrate, migrations
 from mqttproxy.sessions.records import (
-    Changes,
     IncomingRow,
     MessageRow,
     QueuedRow,
-    Row,
     SessionRow,
     SubscriptionRow,
 )
-from mqttproxy.sessions.schema import migrate, migrations
 from mqttproxy.sqlite import NewerDatabaseError
 from tests.quarantine.examples import Disk, damage, io_error
 
@@ -30,7 +29,7 @@ def changes(*rows: Row) -> Changes:
 
 
 def test_the_database_is_private_and_its_commits_durable(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     store.apply(changes(SessionRow(1, "a", 60.0, None)))
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
     for path in (tmp_path / "s").iterdir():
@@ -42,17 +41,17 @@ def test_the_database_is_private_and_its_commits_durable(tmp_path: Path) -> None
 
 
 def test_tables_are_made_by_a_program_of_their_own(tmp_path: Path) -> None:
-    directory = sessions_dir(tmp_path)
+    directory = journal_dir(tmp_path)
     assert not is_made(directory)
-    subprocess.run([sys.executable, "-m", "mqttproxy.sessions.schema", str(directory)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "mqttproxy.database", str(directory)], check=True, timeout=60)
     assert is_made(directory)
 
 
 def test_a_database_that_is_up_to_date_needs_no_sqlite_utils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     store.load()
     store.close()
-    monkeypatch.setitem(sys.modules, "mqttproxy.sessions.schema", None)
+    monkeypatch.setitem(sys.modules, "mqttproxy.schema", None)
     store.load()
     store.close()
 
@@ -67,7 +66,7 @@ def test_the_version_is_the_number_of_migrations() -> None:
 
 
 def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     store.load()
     store.close()
     connection = sqlite3.connect(tmp_path / "s" / DATABASE)
@@ -79,25 +78,27 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_damage_that_is_met_at_work_sets_the_database_aside(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s", wall=lambda: 0.0)
+    store = make_store(tmp_path / "s", wall=lambda: 0.0)
     store.apply(changes(SessionRow(1, "a", 60.0, None)))
     store.close()
     disk = Disk()
     error = sqlite3.DatabaseError("database disk image is malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     disk.before["COMMIT"] = error
-    store = SqliteStore(tmp_path / "s", connect=disk.connect, wall=lambda: 0.0)
+    store = make_store(tmp_path / "s", connect=disk.connect, wall=lambda: 0.0)
     with pytest.raises(sqlite3.DatabaseError):
         store.apply(changes(SessionRow(2, "b", 60.0, None)))
     disk.before.clear()
     store.apply(changes(SessionRow(2, "b", 60.0, None)))
     assert store.set_aside == [(tmp_path / "s" / "broken-19700101T000000Z-1", "database disk image is malformed")]
-    assert store.load()[SessionRow] == [SessionRow(2, "b", 60.0, None)]
+    saved = {"rows": 1, "folder": str(tmp_path / "s" / "broken-19700101T000000Z-1")}
+    assert ("journal_salvaged", saved) in store.news
+    assert store.load()[SessionRow] == [SessionRow(1, "a", 60.0, None), SessionRow(2, "b", 60.0, None)]
     store.close()
 
 
 def test_a_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     store.apply(changes(SessionRow(1, "a", 60.0, None)))
     store.close()
     damage(tmp_path / "s" / DATABASE)
@@ -107,7 +108,7 @@ def test_a_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
 
 
 def test_rows_of_no_session_are_gone_after_the_next_start(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     kept = [SessionRow(1, "a", 60.0, None), MessageRow(1, "t", b""), QueuedRow(1, 1, 1, 1, False)]
     store.apply(
         changes(
@@ -126,7 +127,7 @@ def test_rows_of_no_session_are_gone_after_the_next_start(tmp_path: Path) -> Non
 
 def test_after_a_failure_the_same_changes_can_come_again(tmp_path: Path) -> None:
     disk = Disk()
-    store = SqliteStore(tmp_path / "s", connect=disk.connect)
+    store = make_store(tmp_path / "s", connect=disk.connect)
     again = changes(SessionRow(1, "a", 60.0, 5.0), SubscriptionRow(1, Subscription("a"), 0))
     disk.after["COMMIT"] = io_error()
     with pytest.raises(sqlite3.OperationalError):
@@ -140,12 +141,12 @@ def test_after_a_failure_the_same_changes_can_come_again(tmp_path: Path) -> None
 
 
 def test_the_log_is_brought_into_the_database_from_time_to_time(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
-    for number in range(12):
+    store = make_store(tmp_path / "s")
+    for number in range(24):
         store.apply(changes(MessageRow(number, "t", bytes(1024 * 1024))))
-    assert (tmp_path / "s" / f"{DATABASE}-wal").stat().st_size < 8 * 1024 * 1024
+    assert (tmp_path / "s" / f"{DATABASE}-wal").stat().st_size < 18 * 1024 * 1024
     removed = Changes()
-    for number in range(12):
+    for number in range(24):
         removed.remove(MessageRow, number)
     store.apply(removed)
     store.close()

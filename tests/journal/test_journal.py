@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from mqttproxy.sessions.database import DATABASE, SqliteStore
-from mqttproxy.sessions.journal import Journal, Loaded
-from mqttproxy.sessions.records import Changes, IncomingRow, SessionRow
+from mqttproxy.database import DATABASE, make_store
+from mqttproxy.journal import Changes, Journal, Loaded
+from mqttproxy.sessions.records import IncomingRow, SessionRow
 from tests.quarantine.examples import Disk, damage, io_error
 
 
@@ -20,6 +20,8 @@ class Memory:
 
     def __init__(self) -> None:
         self.set_aside: list[tuple[Path, str]] = []
+        self.news: list[tuple[str, dict[str, object]]] = []
+        self.epoch = 1
         self.applied: list[dict[object, object]] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
@@ -27,6 +29,9 @@ class Memory:
 
     def load(self) -> Loaded:
         return {}
+
+    def prepare(self, changes: Changes) -> bool:
+        return False
 
     def apply(self, changes: Changes) -> None:
         assert self.may_go_on.wait(10)
@@ -140,7 +145,7 @@ async def test_a_row_on_disk_that_goes_and_comes_and_goes_is_gone() -> None:
 async def test_a_failing_disk_is_told_tried_again_and_heals(tmp_path: Path) -> None:
     disk = Disk()
     troubles: list[str | None] = []
-    store = SqliteStore(tmp_path / "s", connect=disk.connect)
+    store = make_store(tmp_path / "s", connect=disk.connect)
     journal = Journal(store, trouble_changed=troubles.append)
     async with running(journal):
         disk.before["COMMIT"] = io_error()
@@ -148,14 +153,14 @@ async def test_a_failing_disk_is_told_tried_again_and_heals(tmp_path: Path) -> N
         told = trio.Event()
         journal.when_durable(told.set)
         await until(lambda: journal.failures_total >= 2)
-        assert journal.trouble == "sessions cannot be stored: disk I/O error (SQLITE_IOERR_FSYNC)"
+        assert journal.trouble == "the journal cannot be written: disk I/O error (SQLITE_IOERR_FSYNC)"
         assert not told.is_set()
         journal.put(row(2, "b"))
         disk.before.clear()
         await told.wait()
         await durable(journal)
     assert [trouble is None for trouble in troubles] == [False, True]
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     assert store.load()[SessionRow] == [row(), row(2, "b")]
     store.close()
 
@@ -163,7 +168,7 @@ async def test_a_failing_disk_is_told_tried_again_and_heals(tmp_path: Path) -> N
 async def test_it_starts_only_when_everything_is_loaded(tmp_path: Path) -> None:
     disk = Disk()
     disk.before["PRAGMA journal_mode = WAL"] = io_error()
-    journal = Journal(SqliteStore(tmp_path / "s", connect=disk.connect))
+    journal = Journal(make_store(tmp_path / "s", connect=disk.connect))
     started = trio.Event()
     async with trio.open_nursery() as nursery:
 
@@ -182,7 +187,7 @@ async def test_it_starts_only_when_everything_is_loaded(tmp_path: Path) -> None:
 async def test_a_proxy_that_never_got_to_its_sessions_can_be_ended(tmp_path: Path) -> None:
     disk = Disk()
     disk.before["PRAGMA journal_mode = WAL"] = io_error()
-    journal = Journal(SqliteStore(tmp_path / "s", connect=disk.connect), drain=0.2)
+    journal = Journal(make_store(tmp_path / "s", connect=disk.connect), drain=0.2)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run)
@@ -213,11 +218,11 @@ async def test_a_disk_that_hangs_does_not_keep_it_from_ending() -> None:
 
 
 async def test_a_broken_database_is_set_aside_and_told(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s")
+    store = make_store(tmp_path / "s")
     store.load()
     store.close()
     damage(tmp_path / "s" / DATABASE)
-    journal = Journal(SqliteStore(tmp_path / "s"))
+    journal = Journal(make_store(tmp_path / "s"))
     async with running(journal):
         journal.put(row())
         await durable(journal)

@@ -1,6 +1,7 @@
 """Who said what to whom: publishers that know what was acknowledged, brokers that know what they have.
 
 Payloads are "<publisher>:<number>"; the number is the packet identifier too, because a publisher does nothing else.
+What they add up to is for `tests/faults/ledger.py` to say.
 """
 
 import socket

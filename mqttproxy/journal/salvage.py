@@ -1,0 +1,51 @@
+"""What can still be read of a broken database, brought over into a new one."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+_BATCH: Final = 100  # rows written at once
+
+
+def salvage(broken: Path, into: sqlite3.Connection, tables: Sequence[str]) -> int:
+    """Copy the rows of these tables as far as they can be read: from the front, and from the end.
+
+    Args:
+        broken: the database; it is only read.
+        into: a new one with the same tables, in which nothing is under way.
+        tables: their names; each has a key that its rows are in the order of.
+
+    Returns:
+        how many rows that were.
+
+    Raises:
+        sqlite3.Error: the new database cannot be written.
+
+    """
+    saved = 0
+    try:
+        source = sqlite3.connect(f"file:{broken}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return 0
+    with closing(source):
+        for table in tables:
+            into.execute("BEGIN IMMEDIATE")
+            for order in ("", " DESC"):
+                for row in _readable(source, table, order):
+                    marks = ", ".join("?" * len(row))
+                    changed = into.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount  # noqa: S608 - our own words
+                    saved += changed
+            into.execute("COMMIT")
+    return saved
+
+
+def _readable(source: sqlite3.Connection, table: str, order: str) -> Iterator[Sequence[Any]]:
+    """Yield rows until one cannot be read, which ends it without an error."""
+    with suppress(sqlite3.Error):
+        key = [name for _, name, _, _, _, place in source.execute(f"PRAGMA table_info({table})") if place]
+        columns = ", ".join(f"{name}{order}" for name in key)
+        cursor = source.execute(f"SELECT * FROM {table} ORDER BY {columns}")  # noqa: S608 - our own words
+        while rows := cursor.fetchmany(_BATCH):
+            yield from rows

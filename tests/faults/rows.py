@@ -1,0 +1,97 @@
+"""The rows of the catalogue of faults, and the tests that are named after them: `test_X<n>_...`."""
+
+from typing import Final
+
+from attrs import frozen
+
+
+@frozen
+class Row:
+    """One fault.
+
+    Attributes:
+        what: the world does to us.
+        where: files below `tests/` that test it. Empty: nothing does yet, and no test may have its name.
+        lacks: what of the row no test shows yet.
+
+    """
+
+    what: str
+    where: tuple[str, ...] = ()
+    lacks: str = ""
+
+
+ROWS: Final = {
+    "X1": Row(
+        "a broker is killed and started again, with its state and without",
+        ("faults/test_kills.py", "scenarios/test_outage.py", "upstream/test_mosquitto.py"),
+    ),
+    "X2": Row(
+        "a reset after any byte", ("faults/test_network.py",), lacks="packets of ours besides those of publishing"
+    ),
+    "X3": Row(
+        "a black hole, half open, in one direction only",
+        ("faults/test_network.py", "upstream/test_supervisor.py"),
+        lacks="the curve of memory over a long outage",
+    ),
+    "X4": Row(
+        "a slow broker, a window of nothing",
+        (
+            "faults/test_network.py",
+            "scenarios/test_backpressure.py",
+            "upstream/test_mosquitto.py",
+            "upstream/test_supervisor.py",
+        ),
+    ),
+    "X5": Row("CONNACK refuses, and then accepts", ("upstream/test_supervisor.py",)),
+    "X6": Row("another client takes our session", ("upstream/test_supervisor.py",)),
+    "X7": Row("the broker has kept the session, or lost it", ("upstream/test_supervisor.py",)),
+    "X8": Row("the broker acknowledges and drops", lacks="out of what can be promised: a page of the docs"),
+    "X9": Row("the broker refuses one message", ("upstream/test_supervisor.py",), lacks="that it is held"),
+    "X10": Row(
+        "the broker's certificate is not what it should be",
+        ("transport/test_tls.py",),
+        lacks="that a reload with the right CA heals it; expired ones are in H9",
+    ),
+    "X11": Row(
+        "the broker's name is not found, or slowly",
+        ("transport/test_dial.py", "upstream/test_supervisor.py"),
+        lacks="an address that changes",
+    ),
+    "X12": Row(
+        "the disk is full", ("quarantine/test_store.py", "quarantine/test_writer.py"), lacks="spool, sessions, log"
+    ),
+    "X13": Row(
+        "one write or sync fails", ("quarantine/test_store.py", "quarantine/test_writer.py"), lacks="spool, sessions"
+    ),
+    "X14": Row("the disk is slow", lacks="everything"),
+    "X15": Row(
+        "files are torn, cut, flipped, lost, or opened twice",
+        ("scenarios/test_starting.py",),
+        lacks="all but the second process: there is no spool yet",
+    ),
+    "X16": Row("SQLite is locked, damaged or newer", ("quarantine/test_store.py", "quarantine/test_writer.py")),
+    "X17": Row(
+        "the proxy is killed under load",
+        ("faults/test_kills.py", "quarantine/test_store.py", "scenarios/test_signals.py"),
+        lacks="a start with a spool of 1 GB",
+    ),
+    "X18": Row("power is lost", lacks="everything"),
+    "X19": Row(
+        "SIGTERM under load, twice, while it starts", ("scenarios/test_signals.py",), lacks="the one while it starts"
+    ),
+    "X20": Row("a kill at each system call", lacks="everything"),
+    "X21": Row(
+        "a reload of something broken",
+        ("scenarios/test_reloading.py",),
+        lacks="a half-written file in a loop, an upstream removed with what waits in the spool",
+    ),
+    "X22": Row("the clock of the wall jumps", lacks="everything"),
+    "X23": Row("no descriptor is left", lacks="everything but accept, which is in E6"),
+    "X24": Row("memory is short", lacks="everything"),
+    "X25": Row("the proxy stands still for a while", ("faults/test_network.py",), lacks="a cluster"),
+    "X30": Row("a device does not read", ("downstream/test_device.py", "faults/test_network.py")),
+    "X31": Row("all devices come back at once", ("downstream/test_door.py", "faults/test_network.py")),
+    "X32": Row("a validator dies or hangs", lacks="everything: there are no workers"),
+    "X33": Row("an error of ours in any task", ("downstream/test_device_end.py",), lacks="tasks that are no device's"),
+}

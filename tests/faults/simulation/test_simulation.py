@@ -1,0 +1,36 @@
+"""The short form of the simulation. The long one: `python -m tests.faults.simulation --seeds 10000`."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.faults.simulation.kinds import KINDS
+from tests.faults.simulation.play import play
+
+SEEDS = 100
+_HASHES = "from tests.faults.simulation.play import play; print([play(seed).trace for seed in (3, 4)])"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+def test_no_promise_is_broken_by_any_of_these_seeds(first: int) -> None:
+    faults = {seed: outcome.faults for seed in range(first, first + 20) if (outcome := play(seed)).faults}
+    assert not faults, f"again: python -m tests.faults.simulation --seed {next(iter(faults))} --verbose"
+
+
+def test_the_seeds_of_this_run_have_all_kinds_of_fault() -> None:
+    kinds = Counter[str]()
+    for seed in range(12):
+        kinds += play(seed).kinds
+    assert len(KINDS) >= 15
+    assert len(kinds) >= 15
+
+
+def test_a_seed_plays_out_the_same_in_every_process_whatever_strings_hash_to() -> None:
+    def hashes(hash_seed: str) -> bytes:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return subprocess.run([sys.executable, "-c", _HASHES], check=True, capture_output=True, env=environment).stdout
+
+    assert hashes("1") == hashes("2")

@@ -1,0 +1,36 @@
+"""Kill -9 under load, in short: `python -m tests.faults.kills` does it hundreds of times, at the full rate."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.killing import Plan
+from tests.faults.kills import kill_proxy, table
+
+RATE: Final = 1000
+DEVICES: Final = 24
+BETWEEN: Final = (0.4, 1.0)
+# Which policies keep each promise over a kill of the proxy. Before its acknowledgement a message of QoS 2 is sent again
+# by the device, and a proxy that does not note on disk what it has sent to a broker sends it there again.
+POLICIES: Final = ("all",)
+EXACTLY_ONCE: Final[tuple[str, ...]] = ()  # of these, where nothing of QoS 2 comes twice
+
+
+@pytest.mark.parametrize("ack", POLICIES)
+def test_X17_kill_9_of_the_proxy_loses_nothing_and_keeps_the_order(tmp_path: Path, ack: str) -> None:
+    plan = Plan(kills=3, rate=RATE, devices=DEVICES, between=BETWEEN)
+    outcome = kill_proxy(tmp_path, plan, ack=ack)
+    outcome.check(repeats=(1,) if ack in EXACTLY_ONCE else (1, 2))
+    assert outcome.report.acknowledged == outcome.report.sent > RATE
+    assert outcome.report.worst[1] <= 3 * DEVICES * 64  # what was under way, at each broker
+    assert outcome.forgotten == 0
+    assert len(outcome.ready) == 3, table([outcome])
+
+
+def test_X1_kill_9_of_the_brokers_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
+    plan = Plan(kills=3, rate=RATE, devices=DEVICES, between=BETWEEN, victim="broker")
+    outcome = kill_proxy(tmp_path, plan)
+    outcome.check(repeats=(1, 2))  # what was under way: with its memory the broker has lost what it had of QoS 2
+    assert outcome.report.acknowledged == outcome.report.sent > RATE
+    assert outcome.report.worst[1] + outcome.report.worst[2] <= DEVICES * 64
