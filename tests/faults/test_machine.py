@@ -116,7 +116,7 @@ def little_memory(pid: int, way: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("way", ["address space", "control group"])
 def test_X24_without_memory_it_ends_and_what_was_acknowledged_is_there(tmp_path: Path, way: str) -> None:
-    with opened(tmp_path, Away()) as scene:
+    with opened(tmp_path, Absent()) as scene:
         sender = scene.sender(padding=40_000, window=20)
         with little_memory(scene.proxy.pid, way):
             end = time.monotonic() + PATIENCE
@@ -129,6 +129,16 @@ def test_X24_without_memory_it_ends_and_what_was_acknowledged_is_there(tmp_path:
         assert len(sender.acknowledged) < 4000, "there was enough memory"
         scene.check()
         sender.publish(10)
+
+
+def test_X24_what_waits_in_the_spool_is_on_disk_and_not_in_memory(tmp_path: Path) -> None:
+    with opened(tmp_path, Away()) as scene:
+        sender = scene.sender(padding=40_000, window=20)
+        with little_memory(scene.proxy.pid, "address space"):
+            sender.publish(2000, patience=3 * PATIENCE)  # 80 MB, and there are 24 MB more than it has now
+            assert scene.proxy.process.poll() is None
+            scene.proxy.kill()
+        scene.check()
 
 
 def test_X25_a_process_that_was_stopped_for_seconds_expires_nobody_who_has_spoken(tmp_path: Path) -> None:
