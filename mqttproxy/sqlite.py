@@ -15,6 +15,7 @@ _BUSY_TIMEOUT: Final = 2.0  # seconds that a writer waits for another one before
 _CHECKED_WHOLE: Final = 64 * 1024 * 1024  # a larger database is not read through at start: that would delay it
 _LOG_KEPT: Final = 16 * 1024 * 1024  # size to which a log that had grown is cut when it begins anew
 _VERSION_AT: Final = slice(60, 64)  # where `user_version` stands in the file, see sqlite.org/fileformat2.html
+_NO_TEXT: Final = "Could not decode to UTF-8"  # said by Python's module, without a code
 _BROKEN_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 # What the disk can do to us. Whatever is not here is our bug, and must end the process.
@@ -86,6 +87,9 @@ def open_for_writing(
         if found < version:
             migrate(connection)
         _check(connection, path)
+    except UnicodeDecodeError as error:  # in what SQLite says of its tables
+        connection.close()
+        raise BrokenDatabaseError(str(error)) from error
     except sqlite3.DatabaseError as error:
         connection.close()
         if is_broken(error) and not isinstance(error, BrokenDatabaseError):
@@ -115,7 +119,11 @@ def refuse_newer(connection: sqlite3.Connection, version: int) -> int:
 
 def is_broken(error: BaseException) -> bool:
     """Return whether the error says that the file itself is damaged, so that no retry can help."""
-    return isinstance(error, BrokenDatabaseError) or _code(error) in _BROKEN_CODES
+    return (
+        isinstance(error, BrokenDatabaseError)
+        or _code(error) in _BROKEN_CODES
+        or (isinstance(error, sqlite3.OperationalError) and str(error).startswith(_NO_TEXT))
+    )
 
 
 def is_busy(error: BaseException) -> bool:

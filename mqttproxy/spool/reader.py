@@ -148,6 +148,7 @@ class SqliteReader:
                 self._identity = identity
                 uri = f"file:{self._path}?mode=ro"
                 self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, check_same_thread=False)
+                self._connection.text_factory = bytes  # there is none, and damage may make some of what is
             with closing(self._connection.execute(query, values)) as cursor:
                 return take(cursor)
         except sqlite3.Error:

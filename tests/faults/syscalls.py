@@ -77,10 +77,10 @@ def sweep_start(scene: Scene, kind: Kind, error: int | None, numbers: Iterator[i
             scene.faults.kill(kind, at=number, in_half=bool(number % 2))
         else:
             scene.faults.fail(kind, error, at=number, times=1, in_half=bool(number % 2))
-        began = time.monotonic()
         figures.refused += start_in_trouble(scene)
         hit = scene.faults.done
         scene.faults.heal()
+        began = time.monotonic()
         if scene.proxy.process.poll() is not None:
             scene.launch()
         for one in scene.senders:
