@@ -47,6 +47,7 @@ class Spool:
         self._by_number: dict[int, Feed] = {}
         self._shares: dict[int, Share] = {}  # by mask
         self._batches: list[tuple[Share, Sequence[Item]]] | None = None  # noted for the journal's next commit
+        self._durable = 0  # the last number that was committed
         self._batch = -1  # which commit of the journal that is
         self._waiting: dict[int, Entry] = {}  # of messages whose devices wait for destinations, by number
         self._patience: dict[float, deque[tuple[float, Sequence[Item]]]] = {}  # when which of them need wait no more
@@ -224,6 +225,7 @@ class Spool:
         done: list[Any] = []
         given: dict[int, list[Item]] = {}
         for share, entries in batches:
+            self._durable = entries[-1][1].number
             self.pending -= len(entries)
             self.committed_total += len(entries)
             for _, entry in entries:
@@ -286,7 +288,7 @@ class Spool:
         """Accept what has waited long enough for its destinations; let go of what nobody waits for any more."""
         tickets: list[Any] = []
         for queue in self._patience.values():
-            while queue and queue[0][0] <= now:
+            while queue and queue[0][0] <= now and queue[0][1][-1][1].number <= self._durable:
                 for _, entry in queue.popleft()[1]:
                     if entry.number in self._waiting and entry.ticket is not None:
                         tickets.append(entry.ticket)
