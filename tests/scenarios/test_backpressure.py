@@ -45,7 +45,11 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         ear = stack.enter_context(closing(PahoDevice("ear", Place(b.port))))
         ear.subscribe("#", 1)
         settings = [upstream("a", a.url), upstream("b", b.url, bounds), route("other/#", "a")]
-        settings += [route("spool/#", "b"), route("all/#", "b", more='ack = "all"'), route("memory/#", "b", more='ack = "memory"')]
+        settings += [
+            route("spool/#", "b"),
+            route("all/#", "b", more='ack = "all"'),
+            route("memory/#", "b", more='ack = "memory"'),
+        ]
         settings += [route("any/#", "a", "b", more='ack = "any"')]
         settings += [
             route(f"{policy}/#", "b", more=f'ack = "memory"\nwhen_full = "{policy}"')

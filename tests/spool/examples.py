@@ -70,7 +70,7 @@ class Sender:
 
     def __init__(self, identity: Identity = SENDER) -> None:
         self.identity = identity
-        self.pending: list[Ticket] = []  # type: ignore[assignment] # a deque for others
+        self.pending: list[Ticket] = []
         self.unacknowledged = 0
         self.promised: list[int] = []
 

@@ -38,7 +38,7 @@ def item(number: int, qos: int = 2) -> Item:
 
 def make() -> tuple[Exchanges, Notebook, Feed]:
     journal, feed = Notebook(), Feed(3, "a")
-    return Exchanges(journal, feed), journal, feed  # type: ignore[arg-type] # a fake
+    return Exchanges(journal, feed), journal, feed
 
 
 def send(exchanges: Exchanges, *numbers: int) -> None:

@@ -498,7 +498,7 @@ class TestTidiness:
     async def test_cursors_are_noted_and_what_nobody_needs_is_removed(self, autojump_clock: MockClock) -> None:
         store = store_of("a", "b")
         put: list[Row] = []
-        store.journal.put = put.append  # type: ignore[method-assign] # to see them
+        store.journal.put = put.append  # type: ignore[method-assign, assignment] # to see them
         async with fed(store):
             store.append(b"1", b"2", to="ab")
             store.settle("a")

@@ -1,12 +1,15 @@
 """Messages on their way through the spool: one commit, then the devices, then the destinations; and its bounds."""
 
+from collections.abc import Sequence
+
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mqttproxy.config.model import Bytes, SpoolSettings
+from mqttproxy.config.model import Bytes, Count, SpoolSettings
 from mqttproxy.journal import Row
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool.entry import DROPPABLE, Share
+from mqttproxy.spool.feed import Item
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
 from mqttproxy.spool.spool import MOST_DESTINATIONS
 from mqttproxy.validation import Identity
@@ -24,7 +27,7 @@ def live(*names: str, settings: SpoolSettings | None = None) -> Store:
 def puts(store: Store) -> list[Row]:
     """Return a list of the rows that are put from now on."""
     rows: list[Row] = []
-    store.journal.put = rows.append  # type: ignore[method-assign] # to see them
+    store.journal.put = rows.append  # type: ignore[method-assign, assignment] # to see them
     return rows
 
 
@@ -45,7 +48,12 @@ class TestAppending:
         order: list[str] = []
         store.spool.acknowledged = lambda _: order.append("devices")
         offer = store.sinks["a"].offer
-        store.sinks["a"].offer = lambda items: order.append("destination") or offer(items)  # type: ignore[method-assign, func-returns-value] # to see the order
+
+        def seen(items: Sequence[Item]) -> int:
+            order.append("destination")
+            return offer(items)
+
+        store.sinks["a"].offer = seen  # type: ignore[method-assign] # to see the order
         store.append(b"1")
         store.journal.commit()
         assert order == ["devices", "destination"]
@@ -116,9 +124,11 @@ class TestWaiting:
         assert store.acknowledged == []
         ((_, entry),) = store.sinks["a"].held
         assert entry.ticket is not None
-        assert store.spool.waiting_entry(1) is entry
-        store.spool.release(entry)
-        assert (store.spool.waiting_entry(1), entry.ticket) == (None, None)
+        waiting = store.spool.waiting_entry(1)
+        assert waiting is not None
+        assert waiting is entry
+        store.spool.release(waiting)
+        assert (store.spool.waiting_entry(1), waiting.ticket) == (None, None)
 
     async def test_after_its_patience_the_commit_is_enough_and_not_before(self) -> None:
         store = live("a")
@@ -156,6 +166,7 @@ class TestWaiting:
         store.append(b"x", waits=True)
         store.journal.commit()
         ((_, entry),) = store.sinks["a"].held
+        assert entry.ticket is not None
         entry.ticket.done = True
         store.spool.look_at_patience(0.0)
         assert store.spool.waiting_entry(1) is None
@@ -163,7 +174,7 @@ class TestWaiting:
 
 class TestBounds:
     async def test_so_many_messages_may_wait_for_their_commit_and_one_batch_more(self) -> None:
-        store = live("a", settings=SpoolSettings(queue_messages=3))
+        store = live("a", settings=SpoolSettings(queue_messages=Count(3)))
         store.append(b"", b"")
         assert store.spool.why_full() is None
         store.append(b"", b"")
