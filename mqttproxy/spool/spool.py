@@ -58,6 +58,7 @@ class Spool:
         self._by_number: dict[int, Feed] = {}
         self._shares: dict[int, Share] = {}  # by mask
         self._runs: list[_Run] | None = None  # noted for the journal's next commit
+        self._durable = 0  # the last number that was committed
         self._batch = -1  # which commit of the journal that is
         self._waiting: dict[int, Entry] = {}  # of messages whose devices wait for destinations, by number
         self._patience: dict[float, deque[tuple[float, Sequence[Item]]]] = {}  # when which of them need wait no more
@@ -241,6 +242,7 @@ class Spool:
         done: list[Any] = []
         given: dict[int, list[Item]] = {}
         for run in runs:
+            self._durable = run.entries[-1][1].number
             self.pending -= len(run.entries)
             self.pending_bytes -= run.size
             self.committed_total += len(run.entries)
@@ -300,7 +302,7 @@ class Spool:
         """Accept what has waited long enough for its destinations; let go of what nobody waits for any more."""
         tickets: list[Any] = []
         for queue in self._patience.values():
-            while queue and queue[0][0] <= now:
+            while queue and queue[0][0] <= now and queue[0][1][-1][1].number <= self._durable:
                 for _, entry in queue.popleft()[1]:
                     if entry.number in self._waiting and entry.ticket is not None:
                         tickets.append(entry.ticket)
