@@ -347,8 +347,12 @@ class Pipeline:
             for _, ticket in items
             if isinstance(ticket, Ticket) and not ticket.needed
         )
+        # One read may have left several parts for the same destination, with other topics between: one after the other.
+        lanes: dict[Lane | SpoolLane, list[Item]] = {}
+        for lane, items in backlog.lanes:
+            lanes.setdefault(lane, []).extend(items)
         async with trio.open_nursery() as nursery:
-            for lane, items in backlog.lanes:
+            for lane, items in lanes.items():
                 nursery.start_soon(self._wait_for_lane, lane, items, missing)
             if backlog.holds:
                 nursery.start_soon(self.refusal.wait_and_hold, backlog.holds)

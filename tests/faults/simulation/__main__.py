@@ -13,7 +13,9 @@ def _play(seed: int, *, verbose: bool) -> Outcome:
     try:
         return play(seed, print if verbose else None)
     except BaseException as error:  # whatever it is, it is what we look for
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt)
+        ):
             raise
         return Outcome(seed, faults=["".join(traceback.format_exception(error))])
 

@@ -39,7 +39,6 @@ class Broker:
         self._nursery = nursery
         self._lines: dict[str, SimulatedStream] = {}
         self.sessions: dict[str, SessionState] = {}
-        self.refused = 0
         self._owners: dict[object, None] = {}
         self._taken: dict[bytes, tuple[int, object]] = {}
         self.heal()
@@ -145,7 +144,7 @@ class Broker:
             in_doubt = self._is_in_doubt(publish, owner)
             self._ledger.receive(self.name, publish.topic, publish.payload, publish.qos, in_doubt=in_doubt)
         else:
-            self.refused += 1
+            self._ledger.refuse(self.name, publish.payload)
         if publish.qos:
             conn.acknowledge(publish.packet_id, publish.qos, reason or ReasonCode.SUCCESS)
 

@@ -26,6 +26,7 @@ class Sent:
         needed: of these so many must have it before the device is acknowledged; 0: being on disk is enough.
         settled: the device was answered, with success or failure.
         abandoned: the device has forgotten it: it may arrive or not.
+        refused: destinations that would not have it at first, and took later ones.
         again: the device has sent it as a new message, so that nobody can know it for the same.
 
     """
@@ -44,6 +45,7 @@ class Sent:
     damaged: bool = False
     received: dict[str, int] = field(factory=dict)
     held: set[str] = field(factory=set)
+    refused: set[str] = field(factory=set)
 
     def __str__(self) -> str:
         return f"{self.payload!r} on {self.topic} at QoS {self.qos}"
@@ -114,9 +116,14 @@ class Ledger:
             return
         stream = sent.device, topic, qos, destination
         newest = self._newest.get(stream, -1)
-        if sent.number < newest:
+        if sent.number < newest and destination not in sent.refused:
             self.fault(f"after {newest} at {destination}: {sent}")
         self._newest[stream] = max(newest, sent.number)
+
+    def refuse(self, destination: str, payload: bytes) -> None:
+        """Note that a destination would not have it. Asked again, because its answer was lost, it may think better."""
+        if payload in self.messages:
+            self.messages[payload].refused.add(destination)
 
     def fault(self, words: str) -> None:
         self.faults.append(words)

@@ -51,7 +51,7 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
             await _trouble(world, outcome, troubles)
         world.tell("healed")
         world.heal()
-        await _drain(world, outcome)
+        await drain(world, outcome)
         outcome.faults += world.ledger.faults
         outcome.messages, outcome.duplicates = len(world.ledger.messages), world.ledger.duplicates
         outcome.doubted = world.ledger.doubted
@@ -78,8 +78,8 @@ async def _trouble(world: World, outcome: Outcome, nursery: trio.Nursery) -> Non
         nursery.start_soon(KINDS[kind], world, seconds)
 
 
-async def _drain(world: World, outcome: Outcome) -> None:
-    """Wait until everything is where it belongs, end the process in order, and look at the books."""
+async def drain(world: World, outcome: Outcome, look: Callable[[World], None] = lambda _: None) -> None:
+    """Wait until everything is where it belongs, look, end the process in order, and look at the books."""
     began = trio.current_time()
     with trio.move_on_after(DRAINED) as patience:
         await _until(lambda: world.is_drained)
@@ -88,6 +88,8 @@ async def _drain(world: World, outcome: Outcome) -> None:
         not_done = [device.name for device in world.devices if not device.is_done]
         missing = [f"{sent} at {place}" for sent, place in world.missing()[:3]]
         world.ledger.fault(f"not drained: {world.incarnation.left()}, devices {not_done}, missing {missing}")
+    await trio.sleep(1.0)  # for what is noted of it
+    look(world)
     world.tell("ending")
     world.is_over = True
     incarnation = world.incarnation

@@ -78,7 +78,6 @@ class Incarnation:
         finally:
             if not self.is_crashed:
                 self.world.network.drop(self, silently=False)
-            self.world.damaged += proxy.keeping.feeding.damaged_total
             self.ended.set()
 
     def crash(self, *, silently: bool) -> None:
@@ -129,7 +128,6 @@ class World:
 
     Attributes:
         faults: what was found wrong that no message is to blame for.
-        damaged: records that ended processes have told of.
 
     """
 
@@ -147,10 +145,19 @@ class World:
             self.brokers[name] = Broker(name, self.network, self.ledger, chance, nursery)
         self.devices = [self._device(number) for number in range(self.chance.randint(2, 5))]
         self.subscriber = self._device(0, "subscriber", messages=0, listens="l/#")
-        self.damaged = 0
         self.is_over = False
         _configure_logging(self)
+        self.incarnations: list[Incarnation] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self.incarnation = Incarnation(self)
+        self.incarnations.append(self.incarnation)
+
+    @property
+    def damaged(self) -> int:
+        """How many records all processes have told of."""
+        return sum(one.proxy.keeping.feeding.damaged_total for one in self.incarnations)
 
     def _device(self, number: int, name: str = "", messages: int | None = None, listens: str = "") -> Device:
         chance = part_of(self.chance)
@@ -186,7 +193,7 @@ class World:
             if self.is_over:
                 return
             await trio.sleep(RESTART)
-            self.incarnation = Incarnation(self)
+            self._begin()
 
     def crash(self, *, silently: bool) -> None:
         """Kill the process that runs."""
