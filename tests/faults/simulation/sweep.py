@@ -67,7 +67,7 @@ class CancelAt(trio.abc.Instrument):
         self.is_counting = False
         self.call: Callable[[], None] = lambda: None
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
         if self.is_counting:
             self.steps += 1
             if self.steps == self.step:

@@ -1,16 +1,13 @@
 """Cancelled at any step of a publish, a reconnect or a reload, nothing is lost, leaked or acknowledged too soon."""
 
-from pathlib import Path
-
 import pytest
 import trio
 
-from mqttproxy.reload import put_in_force
-from tests.faults.simulation.sweep import SCENE, Scene, Scripted, play_scene, sweep
+from tests.faults.simulation.sweep import SCENE, Scene, Scripted, sweep
 from tests.faults.simulation.world import World
 
 
-async def nothing(world: World) -> None:  # noqa: ARG001
+async def nothing(world: World) -> None:
     await trio.lowlevel.checkpoint()
 
 
