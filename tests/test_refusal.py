@@ -344,7 +344,7 @@ class TestRefusedUpstream:
             assert device.settled == [(packet_id, ReasonCode.QUOTA_EXCEEDED) for packet_id in (1, 2, 3)]
 
     async def test_what_kills_every_link_is_held_with_a_reason_of_its_own(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             device = await bad_one(house)
             house.a.refuse(Poison(4))
             house.quarantine.commit()

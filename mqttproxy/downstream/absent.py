@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import trio
 from attrs import define, field
 
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Origin, Ticket
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session, SubscriptionTable
 from mqttproxy.sessions.table import by_group
 from mqttproxy.validation import Identity
@@ -60,6 +60,13 @@ def leave_behind(device: Origin, backlog: Backlog | None, session: Session, abse
     if left:
         absent[session.client_id] = Absent(device.identity, session)
         absent[session.client_id].take_over(left, trio.current_time())
+
+
+def give_up_waiting(device: Origin) -> None:
+    """Let go of what a device waits for: nobody does any more."""
+    for ticket in device.pending:
+        ticket.done = ticket.done or ticket.origin is device
+    device.pending.clear()
 
 
 def take_up(device: Origin, absent: dict[str, Absent]) -> list[int]:

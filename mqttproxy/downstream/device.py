@@ -7,24 +7,23 @@ from typing import Final
 
 import trio
 
-from mqttproxy.downstream.absent import hand_over, leave_behind, take_up
+from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.subscribing import Subscribing
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
-from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
 
-# Answers are sent whatever waits. A device that takes none of them is not read until it does.
-UNSENT_MOST: Final = 1024 * 1024
+UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
 
 
 class Device(Delivering):
@@ -147,9 +146,7 @@ class Device(Delivering):
             leave_behind(self, self._backlog, session, premises.absent)
             if not premises.is_closing:
                 hand_over(session, self._pipeline.table)
-        for ticket in self.pending:
-            ticket.done = ticket.done or ticket.origin is self  # nobody waits for it any more
-        self.pending.clear()
+        give_up_waiting(self)
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:

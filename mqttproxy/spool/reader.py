@@ -129,6 +129,6 @@ class SqliteReader:
                 self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, check_same_thread=False)
             with closing(self._connection.execute(query, values)) as cursor:
                 return take(cursor)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self.close()
             raise

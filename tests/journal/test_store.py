@@ -31,7 +31,7 @@ def session(number: int) -> SessionRow:
 
 
 def run(number: int, size: int = 100) -> RunRow:
-    batch = Batch([(Message("t", bytes(size), 1), 0, None)], [Sender("d", None, "192.0.2.7", "plain")])
+    batch = Batch([(Message("t", bytes(size), 1), None)], [(0, Sender("d", None, "192.0.2.7", "plain"))])
     return RunRow(number, number, 1, 1, 0.0, 1, size, batch)
 
 

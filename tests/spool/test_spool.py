@@ -82,8 +82,7 @@ class TestAppending:
         items = [(Message("t", b"x", 1), store.ticket(origin=origin)) for origin in (first, first, other)]
         store.spool.append(items, store.spool.share_of("a"))
         (row,) = [row for row in store.journal.added if isinstance(row, RunRow)]
-        assert [sender.client_id for sender in row.batch.senders] == ["d", "e"]
-        assert [place for _, place, _ in row.batch.messages] == [0, 0, 1]
+        assert [(start, sender.client_id) for start, sender in row.batch.senders] == [(0, "d"), (2, "e")]
         assert (row.first, row.last, row.messages, row.size, row.mask) == (1, 3, 3, 3, 1)
 
     async def test_a_destination_is_named_on_record_no_later_than_its_first_message(self) -> None:
@@ -176,18 +175,19 @@ class TestBounds:
     async def test_so_many_messages_may_wait_for_their_commit_and_one_batch_more(self) -> None:
         store = live("a", settings=SpoolSettings(queue_messages=Count(3)))
         store.append(b"", b"")
-        assert store.spool.why_full() is None
+        assert not store.spool.is_busy
         store.append(b"", b"")
-        assert store.spool.why_full() == "4 messages wait for the disk"
+        assert store.spool.is_busy
+        assert store.spool.why_full() is None  # it is the disk that is slow
         store.journal.commit()
-        assert store.spool.why_full() is None
+        assert not store.spool.is_busy
 
     async def test_so_many_bytes_may_wait_for_their_commit(self) -> None:
         store = live("a", settings=SpoolSettings(queue_bytes=Bytes(10)))
         store.append(bytes(9))
-        assert store.spool.why_full() is None
+        assert not store.spool.is_busy
         store.append(b"x")
-        assert store.spool.why_full() == "2 messages wait for the disk"
+        assert store.spool.is_busy
 
     async def test_so_many_bytes_may_wait_for_all_destinations_each_counted_once(self) -> None:
         store = live("a", "b", settings=SpoolSettings(max_bytes=Bytes(10)))

@@ -165,7 +165,7 @@ def leaks(world: World) -> None:
         left |= {
             f"bytes in flight to {name}": upstream.books.in_flight_bytes,
             f"commits that {name} waits for": session.holds - session.committed,
-            f"bytes held back from {name}": [] if link is None else link._held,
+            f"bytes held back from {name}": [] if link is None else link._withheld._held,
             f"tasks that wait for {name}": upstream._accepting.statistics().tasks_waiting,
         }
     for device in proxy.door.premises.devices.values():
