@@ -58,8 +58,6 @@ class Device(Delivering):
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
 
-    # life.
-
     def begin(self, resumed: Sent, *, is_present: bool) -> None:
         """Go to work, after CONNACK: the session delivers to this device from now on.
 

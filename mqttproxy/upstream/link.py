@@ -375,8 +375,6 @@ class Link:
     def _tell_interest(self) -> None:
         tell(self._conn, self._interest, self._naming, trio.current_time())
 
-    # What does not come
-
     async def _watch(self) -> NoReturn:
         while True:
             now = trio.current_time()

@@ -34,8 +34,7 @@ from mqttproxy.upstream.poison import PoisonWatch
 from mqttproxy.upstream.prospects import Prospects
 from mqttproxy.upstream.status import UpstreamStatus, as_snapshot
 
-# Seconds for exchanges of QoS 2 that the broker has begun: of these we know nothing after a restart.
-LAST_RELEASES: Final = 1.0
+LAST_RELEASES: Final = 1.0  # seconds for exchanges that the broker has begun: after a restart we know nothing of them
 
 
 class Upstream:
