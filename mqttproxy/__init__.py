@@ -18,7 +18,8 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     holding       what waits for the quarantine's commit
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
     access        who may connect, publish, subscribe
-    database      the tables of sessions and spool in one database, and how they come to be (schema)
+    database      the tables of sessions and spool in one database
+    schema        how these tables came to be
     validation ∘  the judge: policies, schemas, payload gate, verdicts
     quarantine    the hold: what was refused and why
     sessions      subscriptions, retained messages, wills, sessions and what waits for their devices
