@@ -108,7 +108,7 @@ class Pipeline:
         senders: Senders | None = None,
     ) -> None:
         self.spool = spool
-        spool.acknowledged, spool.accepted = self._spooled, release
+        spool.acknowledged, spool.accepted, spool.lost = self._spooled, release, self._lost
         self.spool_lanes = SpoolLanes(spool)
         self.table = table
         self.retained = retained
@@ -432,6 +432,16 @@ class Pipeline:
         now = trio.current_time()
         for origin in origins:
             origin.acknowledge(now)
+
+    def _lost(self, tickets: Iterable[Ticket]) -> None:
+        """Hear that a destination will never get these from the spool: for their devices, as if it had refused them.
+
+        Left waiting, they would hold back everything that their devices are to be told after them.
+        """
+        refused = [ticket for ticket in tickets if not ticket.done and ticket.refuse()]
+        for ticket in refused:
+            ticket.reason = ReasonCode.UNSPECIFIED_ERROR
+        release([ticket for ticket in refused if ticket.done])
 
     def dropped(self, destination: str, tokens: Sequence[object]) -> None:
         """Hear that messages were over before they could go; that is not held against the device."""

@@ -204,6 +204,7 @@ class Feeding:
         is_old = run.at < self._journal.wall() - self._spool.settings.max_age
         items = []
         damaged = []
+        old = []
         for number, pair in zip(numbers, found, strict=True):
             if number in feed.skip:
                 continue
@@ -214,7 +215,9 @@ class Feeding:
             if pair is None:
                 damaged.append(number)
             else:
+                old.append(number)
                 feed.passed_over(share, 1, len(pair[0].payload), "spool_age")
+        self._spool.lose([*damaged, *old])
         if damaged:
             self._damaged(feed, share, run, damaged, run.size - known if not skip else 0)
         return items
@@ -291,9 +294,10 @@ class Feeding:
                 chosen.append(run)
                 left = decode_run(run.data, run.messages, max(0, feed.given + 1 - run.first))
                 numbers = range(run.last + 1 - len(left), run.last + 1)
-                gone = [pair for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
-                size = sum(len(pair[0].payload) for pair in gone if pair is not None)
+                gone = [(number, pair) for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
+                size = sum(len(pair[0].payload) for _, pair in gone if pair is not None)
                 feed.passed_over(self._spool.share(run.mask), len(gone), size, reason)
+                self._spool.lose(number for number, _ in gone)
                 feed.pass_to(run.last)
                 dropped += len(gone)
             if chosen:

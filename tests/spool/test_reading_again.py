@@ -16,17 +16,19 @@ from tests.fake_rooms import FakeJournal, MemoryReader, in_place
 class Lagging:
     """A spool with one message in each of some runs, for one destination, of which nothing has been handed out."""
 
-    def __init__(self, messages: int) -> None:
+    def __init__(self, messages: int, *, waits: bool = False) -> None:
         journal = FakeJournal()
         self.reader = MemoryReader(journal)
-        spool = Spool(journal, SpoolSettings())
+        self.spool = spool = Spool(journal, SpoolSettings())
         self.feeding = Feeding(spool, journal, self.reader, to_thread=in_place)
         self.feed: Feed = spool.feed("a")
         self.feed.lag()
         share = spool.share_of(["a"])
         origin = SimpleNamespace(identity=Identity("d", None, "192.0.2.7", "plain"))
         for number in range(messages):
-            spool.append([(Message("t", b"%d" % number, 1), SimpleNamespace(origin=origin, settle=bool))], share)
+            spool.append(
+                [(Message("t", b"%d" % number, 1), SimpleNamespace(origin=origin, settle=bool))], share, waits=waits
+            )
         self.rows = [row for row in journal.added if isinstance(row, RunRow)]
 
     async def read(self) -> list[Item]:
@@ -59,3 +61,18 @@ async def test_a_damaged_message_is_counted_once_however_often_it_is_read(monkey
     await lagging.read()
     assert lagging.feeding.damaged_total == 1
     assert lagging.feed.messages == 2
+
+
+async def test_devices_that_wait_for_a_destination_hear_of_what_it_will_never_get(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lagging = Lagging(3, waits=True)
+    lost: list[object] = []
+    lagging.spool.lost = lost.extend
+    runs = lagging.reader._runs()
+    runs[1] = runs[1]._replace(data=runs[1].data[:-1] + b"\xff")
+    monkeypatch.setattr(lagging.reader, "_runs", lambda: runs)
+    await lagging.read()
+    entry = lagging.spool.waiting_entry(2)
+    assert entry is not None
+    assert lost == [entry.ticket]
