@@ -146,10 +146,10 @@ def leaks(world: World) -> None:
     """Look for what is left behind, once everything has gone where it belongs."""
     proxy = world.incarnation.proxy
     spool, journal, pipeline = proxy.keeping.spool, proxy.keeping.journal, proxy.pipeline
-    lanes = [pipeline.spool_lanes, *pipeline.lanes.values()]
     left: dict[str, Any] = {
         "messages whose device waits": spool._waiting,
-        "messages in the hands of devices": sum(lane.waiting for lane in lanes),
+        "messages in the hands of devices": pipeline.spool_lanes.waiting,
+        "messages that wait for an outbox": sum(lane.waiting for lane in pipeline.lanes.values()),
         "tasks that wait for room in the spool": spool._room.statistics().tasks_waiting,
         "rows that wait for their commit": journal.pending,
         "calls that wait for a commit": [*journal._calls, *journal._writing_calls],
