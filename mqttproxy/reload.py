@@ -104,6 +104,7 @@ async def put_in_force(running: Running) -> bool:
         ruleset: Ruleset = await running.outside.to_thread(
             partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=limiter
         )
+        await trio.lowlevel.checkpoint_if_cancelled()  # nobody interrupts the thread: the process may be ending by now
         changes = running.pool.apply(config.upstreams)
     except (ConfigError, OSError) as error:
         faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from mqttproxy.handover import Origin, Ticket, release
+from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.spool import Entry, Spool
 
 
@@ -13,7 +14,7 @@ class Settling:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        spool.acknowledged, spool.accepted = self.spooled, release
+        spool.acknowledged, spool.accepted, spool.lost = self.spooled, release, self.lost
 
     def settled(self, destination: str, tokens: Iterable[object]) -> None:
         """Hear that a destination has acknowledged: everything that one read of its link said."""
@@ -49,6 +50,16 @@ class Settling:
         now = trio.current_time()
         for origin in origins:
             origin.acknowledge(now)
+
+    def lost(self, tickets: Iterable[Ticket]) -> None:
+        """Hear that a destination will never get these from the spool: for their devices, as if it had refused them.
+
+        Left waiting, they would hold back everything that their devices are to be told after them.
+        """
+        refused = [ticket for ticket in tickets if not ticket.done and ticket.refuse()]
+        for ticket in refused:
+            ticket.reason = ReasonCode.UNSPECIFIED_ERROR
+        release([ticket for ticket in refused if ticket.done])
 
     def dropped(self, destination: str, tokens: Sequence[object]) -> None:
         """Hear that messages were over before they could go; that is not held against the device."""

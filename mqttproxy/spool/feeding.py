@@ -221,6 +221,7 @@ class Feeding:
         wanted = [(number, pair) for number, pair in front if number not in feed.skip]
         share = self._spool.share(run.mask)
         damaged = [number for number, pair in wanted if pair is None]
+        self._spool.lose(number for number, _ in wanted)
         if damaged:
             self._damaged(feed, share, run, damaged)
         old = [len(pair[0].payload) for _, pair in wanted if pair is not None]
@@ -308,9 +309,10 @@ class Feeding:
                 chosen.append(run)
                 left = decode_run(run.data, run.messages, max(0, feed.given + 1 - run.first))
                 numbers = range(run.last + 1 - len(left), run.last + 1)
-                gone = [pair for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
-                size = sum(len(pair[0].payload) for pair in gone if pair is not None)
+                gone = [(number, pair) for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
+                size = sum(len(pair[0].payload) for _, pair in gone if pair is not None)
                 feed.passed_over(self._spool.share(run.mask), len(gone), size, reason)
+                self._spool.lose(number for number, _ in gone)
                 feed.passed(run.last)
                 dropped += len(gone)
             if chosen:

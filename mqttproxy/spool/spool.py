@@ -53,6 +53,7 @@ class Spool:
         self.feeds: dict[str, Feed] = {}
         self.quotas: dict[str, int] = {}  # bytes that may wait for a destination, where the settings say
         self.acknowledged: Callable[[list[Any]], None] = _nobody  # told the tickets that a commit settles, in order
+        self.lost: Callable[[list[Any]], None] = _nobody  # told the tickets of what a destination will never get
         self.accepted: Callable[[list[Any]], None] = _nobody  # told the tickets that have waited long enough
         self._journal: Final = journal
         self._by_number: dict[int, Feed] = {}
@@ -258,6 +259,12 @@ class Spool:
     def waiting_entry(self, number: int) -> Entry | None:
         """Return the entry of a message whose device waits for its destinations."""
         return self._waiting.get(number)
+
+    def lose(self, numbers: Iterable[int]) -> None:
+        """Hear that a destination will never get these messages; their devices may still wait for it."""
+        entries = [entry for number in numbers if (entry := self._waiting.get(number)) is not None]
+        if tickets := [entry.ticket for entry in entries if entry.ticket is not None]:
+            self.lost(tickets)
 
     def release(self, entry: Entry) -> None:
         """Hear that the device of a message was acknowledged, or is gone."""

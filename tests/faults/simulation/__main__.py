@@ -33,7 +33,10 @@ def main() -> int:
     began, kinds = time.monotonic(), Counter[str]()
     failed = messages = played = doubted = 0
     for seed in seeds:
-        outcome = _play(seed, verbose=given.verbose)
+        try:
+            outcome = _play(seed, verbose=given.verbose)
+        except (KeyboardInterrupt, BaseExceptionGroup):  # ^C
+            break
         played += 1
         kinds += outcome.kinds
         messages += outcome.messages

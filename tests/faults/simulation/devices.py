@@ -60,9 +60,7 @@ class Device:
 
     @property
     def is_done(self) -> bool:
-        # For a message whose record is damaged, while its device waits for the destinations, it waits for ever.
-        outgoing = [sent for _, sent in self.session.outgoing.values() if not sent.damaged]  # type: ignore[attr-defined] # our own tokens
-        return not self.left and not outgoing and self.has_subscribed
+        return not self.left and not self.session.outgoing and self.has_subscribed
 
     def forget(self) -> None:
         """Lose the session, as a device whose memory was wiped."""

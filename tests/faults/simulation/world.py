@@ -35,6 +35,7 @@ class Incarnation:
         self.mount = Mount(world.disk)
         self.scope = trio.CancelScope()
         self.serving: trio.CancelScope | None = None  # set while the door is open
+        self.tasks: trio.Nursery | None = None  # what ends with the serving, as signals do
         self.is_crashed = False
         self.ended = trio.Event()
         chance = part_of(world.chance)
@@ -67,7 +68,7 @@ class Incarnation:
                     await proxy.open_rooms(background)
                     await proxy.door.open(CONFIG.listeners)
                     async with trio.open_nursery() as serving:
-                        self.serving = serving.cancel_scope
+                        self.serving, self.tasks = serving.cancel_scope, serving
                         serving.start_soon(proxy.door.run)
                         self.world.tell("ready")
                     background.cancel_scope.cancel()
