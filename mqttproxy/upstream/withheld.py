@@ -1,6 +1,6 @@
 """Bytes to a broker that must not leave before a commit: what they follow from is on disk by then.
 
-The session says which, see `SessionState`: before PUBLISH at QoS 2 its packet identifier, before PUBREL that PUBREC came.
+The session says which, see `SessionState`: before PUBLISH at QoS 2 its packet identifier, before PUBREL the PUBREC.
 """
 
 from collections import deque
