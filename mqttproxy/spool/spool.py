@@ -213,28 +213,23 @@ class Spool:
         self, items: Sequence[tuple[Message, Any]], share: Share, *, waits: bool
     ) -> tuple[list[Item], list[tuple[int, Sender]], int]:
         """Return the items for destinations, from which on messages are whose, and the payload bytes."""
-        epoch, number, waiting = self.epoch, self.number, self._waiting
+        epoch, first, waiting = self.epoch, self.number + 1, self._waiting
         senders: list[tuple[int, Sender]] = []
         entries: list[Item] = []
-        origin: Any = None
-        who: Any = None
-        size = 0
-        for message, ticket in items:
-            number += 1
-            if ticket.origin is not origin:
-                origin = ticket.origin
-                who = origin.identity
-                senders.append((len(entries), Sender(who.client_id, who.username, who.address, who.listener)))
-            weight = len(message.payload)
-            size += weight
-            entry = Entry(number, weight, share, who, None, epoch)
-            entries.append((message, entry))
-            if waits:
+        for start, end, origin in _by_origin(items):
+            who = origin.identity
+            senders.append((start, Sender(who.client_id, who.username, who.address, who.listener)))
+            entries += [
+                (message, Entry(number, len(message.payload), share, who, None, epoch))
+                for number, (message, _) in enumerate(items[start:end], first + start)
+            ]
+        for ticket in [ticket for message, ticket in items if message.qos == 2]:
+            ticket.origin.promise(ticket.packet_id)
+        if waits:
+            for (_, entry), (_, ticket) in zip(entries, items, strict=True):
                 entry.ticket = ticket
-                waiting[number] = entry
-            if message.qos == 2:
-                origin.promise(ticket.packet_id)
-        return entries, senders, size
+                waiting[entry.number] = entry
+        return entries, senders, sum([entry.size for _, entry in entries])
 
     def _committed(self, runs: list[_Run]) -> None:
         """Acknowledge and hand out what is on disk now."""
@@ -318,3 +313,14 @@ class Spool:
             self.accepted(tickets)
         for entry in [entry for entry in self._waiting.values() if entry.ticket is None or entry.ticket.done]:
             self.release(entry)
+
+
+def _by_origin(items: Sequence[tuple[Message, Any]]) -> list[tuple[int, int, Any]]:
+    """Return from where to where messages are from one sender, and which."""
+    starts: list[int] = []
+    origin: Any = None
+    for place, (_, ticket) in enumerate(items):
+        if ticket.origin is not origin:
+            origin = ticket.origin
+            starts.append(place)
+    return [(start, end, items[start][1].origin) for start, end in zip(starts, [*starts[1:], len(items)], strict=True)]
