@@ -130,9 +130,7 @@ class Device(Delivering):
         if not self.ended:
             self.ended = "connection_lost"
         if self.is_gathered:
-            # It is taken, and carried at the end of the turn: by then nobody would look at what is left unfinished, and
-            # the device, which sends it again, would double it.
-            self._pipeline.carry_gathered()
+            self._pipeline.carry_gathered()  # not at the end of the turn: what is unfinished is known by id from now on
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
         self._wait_for = self._nursery = self._subscribing.spawn = None
         if self._backlog is not None and not self._is_clearing:

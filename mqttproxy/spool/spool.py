@@ -295,9 +295,11 @@ class Spool:
     def note_consumed(self) -> None:
         """Have removed what none of its destinations needs any more."""
         for share in self._shares.values():
-            upto = min(self._by_number[number].cursor for number in share.numbers)
+            feeds = [self._by_number[number] for number in share.numbers]
+            upto = min(feed.cursor for feed in feeds)
             if upto > share.purged and share.has_consumed:
-                share.purged, share.has_consumed = upto, False
+                # What is settled behind a cursor that another share's message holds back goes when that has moved on.
+                share.purged, share.has_consumed = upto, any(feed.given > upto for feed in feeds)
                 self._journal.put(ConsumedRow(share.mask, upto))
 
     def look_at_patience(self, now: float) -> None:

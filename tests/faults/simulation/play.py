@@ -12,6 +12,7 @@ from tests.faults.simulation.kinds import KINDS
 from tests.faults.simulation.world import World
 
 DRAINED: Final = 600.0  # seconds within which everything has gone where it belongs, once everything is healed
+TIDIED: Final = 10.0  # seconds until nothing is on disk any more that everybody has
 STOPPED: Final = 90.0  # seconds that an orderly end may take
 
 
@@ -88,7 +89,11 @@ async def drain(world: World, outcome: Outcome, look: Callable[[World], None] = 
         not_done = [device.name for device in world.devices if not device.is_done]
         missing = [f"{sent} at {place}" for sent, place in world.missing()[:3]]
         world.ledger.fault(f"not drained: {world.incarnation.left()}, devices {not_done}, missing {missing}")
-    await trio.sleep(1.0)  # for what is noted of it
+    await trio.sleep(1.0)
+    with trio.move_on_after(TIDIED):  # what is noted of it may be under way on a slow disk
+        await _until(lambda: not world.disk.runs)
+    if world.disk.runs and not patience.cancelled_caught:
+        world.ledger.fault(f"{len(world.disk.runs)} runs are left on disk although everybody has them")
     look(world)
     world.tell("ending")
     world.is_over = True

@@ -1,6 +1,8 @@
 """The configuration that is simulated: three upstreams, a route for each way to acknowledge."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import orjson
@@ -39,6 +41,8 @@ ROUTES: Final = (
     Route("n", ("a", "c"), '"spool"', 0, b'{"n": "%b"}', b'{"x": "%b"}'),
     Route("l", ("local",), '"spool"', _LOCAL),
 )
+
+_FOLDERS: Final[list[TemporaryDirectory[str]]] = []
 
 QUEUE: Final = 20
 IN_FLIGHT: Final = 8
@@ -99,6 +103,14 @@ def write_files(folder: Path, text: str) -> Path:
         (folder / "schemas" / name).write_bytes(orjson.dumps(schema))
     (folder / "proxy.toml").write_text(text)
     return folder / "proxy.toml"
+
+
+@cache
+def files_of(queue: int, keep_alive: int) -> Path:
+    """Return a file with other settings. It stays until the process ends."""
+    folder = TemporaryDirectory()
+    _FOLDERS.append(folder)
+    return write_files(Path(folder.name), text_of(queue, keep_alive))
 
 
 def make_config() -> ProxyConfig:

@@ -36,7 +36,7 @@ class Incarnation:
         self.scope = trio.CancelScope()
         self.serving: trio.CancelScope | None = None  # set while the door is open
         self.tasks: trio.Nursery | None = None  # what ends with the serving, as signals do
-        self.is_crashed = False
+        self.is_crashed = self.is_stopping = False
         self.ended = trio.Event()
         chance = part_of(world.chance)
         outside = Outside(
@@ -52,6 +52,7 @@ class Incarnation:
             make_reader=self.mount.make_reader,
             make_writer=self.mount.make_writer,
             make_audit_files=self.mount.make_audit_files,
+            configure_logging=lambda *_: None,
         )
         self.proxy = Proxy(Path("/proxy.toml"), CONFIG, RULESET, dry_run=False, outside=outside)
 
