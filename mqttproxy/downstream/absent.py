@@ -36,14 +36,17 @@ class Absent:
         self.acknowledge(now)
 
     def acknowledge(self, now: float) -> None:  # noqa: ARG002 # nobody is told
-        """Remember what is where it belongs. What was refused is forgotten: sent again, it is refused again."""
+        """Remember what is where it belongs. What was refused is forgotten: sent again, it is refused again.
+
+        But not what is in the spool: some of its destinations may have it, and those would get it twice.
+        """
         left: deque[Ticket] = deque()
         for ticket in self.pending:
             if not ticket.done:
                 left.append(ticket)
                 continue
             self.unacknowledged -= ticket.size
-            if not ticket.reason.is_failure:
+            if not ticket.reason.is_failure or self._session.has_promised(ticket.packet_id):
                 self._session.state.keep(ticket.packet_id)
         self.pending = left
 

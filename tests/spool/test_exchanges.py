@@ -1,5 +1,7 @@
 """What is on record of exchanges of QoS 2 with a broker: enough that nothing comes twice after a crash, and no more."""
 
+import pytest
+
 from mqttproxy.journal import Row
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool import Entry, Exchanges
@@ -68,13 +70,21 @@ def test_before_pubrel_goes_out_pubrec_is_on_record() -> None:
     assert (exchanges.holds, exchanges.committed) == (2, 1)
 
 
-def test_of_qos_1_and_of_what_is_not_of_the_spool_nothing_is_noted_and_nothing_held() -> None:
+def test_of_qos_1_nothing_is_noted_and_nothing_held() -> None:
     exchanges, journal, _ = make()
     exchanges.outgoing[1] = item(1, qos=1)
-    exchanges.outgoing[2] = (Message("t", b"", 2), "another token")
-    exchanges.begin([1, 2])
-    exchanges.release(2)
+    exchanges.begin([1])
     assert (journal.there, exchanges.holds) == ([], 0)
+
+
+def test_of_what_is_not_in_the_spool_the_packet_identifier_is_noted_until_the_exchange_is_over() -> None:
+    exchanges, journal, _ = make()
+    exchanges.outgoing[2] = (Message("t", b"", 2), "another token")
+    exchanges.begin([2])
+    exchanges.release(2)
+    assert (journal.there, exchanges.holds) == ([(2, 0, True)], 2)
+    exchanges.end([2], accepted=True)
+    assert journal.there == []
 
 
 def test_an_exchange_that_is_over_stays_on_record_until_the_cursor_on_disk_has_passed_it() -> None:
@@ -118,7 +128,7 @@ def test_what_the_last_process_left_goes_on_and_ends_as_any_other() -> None:
     rows = [InFlightRow(3, 10, 1, True), InFlightRow(3, 20, 2, False)]
     for row in rows:
         journal.put(row)
-    exchanges.go_on([(row, item(row.message)) for row in rows])
+    exchanges.go_on([(row, item(row.message)) for row in rows], [])
     assert list(exchanges.outgoing) == [10, 20]
     assert exchanges.released == {10}
     exchanges.end([10], accepted=True)
@@ -127,12 +137,15 @@ def test_what_the_last_process_left_goes_on_and_ends_as_any_other() -> None:
     assert journal.there == [(20, 2, True)]
 
 
-def test_nothing_that_was_noted_is_in_doubt() -> None:
+@pytest.mark.parametrize(("left", "doubtful"), [(None, (0, 1, 1)), ([], None), ([11], (0, 1, 0))])
+def test_in_doubt_is_what_is_on_record_without_its_message_or_all_if_there_is_no_record(
+    left: list[int] | None, doubtful: tuple[int, int, int] | None
+) -> None:
     exchanges, _, _ = make()
-    send(exchanges, 1)
+    exchanges.go_on([(InFlightRow(3, 10, 1, False), item(1))], left)
     exchanges.doubt()
-    assert exchanges.doubtful is not None
-    assert (exchanges.doubtful[10], exchanges.doubtful[11]) == (0, 1)
+    found = exchanges.doubtful
+    assert (None if found is None else tuple(found[10:13])) == doubtful
 
 
 def test_when_the_broker_has_forgotten_us_publish_is_the_next_step_on_record_too() -> None:
