@@ -316,7 +316,7 @@ class MemoryReader:
     def _runs(self) -> list[Run]:
         rows = [row for row in self._journal.durable if isinstance(row, RunRow)]
         return [
-            Run(row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.batch.encode()))
+            Run(row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.data))
             for row in rows
         ]
 

@@ -2,7 +2,7 @@
 
 A run is a row of frames: length, checksum, content. The first frame has the senders, each other one up to `FRAME`
 messages. A checksum is of the frame's place in the row as well: behind a length that is damaged, no frame is taken for
-another.
+another. And it is of the numbers that stand beside the run, which say whose it is and how much: see `seal`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,13 @@ T = TypeVar("T")
 
 FRAME: Final = 8  # messages
 _HEAD: Final = Layout("<II")  # length and checksum of what follows
+_NUMBERS: Final = Layout("<qqqqdqq")
 _encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def seal(first: int, last: int, mask: int, epoch: int, at: float, messages: int, size: int) -> int:  # noqa: PLR0917 # a row
+    """Return what the checksums of a run begin with: if one of its numbers is damaged, none of them fits."""
+    return crc32(_NUMBERS.pack(first, last, mask, epoch, at, messages, size))
 
 
 class Sender(Struct, frozen=True, array_like=True):
@@ -58,10 +64,10 @@ class Batch(Struct, frozen=True, gc=False):
     senders: Sequence[tuple[int, Sender]]
     wall: float = 0.0
 
-    def encode(self) -> bytearray:
-        """Return the bytes of the run."""
+    def encode(self, sealed: int = 0) -> bytearray:
+        """Return the bytes of the run. `sealed`: from `seal`."""
         out = bytearray()
-        _add(out, 0, _encode([sender for _, sender in self.senders]))
+        _add(out, sealed, _encode([sender for _, sender in self.senders]))
         records: list[tuple[object, ...]] = []
         ends = [*(start for start, _ in self.senders[1:]), len(self.items)]
         begin = 0
@@ -74,7 +80,7 @@ class Batch(Struct, frozen=True, gc=False):
             ]
             begin = end
         for frame, place in enumerate(range(0, len(records), FRAME), 1):
-            _add(out, frame, _encode(records[place : place + FRAME]))
+            _add(out, sealed + frame, _encode(records[place : place + FRAME]))
         return out
 
     def _whole(self, message: Message, sender: int) -> tuple[object, ...]:
@@ -83,8 +89,8 @@ class Batch(Struct, frozen=True, gc=False):
         return message.topic, message.payload, message.qos, sender, message.retain, over, message.properties
 
 
-def _add(out: bytearray, frame: int, content: bytes) -> None:
-    out += _HEAD.pack(len(content), crc32(content, frame))
+def _add(out: bytearray, begin: int, content: bytes) -> None:
+    out += _HEAD.pack(len(content), crc32(content, begin & 0xFFFFFFFF))
     out += content
 
 
@@ -93,16 +99,17 @@ _decode_senders: Final = msgspec.msgpack.Decoder(tuple[Sender, ...]).decode
 UNKNOWN: Final = Sender("", None, "", "spool")  # the frame of the senders is damaged
 
 
-def decode_run(data: bytes, messages: int, skip: int = 0) -> list[tuple[Record, Sender] | None]:
+def decode_run(data: bytes, messages: int, skip: int = 0, sealed: int = 0) -> list[tuple[Record, Sender] | None]:
     """Return the messages of a run, None for each that is damaged.
 
     Args:
         data: from `Batch.encode`.
         messages: how many there were.
         skip: of these the first are not wanted, and left out.
+        sealed: as for `Batch.encode`.
 
     """
-    first, *frames = _frames(data, 1 + -(-messages // FRAME))
+    first, *frames = _frames(data, 1 + -(-messages // FRAME), sealed)
     senders = _decoded(first, _decode_senders) or ()
     found: list[tuple[Record, Sender] | None] = []
     for place, frame in zip(range(0, messages, FRAME), frames, strict=True):
@@ -128,7 +135,7 @@ def _decoded(frame: bytes | None, decode: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def _frames(data: bytes, count: int) -> list[bytes | None]:
+def _frames(data: bytes, count: int, sealed: int) -> list[bytes | None]:
     """Return the contents of frames, None where the checksum does not fit; behind a length that cannot be, all are."""
     view = memoryview(data)
     frames: list[bytes | None] = []
@@ -138,5 +145,6 @@ def _frames(data: bytes, count: int) -> list[bytes | None]:
         place += _HEAD.size
         content = bytes(view[place : place + length])
         place += length
-        frames.append(content if len(content) == length and crc32(content, len(frames)) == checksum else None)
+        begin = (sealed + len(frames)) & 0xFFFFFFFF
+        frames.append(content if len(content) == length and crc32(content, begin) == checksum else None)
     return frames + [None] * (count - len(frames))

@@ -10,12 +10,12 @@ import trio
 from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message, Timed
-from mqttproxy.spool.encoding import Record, Sender, decode_run
+from mqttproxy.spool.encoding import Record, Sender
 from mqttproxy.spool.entry import Entry, Share
 from mqttproxy.spool.feed import Destination, Feed, Item
 from mqttproxy.spool.reader import Reader, Run
-from mqttproxy.spool.rows import DestinationRow, InFlightRow
-from mqttproxy.spool.spool import Spool
+from mqttproxy.spool.rows import ConsumedRow, DestinationRow, InFlightRow
+from mqttproxy.spool.spool import MOST_DESTINATIONS, Spool
 from mqttproxy.sqlite import DISK_TROUBLE, words
 from mqttproxy.telemetry.logs import get_log
 
@@ -86,7 +86,7 @@ class Feeding:
         highest = await self._patiently(reader.highest)
         spool.number = max([highest, *(row.cursor for row in rows)])
         for mask in await self._patiently(reader.masks):
-            await self._restore_share(spool.share(mask))
+            await self._restore_mask(mask)
         in_flight: dict[str, list[tuple[InFlightRow, Item]]] = {}
         by_number = {feed.number: feed for feed in spool.feeds.values()}
         exchanges: list[InFlightRow] = self._journal.take_loaded(InFlightRow)
@@ -105,6 +105,22 @@ class Feeding:
                 feed.lag()
         return in_flight
 
+    async def _restore_mask(self, mask: int) -> None:
+        """Count what waits for the destinations of a mask; damage may have made it one of nobody."""
+        known = {feed.number for feed in self._spool.feeds.values()}
+        numbers = [number for number in range(MOST_DESTINATIONS) if mask >> number & 1]
+        unknown = [number for number in numbers if number not in known]
+        if unknown or not numbers:
+            found = await self._patiently(partial(self._reader.total, mask, 0))
+            self.damaged_total += found.messages
+            _LOG.error("spooled messages are damaged: their destinations are not known", messages=found.messages)
+        for number in unknown:  # they stay until their time is over
+            self._spool.add_feed(Feed(number, f"unknown-{number}"))
+        if numbers:
+            await self._restore_share(self._spool.share(mask))
+        else:
+            self._journal.put(ConsumedRow(mask, self._spool.number))
+
     async def _restore_share(self, share: Share) -> None:
         for feed in self._spool.feeds.values():
             if feed.number not in share.numbers:
@@ -113,18 +129,18 @@ class Feeding:
             messages, size = found.messages, found.size
             for run in await self._patiently(partial(self._reader.runs, 1 << feed.number, feed.cursor, 1)):
                 if run.first <= feed.cursor and run.mask == share.mask:  # the first of it are over
-                    over = decode_run(run.data, run.messages)[: feed.cursor + 1 - run.first]
+                    over = run.decode()[: feed.cursor + 1 - run.first]
                     messages -= len(over)
                     feed.is_inexact |= None in over
                     size -= sum(len(pair[0].payload) for pair in over if pair is not None)
             share.messages[feed.number], share.bytes[feed.number] = messages, size
-            feed.tip = max(feed.tip, found.last)
+            feed.tip = max(feed.tip, min(found.last, self._spool.number))
             feed.add(messages, size)
 
     async def _find(self, feed: Feed, number: int) -> Item | None:
         for run in await self._patiently(partial(self._reader.runs, 1 << feed.number, number - 1, 1)):
             if run.first <= number <= run.last:
-                found = decode_run(run.data, run.messages, number - run.first)[0]
+                found = run.decode(number - run.first)[0]
                 if found is not None:
                     return self._item(run, number, *found)
         return None
@@ -207,7 +223,7 @@ class Feeding:
         read again then.
         """
         skip = max(0, feed.given + 1 - run.first)
-        found = list(enumerate(decode_run(run.data, run.messages, skip), run.first + skip))
+        found = list(enumerate(run.decode(skip), run.first + skip))
         is_old = run.at < self._journal.wall() - self._spool.settings.max_age
         if not items:
             front = list(takewhile(lambda pair: is_old or pair[1] is None or pair[0] in feed.skip, found))
@@ -250,7 +266,7 @@ class Feeding:
     def _damaged(self, feed: Feed, share: Share, run: Run, numbers: list[int]) -> None:
         self.damaged_total += len(numbers)
         feed.is_inexact = True
-        whole = decode_run(run.data, run.messages)
+        whole = run.decode()
         size = 0
         if whole.index(None) + run.first == numbers[0]:  # what is not known of their sizes counts for the first
             size = run.size - sum(len(pair[0].payload) for pair in whole if pair is not None)
@@ -310,7 +326,7 @@ class Feeding:
                 if not condition(run):
                     break
                 chosen.append(run)
-                left = decode_run(run.data, run.messages, max(0, feed.given + 1 - run.first))
+                left = run.decode(max(0, feed.given + 1 - run.first))
                 numbers = range(run.last + 1 - len(left), run.last + 1)
                 gone = [(number, pair) for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
                 size = sum(len(pair[0].payload) for _, pair in gone if pair is not None)

@@ -9,6 +9,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from mqttproxy.spool.encoding import Record, Sender, decode_run, seal
+
 T = TypeVar("T")
 
 _BUSY: Final = 5.0  # seconds that a reader waits, such as while the log is begun anew
@@ -26,6 +28,24 @@ class Run(NamedTuple):
     messages: int
     size: int
     data: bytes
+
+    def decode(self, skip: int = 0) -> list[tuple[Record, Sender] | None]:
+        """Return its messages without the first `skip`, None for each that is damaged."""
+        return decode_run(self.data, self.messages, skip, seal(*self[:-1]))
+
+
+def run_of(values: Sequence[Any]) -> Run:
+    """Return the run of a row. Numbers that cannot be are made such as can: if that is wrong, no checksum fits."""
+    first, last, mask, epoch, at, messages, size, data = values
+    data = data if type(data) is bytes else b""
+    counts = [count for count in (messages, _int(last) - first + 1) if type(count) is int and 0 < count <= len(data)]
+    count = min(counts, default=1)
+    at = at if type(at) is float else 0.0
+    return Run(first, first + count - 1, _int(mask), _int(epoch), at, count, _int(size), data)
+
+
+def _int(value: object) -> int:
+    return value if type(value) is int else 0
 
 
 class Sum(NamedTuple):
@@ -68,14 +88,14 @@ class SqliteReader:
 
     def masks(self) -> list[int]:
         """See `Reader`."""
-        return [mask for (mask,) in self._rows("SELECT DISTINCT mask FROM runs")]
+        return [_int(mask) for (mask,) in self._rows("SELECT DISTINCT mask FROM runs")]
 
     def total(self, mask: int, after: int) -> Sum:
         """See `Reader`."""
         found = self._rows(
             "SELECT SUM(messages), SUM(size), MAX(last) FROM runs WHERE mask = ? AND last > ?", mask, after
         )[0]
-        return Sum(*(value or 0 for value in found))
+        return Sum(*map(_int, found))
 
     def runs(self, bit: int, after: int, size: int) -> list[Run]:
         """See `Reader`."""
@@ -83,25 +103,26 @@ class SqliteReader:
         def take(rows: Iterator[Any]) -> list[Run]:
             found: list[Run] = []
             left = size
-            for row in rows:
-                found.append(Run(*row))
-                left -= len(found[-1].data)
-                if left <= 0:
-                    break
+            for run in map(run_of, rows):
+                if run.last > after:
+                    found.append(run)
+                    left -= len(run.data)
+                    if left <= 0:
+                        break
             return found
 
-        query = f"SELECT {_COLUMNS} FROM runs WHERE first >= ? AND last > ? AND (mask & ?) != 0 ORDER BY first"  # noqa: S608 - our own words
-        return self._do(query, (self._begin(after), after, bit), take)
+        query = f"SELECT {_COLUMNS} FROM runs WHERE first >= ? AND (mask & ?) != 0 ORDER BY first"  # noqa: S608 - our own words
+        return self._do(query, (self._begin(after), bit), take)
 
     def oldest(self, bit: int, after: int) -> float | None:
         """See `Reader`."""
-        query = "SELECT at FROM runs WHERE first >= ? AND last > ? AND (mask & ?) != 0 ORDER BY first LIMIT 1"
-        found = self._rows(query, self._begin(after), after, bit)
-        return found[0][0] if found else None
+        found = self.runs(bit, after, 1)
+        return found[0].at if found else None
 
     def highest(self) -> int:
         """See `Reader`."""
-        return self._rows("SELECT MAX(last) FROM runs")[0][0] or 0
+        found = self._rows(f"SELECT {_COLUMNS} FROM runs ORDER BY first DESC LIMIT 1")  # noqa: S608 - our own words
+        return run_of(found[0]).last if found else 0
 
     def _begin(self, after: int) -> int:
         """Return where to begin to look: with the run that `after` may be in the middle of."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from mqttproxy.journal import Key, Row
-from mqttproxy.spool.encoding import Batch
+from mqttproxy.spool.encoding import Batch, seal
 
 
 class RunRow(Row, frozen=True, gc=False):
@@ -25,6 +25,13 @@ class RunRow(Row, frozen=True, gc=False):
     def key(self) -> Key:
         """The number of the first message."""
         return self.first
+
+    @property
+    def data(self) -> bytearray:
+        """The messages as bytes, to be read by `Run.decode`."""
+        return self.batch.encode(
+            seal(self.first, self.last, self.mask, self.epoch, self.at, self.messages, self.size)
+        )
 
 
 class ConsumedRow(Row, frozen=True, gc=False):

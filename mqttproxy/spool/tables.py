@@ -11,7 +11,7 @@ _MESSAGE_COST: Final = 64  # bytes of a message on disk beside its payload, abou
 
 
 def _write_run(row: RunRow) -> Sequence[object]:
-    return row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, row.batch.encode()
+    return row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, row.data
 
 
 def _no_run(values: Any) -> RunRow:

@@ -21,7 +21,7 @@ from tests.faults.disk.load import Absent, Away, Held, Place
 from tests.faults.disk.scene import Scene, opened
 from tests.harness import PATIENCE, wait_until
 
-PLACES: Final[dict[str, Callable[[], Place]]] = {"sessions": Absent, "quarantine": Held, "spool": Away}
+PLACES: Final[dict[str, Callable[[], Place]]] = {"spool": Away, "sessions": Absent, "quarantine": Held}
 ERRORS: Final = (errno.EIO, errno.ENOSPC)
 BACK_WITHIN: Final = 10.0  # seconds
 MESSAGES: Final = 8  # in each round
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=1_000_000, help="up to this call")
     parser.add_argument("--kind", action="append", choices=get_args(Kind))
     parser.add_argument("--phase", action="append", choices=["serve", "start", "kill"])
-    parser.add_argument("--place", choices=list(PLACES), default="sessions")
+    parser.add_argument("--place", choices=list(PLACES), default="spool")
     parser.add_argument("--times", type=int, default=1, help="so many calls in a row fail (serve only)")
     parser.add_argument("--padding", type=int, default=2_000, help="bytes of each message (serve only)")
     given = parser.parse_args(arguments)

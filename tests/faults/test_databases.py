@@ -8,12 +8,12 @@ from typing import Final
 
 import pytest
 
-from tests.faults.disk.load import Absent, Held, Place
+from tests.faults.disk.load import Absent, Away, Held, Place
 from tests.faults.disk.scene import Scene, opened
 from tests.faults.test_disk import check_healed, unanswered
 from tests.harness import wait_until
 
-PLACES: Final = pytest.mark.parametrize("make", [Absent, Held])
+PLACES: Final = pytest.mark.parametrize("make", [Away, Absent, Held])
 
 
 def database(scene: Scene) -> Path:

@@ -63,9 +63,14 @@ class Scene:
     def wait_ready(self, patience: float = PATIENCE) -> None:
         wait_until(lambda: self.readiness()[0], "/ready", patience)
 
-    def wait_unready(self, word: str) -> None:
-        """Wait until /ready says no, with this word in its reasons."""
-        wait_until(lambda: not (found := self.readiness())[0] and word in found[1], f"/ready to name {word!r}")
+    def wait_unready(self, *words: str) -> None:
+        """Wait until /ready says no, with one of these words in its reasons."""
+
+        def is_named() -> bool:
+            is_ready, reasons = self.readiness()
+            return not is_ready and any(word in reasons for word in words)
+
+        wait_until(is_named, f"/ready to name {words}")
 
     def check(self) -> None:
         """Kill, start, and fail if anything that was acknowledged is not there, or is there twice."""

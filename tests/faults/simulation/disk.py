@@ -19,7 +19,6 @@ from mqttproxy.database import LAYOUT
 from mqttproxy.journal import Changes, Key, Loaded, Row
 from mqttproxy.quarantine.model import Held, weigh
 from mqttproxy.quarantine.writer import BOUNDS, Tidied
-from mqttproxy.spool.encoding import decode_run
 from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
 
@@ -137,7 +136,7 @@ class Disk:
         data = bytearray(run.data)
         data[place] ^= 1 << self.chance.randrange(8)
         self.runs[run.first] = run._replace(data=bytes(data))
-        before, after = decode_run(run.data, run.messages), decode_run(bytes(data), run.messages)
+        before, after = run.decode(), self.runs[run.first].decode()
         return [
             old[0].payload
             for old, new in zip(before, after, strict=True)
