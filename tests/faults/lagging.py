@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -23,16 +24,25 @@ breaker_ratio = 1.0
 """
 LOOK: Final = 0.5  # seconds between looks at the metrics
 SAMPLE: Final = 1.0  # seconds between looks at the memory
+BEHIND: Final = 0.05  # seconds by which a load that keeps up may be behind
 CALM: Final = 30.0  # seconds after which a load that is still behind is taken as it is
 
 
 @frozen(kw_only=True)
 class Restart:
-    """One kill -9 of the proxy. Seconds from the kill: until the log says `ready`, and to the first acknowledgement."""
+    """One kill -9 of the proxy, with so many messages in the spool for the upstream that goes down.
+
+    Attributes:
+        ready: seconds from the kill until the log says `ready`.
+        served: to the first acknowledgement.
+        processor: seconds of processor time it had used when it was ready, however busy the machine is.
+
+    """
 
     spooled: int
     ready: float
     served: float
+    processor: float
 
 
 @frozen(kw_only=True)
@@ -93,24 +103,32 @@ class Outage(Run):
             if self.kill:
                 await self._restart(name)
                 await trio.sleep(self.steady)
-            await self._phase("all up", lambda: trio.sleep(self.steady))
+            await self._calm()
+            with self._phase("all up"):
+                await trio.sleep(self.steady)
             self.ledger.incident()
             broker.kill()
-            await self._phase(f"{name} down", lambda: trio.sleep(self.down_for))
+            with self._phase(f"{name} down"):
+                await trio.sleep(self.down_for)
             if self.kill:
-                await self._phase("restart", lambda: self._restart(name))
-                await self._phase(f"{name} still down", lambda: trio.sleep(self.steady))
-            await self._phase("catching up", lambda: self._catch_up(name, broker))
-            await self._phase("all up again", lambda: trio.sleep(self.steady))
+                with self._phase("restart"):
+                    await self._restart(name)
+                with self._phase(f"{name} still down"):
+                    await trio.sleep(self.steady)
+            with self._phase("catching up"):
+                await self._catch_up(name, broker)
+            with self._phase("all up again"):
+                await trio.sleep(self.steady)
             nursery.cancel_scope.cancel()
         await self._empty_spool()
 
-    async def _phase(self, name: str, do: Callable[[], Awaitable[None]]) -> None:
-        """Do one stretch, and note what was measured meanwhile."""
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """Note what is measured in one stretch."""
         self.clocked.take_times()
         process, (began, *used) = self._process().pid, self._used()
         self._memory = self._late = 0
-        await do()
+        yield
         self._look()
         answers, arrivals = self.clocked.take_times()
         ended, *now = self._used()
@@ -136,17 +154,24 @@ class Outage(Run):
         """Kill the proxy and start it, and wait until the load has made up for that."""
         spooled = int(await self._metric("spooled_messages", name))
         before, killed_at = self._process(), trio.current_time()
-        ready = 0.0
         self.ledger.incident()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kill_system, killed_at)
             await self._wait(lambda: self._says_ready(before), "ready")
-            ready = trio.current_time() - killed_at
-        self.restarts.append(Restart(spooled=spooled, ready=ready, served=self.served[-1]))
+            ready, used = trio.current_time() - killed_at, processor_time(self._process().pid)
+        self.restarts.append(Restart(spooled=spooled, ready=ready, served=self.served[-1], processor=used))
         self.tell(f"ready after {ready:.2f} s, served after {self.served[-1]:.2f} s, {spooled:,} in the spool")
-        with trio.move_on_after(CALM):
-            while self._due > self.plan.rate * 0.05:
-                await trio.sleep(LOOK)
+        await self._calm()
+
+    async def _calm(self) -> None:
+        """Wait until what was due is published, and no upstream that is up lags."""
+        names = [name for name, broker in self.brokers.items() if broker.is_running]
+        end = trio.current_time() + CALM
+        while trio.current_time() < end:
+            await trio.sleep(LOOK)
+            lag = sum([await self._metric("destination_lagging", name) for name in names])
+            if not lag and self._due < self.plan.rate * BEHIND:
+                return
 
     def _says_ready(self, before: RunningProxy) -> bool:
         running = self.proxy.running

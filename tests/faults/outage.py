@@ -18,7 +18,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Result:
         assert not self.wrong, f"{self.wrong} messages of QoS 2 came twice at upstreams that stayed up"
 
 
-def take_down(  # noqa: PLR0913 - as many as the command line has
+def take_down(
     folder: Path,
     plan: Plan,
     *,
@@ -101,7 +101,7 @@ def table(result: Result) -> str:
     ]  # fmt: skip
     rows += [
         (f"kill -9 with {restart.spooled:,} in the spool: ready, first acknowledgement", "at most 5 s",
-         f"{restart.ready:.2f} s, {restart.served:.2f} s")
+         f"{restart.ready:.2f} s ({restart.processor:.2f} s of processor time), {restart.served:.2f} s")
         for restart in result.restarts
     ]  # fmt: skip
     delivered, live = caught_up.delivered / caught_up.seconds, caught_up.live / caught_up.seconds
@@ -146,7 +146,7 @@ def _cells(phase: Phase) -> tuple[str, ...]:
     )
 
 
-def _grid(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _grid(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     first, *others = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
     return "\n".join([first, "|---" * len(heads) + "|", *others])
 
