@@ -29,9 +29,7 @@ class RunRow(Row, frozen=True, gc=False):
     @property
     def data(self) -> bytearray:
         """The messages as bytes, to be read by `Run.decode`."""
-        return self.batch.encode(
-            seal(self.first, self.last, self.mask, self.epoch, self.at, self.messages, self.size)
-        )
+        return self.batch.encode(seal(self.first, self.last, self.mask, self.epoch, self.at, self.messages, self.size))
 
 
 class ConsumedRow(Row, frozen=True, gc=False):
