@@ -67,7 +67,6 @@ class Ledger:
         self.forgetful: set[str] = set()
         self.is_volatile = False
         self.duplicates = 0
-        self.doubted = 0
         self._numbers: dict[tuple[str, str, int], int] = {}
         self._newest: dict[tuple[str, str, int, str], int] = {}
 
@@ -97,8 +96,8 @@ class Ledger:
         elif needed == 0 and sent.payload not in durable:
             self.fault(f"acknowledged and not on disk: {sent}")
 
-    def receive(self, destination: str, topic: str, payload: bytes, qos: int, *, in_doubt: bool = False) -> None:
-        """Note an arrival, whatever it is. `in_doubt`: nobody could have known that it had arrived before."""
+    def receive(self, destination: str, topic: str, payload: bytes, qos: int) -> None:
+        """Note an arrival, whatever it is."""
         self.tell(f"  {destination} received", payload)
         sent = self.messages.get(payload)
         if sent is None or sent.topic != topic or sent.qos != qos:
@@ -110,8 +109,7 @@ class Ledger:
         if count > 1:
             self.duplicates += 1
             is_excused = sent.again or destination in self.forgetful or (sent.needed == MEMORY and self.is_volatile)
-            self.doubted += in_doubt and not is_excused
-            if qos != 1 and not (is_excused or in_doubt):
+            if qos != 1 and not is_excused:
                 self.fault(f"{count} times at {destination}: {sent}")
             return
         stream = sent.device, topic, qos, destination

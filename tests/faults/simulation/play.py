@@ -25,7 +25,6 @@ class Outcome:
     kinds: Counter[str] = field(factory=Counter)
     messages: int = 0
     duplicates: int = 0
-    doubted: int = 0  # of them at QoS 2, see `Broker._is_in_doubt`
     simulated: float = 0.0
     drained_in: float = 0.0
     trace: str = ""
@@ -55,7 +54,6 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
         await drain(world, outcome)
         outcome.faults += world.ledger.faults
         outcome.messages, outcome.duplicates = len(world.ledger.messages), world.ledger.duplicates
-        outcome.doubted = world.ledger.doubted
         outcome.simulated, outcome.trace = trio.current_time(), world.trace.hexdigest()
         nursery.cancel_scope.cancel()
 

@@ -99,7 +99,8 @@ class Incarnation:
             offered, gone = snapshot.books()
             if offered != gone:
                 fault(f"books of {snapshot.name}: {offered} offered, {gone} accounted for")
-            if snapshot.queued > QUEUE or snapshot.in_flight > IN_FLIGHT:
+            # What a broker has refused for now goes back to the outbox from what was in flight.
+            if snapshot.queued + snapshot.in_flight > QUEUE + IN_FLIGHT or snapshot.in_flight > IN_FLIGHT:
                 fault(f"{snapshot.name} holds {snapshot.queued} and {snapshot.in_flight} messages")
         if proxy.keeping.spool.pending > SPOOL_QUEUE + RECEIVE_MAXIMUM * len(self.world.devices):
             fault(f"{proxy.keeping.spool.pending} messages wait for the disk")
