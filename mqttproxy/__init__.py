@@ -10,16 +10,27 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     outside       the world as the process sees it: clocks, chance, network, disk; simulations have one of their own
     downstream    the door: listeners, one task tree per device, acknowledgements in arrival order, takeover
     pipeline      the corridor: carry_up(), carry_down(): the life of a message, the page to read first
+    passport      the identity of a message
+    groups        messages of one batch that go the same way
+    settling      what destinations answer, told to the tickets
     arrivals      the way back: what brokers send, judged and handed to devices
+    refusal       the life of a message that failed: held, refused, marked, observed; always explained
+    holding       what waits for the quarantine's commit
+    handover      between an acknowledgement and the destinations: tickets, lanes, plans
     access        who may connect, publish, subscribe
+    database      the tables of sessions and spool in one database
+    schema        how these tables came to be
     validation ∘  the judge: policies, schemas, payload gate, verdicts
     quarantine    the hold: what was refused and why
     sessions      subscriptions, retained messages, wills, sessions and what waits for their devices
+    spool         what is acknowledged and not yet at all its destinations; a cursor for each
     upstream      the far side: routing∘ breaker∘ backoff∘ outbox supervisor pool, and the link to an MQTT broker
+    journal       what must not be lost, on its way to disk: one commit for all that waits
     transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines
     telemetry     the notebook: metrics, structured logs, audit trail, health
+    clock         the time of day, which does not jump by years
     sqlite        database files that back promises: made, private, durable, checked, set aside if broken
     apart         work that is done once and needs much memory, in a process of its own
 """

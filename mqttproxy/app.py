@@ -134,9 +134,9 @@ class Proxy:
         self.pool = Pool(
             proxy_id=config.proxy.id,
             callbacks=Callbacks(
-                settled=self.pipeline.settled,
+                settled=self.pipeline.settling.settled,
                 refused=self.refusal.refused_by,
-                dropped=self.pipeline.dropped,
+                dropped=self.pipeline.settling.dropped,
                 received=self.pipeline.carry_down,
                 identify=Passports(config.proxy.id, lambda: self.keeping.spool.epoch).identify,
             ),

@@ -81,7 +81,8 @@ def take_over_former(data_dir: Path) -> None:
 
     """
     former, directory = data_dir / _BEFORE, journal_dir(data_dir)
-    if directory.exists() or not (former / f"{_BEFORE}.sqlite3").exists():
+    names = (f"{_BEFORE}.sqlite3", DATABASE)  # the new one, if this was cut off before its last step
+    if directory.exists() or not any((former / name).exists() for name in names):
         return
     for end in ("-wal", "-shm", ""):  # the log belongs to the database, which goes last
         if (former / f"{_BEFORE}.sqlite3{end}").exists():

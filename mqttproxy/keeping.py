@@ -156,7 +156,7 @@ class Keeping:
         self.feed(pool)
         for name, upstream in pool.items():
             exchanges = Exchanges(self.journal, self.spool.feeds[name])
-            exchanges.go_on(in_flight.get(name, ()))
+            exchanges.go_on(in_flight.get(name, ()), self.feeding.left.get(name))
             upstream.adopt(exchanges)
 
     def feed(self, pool: Pool) -> None:

@@ -21,6 +21,7 @@ from mqttproxy.journal import Store
 from mqttproxy.quarantine.writer import Writer
 from mqttproxy.spool.reader import Reader, SqliteReader
 from mqttproxy.telemetry.auditfiles import AuditFiles
+from mqttproxy.telemetry.logs import LogFormat, LogLevel, configure_logging
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.listen import Listener, listen
 from mqttproxy.upstream.connect import Dial
@@ -72,6 +73,7 @@ class Outside:
         make_store, make_reader: the journal's database; the way to read the spool there.
         make_writer: what writes held messages.
         make_audit_files: what writes the audit trail.
+        configure_logging: puts the settings of logging in force.
 
     """
 
@@ -87,6 +89,7 @@ class Outside:
     make_reader: Callable[[Path], Reader] = open_reader
     make_writer: Callable[..., Writer] = Writer
     make_audit_files: Callable[..., AuditFiles] = AuditFiles
+    configure_logging: Callable[[LogLevel, LogFormat], None] = configure_logging
 
 
 REAL: Final = Outside()

@@ -6,23 +6,26 @@ the device waits for it before it reads on. What fails its contract goes through
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
-from attrs import Factory, define, frozen
+from attrs import frozen
 
 from mqttproxy.arrivals import Arrivals
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.groups import Backlog, Gathering, Group
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
+from mqttproxy.holding import Waiting
 from mqttproxy.mqtt.expiry import timed
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.refusal import Refusal, Waiting
+from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
-from mqttproxy.spool import Entry, Spool, SpoolLane
+from mqttproxy.settling import Settling
+from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done
 from mqttproxy.upstream.guard import LOOP, Senders, admit
@@ -42,55 +45,6 @@ class Ruleset:
     routes: RouteTable
 
 
-@define
-class Backlog:
-    """What had no place yet. The device waits for all of it at once and reads nothing meanwhile."""
-
-    lanes: list[tuple[Lane | SpoolLane, Sequence[Item]]] = Factory(list)
-    holds: list[Waiting] = Factory(list)
-
-
-class Gathering(Origin, Protocol):
-    """A device whose messages may wait for the end of a turn."""
-
-    is_gathered: bool  # some of them do
-
-    def hold_up(self, backlog: Backlog) -> None:
-        """Read nothing more before the backlog is cleared."""
-
-
-class Group:
-    """Messages that go the same way, in the order in which they came, and whose they are."""
-
-    __slots__ = ("items", "owners", "plan")
-
-    def __init__(self, plan: Plan | None = None, owner: Origin | None = None) -> None:
-        self.plan = plan
-        self.items: list[Item] = []
-        self.owners: list[tuple[int, Origin]] = [(0, owner)] if owner is not None else []  # from which item on
-
-    def of_qos_0(self) -> "Group":
-        """Return the same without what goes through the spool."""
-        group = Group(self.plan)
-        group.owners = []
-        for origin, part in self.by_owner([item for item in self.items if item[1] is None]):
-            group.owners.append((len(group.items), origin))
-            group.items += part
-        return group
-
-    def by_owner(self, items: Sequence[Item]) -> Iterable[tuple[Origin, Sequence[Item]]]:
-        """Yield each device with those of its messages that are among `items`, which are in order."""
-        left = deque(items)
-        ends = [start for start, _ in self.owners[1:]] + [len(self.items)]
-        for (start, owner), end in zip(self.owners, ends, strict=True):
-            part = []
-            for item in self.items[start:end]:
-                if left and left[0] is item:
-                    part.append(left.popleft())  # noqa: PERF401 # what is taken changes what is compared next
-            if part:
-                yield owner, part
-
-
 class Pipeline:
     """The corridor that joins the rooms. One for the process; a reload gives it a new ruleset."""
 
@@ -108,7 +62,7 @@ class Pipeline:
         senders: Senders | None = None,
     ) -> None:
         self.spool = spool
-        spool.acknowledged, spool.accepted = self._spooled, release
+        self.settling = Settling(spool)
         self.spool_lanes = SpoolLanes(spool)
         self.table = table
         self.retained = retained
@@ -284,7 +238,7 @@ class Pipeline:
             if ticket.qos == 2 and not plan.width:  # nobody else must have it first, and the spool does not promise
                 ticket.origin.promise(ticket.packet_id)
         if tickets:
-            self._journal.when_durable(partial(self._spooled, tickets))
+            self._journal.when_durable(partial(self.settling.spooled, tickets))
 
     def _place(self, group: Group, plan: Plan, backlogs: dict[Origin, Backlog]) -> set[int]:
         """Offer a group to the spool and to each lane; returns the identities of the tickets that wait."""
@@ -296,7 +250,7 @@ class Pipeline:
                 rest, dropped = plan.spool.place(kept, plan.when_full)
                 self._must_wait(group, plan.spool, rest, waits, backlogs)
                 for _ in range(plan.width if dropped else 0):  # for each that will not answer
-                    self._give_up(dropped)
+                    self.settling.give_up(dropped)
             if len(kept) == len(items):
                 return waits
             group = group.of_qos_0()
@@ -305,7 +259,7 @@ class Pipeline:
         for lane in plan.lanes:
             rest, dropped = lane.place(group.items, plan.when_full)
             self._must_wait(group, lane, rest, waits, backlogs)
-            self._give_up(dropped)
+            self.settling.give_up(dropped)
         return waits
 
     def _number(self, group: Group) -> None:
@@ -347,8 +301,12 @@ class Pipeline:
             for _, ticket in items
             if isinstance(ticket, Ticket) and not ticket.needed
         )
+        # One read may have left several parts for the same destination, with other topics between: one after the other.
+        lanes: dict[Lane | SpoolLane, list[Item]] = {}
+        for lane, items in backlog.lanes:
+            lanes.setdefault(lane, []).extend(items)
         async with trio.open_nursery() as nursery:
-            for lane, items in backlog.lanes:
+            for lane, items in lanes.items():
                 nursery.start_soon(self._wait_for_lane, lane, items, missing)
             if backlog.holds:
                 nursery.start_soon(self.refusal.wait_and_hold, backlog.holds)
@@ -402,52 +360,6 @@ class Pipeline:
             if plan.awaits_commit and ticket.qos and self._journal.noted != before:
                 self._await_commit((ticket,), plan)
         return message
-
-    def settled(self, destination: str, tokens: Iterable[object]) -> None:
-        """Hear that a destination has acknowledged: everything that one read of its link said."""
-        entries: list[Entry] = []
-        origins: dict[Origin, None] = {}
-        for token in tokens:
-            if type(token) is Entry:
-                entries.append(token)
-                ticket = token.ticket
-                if ticket is not None and ticket.settle():
-                    self.spool.release(token)
-                    origins[ticket.origin] = None
-            elif type(token) is Ticket and token.settle():
-                origins[token.origin] = None
-        if entries:
-            self.spool.settled(destination, entries)
-        now = trio.current_time()
-        for origin in origins:
-            origin.acknowledge(now)
-
-    def _spooled(self, tickets: Iterable[Ticket]) -> None:
-        """Hear that messages are on disk, which is what their devices wait for."""
-        origins: dict[Origin, None] = {}
-        last: Origin | None = None
-        for ticket in tickets:
-            if ticket.needed == 1:  # nobody else is waited for
-                ticket.needed, ticket.done = 0, True
-            elif not ticket.settle():
-                continue
-            if ticket.origin is not last:
-                last = ticket.origin
-                origins[last] = None
-        now = trio.current_time()
-        for origin in origins:
-            origin.acknowledge(now)
-
-    def dropped(self, destination: str, tokens: Sequence[object]) -> None:
-        """Hear that messages were over before they could go; that is not held against the device."""
-        entries = [token for token in tokens if isinstance(token, Entry)]
-        self._give_up([token.ticket if isinstance(token, Entry) else token for token in tokens])
-        if entries:
-            self.spool.settled(destination, entries)
-
-    def _give_up(self, tickets: Iterable[object]) -> None:
-        """Count one destination less for these messages."""
-        release([ticket for ticket in tickets if isinstance(ticket, Ticket) and ticket.give_up()])
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""

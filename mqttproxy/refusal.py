@@ -9,16 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from msgspec.structs import replace
 
 from mqttproxy.access import error_topic
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
+from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, upstream_failure
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
@@ -51,47 +52,6 @@ _WHY: Final = {
     ReasonCode.TOPIC_NAME_INVALID: "no route leads anywhere from this topic",
     ReasonCode.QUOTA_EXCEEDED: "there is no room for another retained message",
 }
-
-
-class Hold(Protocol):
-    """The quarantine as this room sees it."""
-
-    def hold_nowait(self, held: Held, token: object) -> None:
-        """Queue a message for the next commit, or raise `trio.WouldBlock`."""
-
-    async def wait_room(self) -> None:
-        """Return when the queue may have room again."""
-
-
-def _nothing() -> None:
-    pass
-
-
-@frozen
-class HeldTicket:
-    """What the quarantine gives back after its commit."""
-
-    ticket: Ticket | None  # None: its device was acknowledged long ago
-    verdict: Verdict
-    message: Message
-    quarantine_id: str
-    identity: Identity
-    judged: bool = True  # False: an upstream would not have it
-    after: Callable[[], None] = _nothing  # what is due then
-
-
-Waiting = tuple[Held, HeldTicket]
-
-
-@frozen
-class HeldDown:
-    """The same for a message from an upstream."""
-
-    answer: Callable[[ReasonCode], None]
-    identity: Identity
-    verdict: Verdict
-    message: Message
-    quarantine_id: str
 
 
 @define(eq=False, kw_only=True)
@@ -313,7 +273,7 @@ class Refusal:
     ) -> Waiting:
         verdict = Verdict(
             action=Action.HOLD,
-            failures=(_upstream_failure(destination, why),),
+            failures=(upstream_failure(destination, why),),
             reason=why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
         )
         if isinstance(token, Ticket):
@@ -415,10 +375,3 @@ class Refusal:
             dry_run=self.dry_run,
             quarantine_id=quarantine_id,
         )
-
-
-def _upstream_failure(destination: str, why: ReasonCode | Poison) -> Failure:
-    if isinstance(why, Poison):
-        words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
-        return Failure("", "upstream_poison", words)
-    return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")

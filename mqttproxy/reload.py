@@ -21,7 +21,7 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
-from mqttproxy.telemetry.logs import Log, configure_logging
+from mqttproxy.telemetry.logs import Log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.routing import RouteTable
@@ -104,6 +104,7 @@ async def put_in_force(running: Running) -> bool:
         ruleset: Ruleset = await running.outside.to_thread(
             partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=limiter
         )
+        await trio.lowlevel.checkpoint_if_cancelled()  # nobody interrupts the thread: the process may be ending by now
         changes = running.pool.apply(config.upstreams)
     except (ConfigError, OSError) as error:
         faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
@@ -123,7 +124,7 @@ async def put_in_force(running: Running) -> bool:
     premises.access = config.access
     if before.routes != config.routes or before.upstreams != config.upstreams:
         premises.rehome_soon()
-    configure_logging(config.telemetry.log_level, config.telemetry.log_format)
+    running.outside.configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     running.metrics.generation = number
     running.metrics.reloads += 1
     needs_restart = [name for name in AT_START if getattr(before, name) != getattr(config, name)]

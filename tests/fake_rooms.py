@@ -131,7 +131,7 @@ class FakeUpstream:
         gone = self._take(positions or range(len(self.taken)))
         self.delivered += len(gone)
         self.settled |= {message.payload for message, _ in gone}
-        self.house.pipeline.settled(self.name, [ticket for _, ticket in gone if ticket is not None])
+        self.house.pipeline.settling.settled(self.name, [ticket for _, ticket in gone if ticket is not None])
 
     def refuse(self, reason: ReasonCode | Poison, *positions: int) -> None:
         """Answer what it holds, or some of it, in the negative."""

@@ -27,11 +27,12 @@ from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane, Ticket
+from mqttproxy.holding import HeldTicket
 from mqttproxy.mqtt.packets import Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.pipeline import Pipeline, Ruleset
-from mqttproxy.refusal import HeldTicket, Refusal
+from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.spool import Feeding, Spool

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from mqttproxy.database import DATABASE, VERSION, is_made, journal_dir, make_store
+from mqttproxy.database import DATABASE, VERSION, is_made, journal_dir, make_store, take_over_former
 from mqttproxy.journal import Changes, Row
 from mqttproxy.mqtt.packets import Subscription
 from mqttproxy.schema import migrate, migrations
@@ -150,3 +150,52 @@ def test_the_log_is_brought_into_the_database_from_time_to_time(tmp_path: Path) 
         removed.remove(MessageRow, number)
     store.apply(removed)
     store.close()
+
+
+class TestFormer:
+    """The database of a version that had only sessions, under another name."""
+
+    def make(self, data_dir: Path) -> None:
+        (data_dir / "sessions").mkdir(parents=True)
+        for end in ("", "-wal", "-shm"):
+            (data_dir / "sessions" / f"sessions.sqlite3{end}").write_text(f"former{end}")
+
+    def test_it_gets_its_new_name_with_its_log(self, tmp_path: Path) -> None:
+        self.make(tmp_path)
+        take_over_former(tmp_path)
+        assert not (tmp_path / "sessions").exists()
+        there = {path.name: path.read_text() for path in journal_dir(tmp_path).iterdir()}
+        assert there == {DATABASE: "former", f"{DATABASE}-wal": "former-wal", f"{DATABASE}-shm": "former-shm"}
+        take_over_former(tmp_path)  # once
+
+    def test_where_there_is_none_or_one_of_ours_nothing_is_done(self, tmp_path: Path) -> None:
+        take_over_former(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        self.make(tmp_path)
+        journal_dir(tmp_path).mkdir()
+        take_over_former(tmp_path)
+        assert (tmp_path / "sessions" / "sessions.sqlite3").exists()
+        assert list(journal_dir(tmp_path).iterdir()) == []
+
+    @pytest.mark.parametrize("renames", range(4))
+    def test_a_start_that_was_cut_off_in_the_middle_is_taken_up_again(
+        self, tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.make(tmp_path)
+        left = renames
+        rename = Path.rename
+
+        def stop(path: Path, target: Path) -> Path:
+            nonlocal left
+            if not left:
+                raise OSError("the end")
+            left -= 1
+            return rename(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", stop)
+            with pytest.raises(OSError, match="the end"):
+                take_over_former(tmp_path)
+        take_over_former(tmp_path)
+        assert (journal_dir(tmp_path) / DATABASE).read_text() == "former"
+        assert (journal_dir(tmp_path) / f"{DATABASE}-wal").read_text() == "former-wal"

@@ -183,6 +183,62 @@ class TestWhenFull:
             house.a.settle()
 
 
+class TestSpool:
+    """The default: on disk, then acknowledged, then to the destinations."""
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    async def test_a_device_is_acknowledged_by_the_commit_though_nobody_has_room(
+        self, qos: int, autojump_clock: MockClock
+    ) -> None:
+        async with open_house(upstream()) as house:
+            house.a.bound = 3
+            house.journal.at_once = False
+            device = await house.connect()
+            device.publish(*numbered(5, qos=qos))
+            await house.settle()
+            assert (device.acknowledged, house.a.taken) == ([], [])
+            house.journal.commit()
+            await house.settle()
+            assert [packet_id for packet_id, _ in device.acknowledged] == [1, 2, 3, 4, 5]
+            assert house.a.topics == topics(0, 1, 2)
+            house.a.settle()
+            await house.settle()
+            assert house.a.topics == topics(3, 4)
+            house.a.settle()
+
+    async def test_while_it_is_full_a_device_waits_and_is_not_read(self, autojump_clock: MockClock) -> None:
+        async with open_house("[spool]\nmax_bytes = 3\n" + upstream()) as house:
+            house.a.bound = 0
+            device = await house.connect()
+            for number in range(6):  # a read each
+                device.publish(Message(f"t/{number}", b"x", 1))
+                await house.settle()
+            assert (len(device.settled), house.pipeline.spool_lanes.waiting) == (3, 1)
+            assert house.metrics.received == 4
+            for _ in range(6):
+                house.a.make_room(1)
+                await house.settle()
+                house.a.settle()
+                await house.settle()
+            assert house.a.carried == topics(*range(6))
+            assert len(device.settled) == 6
+
+    async def test_a_quorum_of_all_waits_for_all_and_the_disk_is_no_answer(self, autojump_clock: MockClock) -> None:
+        async with open_house(TWO + route("a", "b", more="ack = { quorum = 2 }")) as house:
+            house.b.bound = 0
+            device = await house.connect()
+            device.publish(*numbered(2))
+            await house.settle()
+            house.a.settle()
+            await house.settle()
+            assert device.settled == []
+            house.b.make_room(2)
+            await house.settle()
+            house.b.settle()
+            await house.settle()
+            assert device.settled == [(1, 0), (2, 0)]
+
+
 class TestLocal:
     async def test_without_upstreams_subscribers_have_it_at_once(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:

@@ -344,7 +344,7 @@ class TestRefusedUpstream:
             assert device.settled == [(packet_id, ReasonCode.QUOTA_EXCEEDED) for packet_id in (1, 2, 3)]
 
     async def test_what_kills_every_link_is_held_with_a_reason_of_its_own(self, autojump_clock: MockClock) -> None:
-        async with open_house(upstream()) as house:
+        async with open_house(AWAITED) as house:
             device = await bad_one(house)
             house.a.refuse(Poison(4))
             house.quarantine.commit()
@@ -359,6 +359,57 @@ class TestRefusedUpstream:
             await bad_one(house, qos=0)
             house.a.refuse(ReasonCode.PACKET_TOO_LARGE)
             assert house.quarantine.waiting == []
+
+
+class TestRefusedFromTheSpool:
+    """The device was acknowledged before; the spool lets go only of what the quarantine has on disk."""
+
+    async def test_it_is_needed_until_the_quarantine_has_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            device = await bad_one(house)
+            assert device.settled == [(2, 0)]
+            house.a.refuse(ReasonCode.NOT_AUTHORIZED)
+            await house.settle()
+            feed = house.pipeline.spool.feeds["a"]
+            assert (feed.messages, feed.cursor) == (1, 0)
+            house.quarantine.commit()
+            await house.settle()
+            assert (feed.messages, feed.cursor) == (0, 1)
+            (held,) = house.quarantine.kept
+            assert (held.client_id, held.failures[0][1]) == ("d", "upstream")
+            assert device.settled == [(2, 0)]
+
+    async def test_while_too_much_is_refused_nothing_more_is_handed_out(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(refusal_module, "MOST_OF_UPSTREAMS", 2)
+        async with open_house(upstream()) as house:
+            house.quarantine.bound = 0  # the disk is full
+            house.a.bound = 2
+            device = await house.connect()
+            device.publish(*[Message(f"t/{number}", b"", 1) for number in range(4)])
+            await house.settle()
+            house.a.refuse(ReasonCode.NOT_AUTHORIZED)
+            await house.settle()
+            assert house.a.topics == []
+            house.quarantine.bound = 100
+            house.quarantine.commit()
+            await house.settle()
+            assert house.a.topics == ["t/2", "t/3"]
+            house.quarantine.commit()
+            house.a.settle()
+            await house.settle()
+            assert house.pipeline.spool.messages == 0
+
+    async def test_what_comes_back_because_its_destination_was_removed_stays(self, autojump_clock: MockClock) -> None:
+        async with open_house(upstream()) as house:
+            await bad_one(house)
+            house.a.refuse(ReasonCode.ADMINISTRATIVE_ACTION)
+            await house.settle()
+            assert house.quarantine.waiting == []
+            assert house.a.payloads == [BAD]  # handed out again, as soon as there is one of this name
+            house.a.settle()
+            assert house.pipeline.spool.messages == 0
 
 
 class Broker:

@@ -6,41 +6,29 @@ One class for each table. The text given to `setting` is the setting's only desc
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal, NewType, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from attrs import Factory, field, frozen, has
 
-Seconds = NewType("Seconds", float)  # written "30s", "10m", "7d", or a number of seconds
-Bytes = NewType("Bytes", int)  # written "16MiB", "64KiB", or a number of bytes
-Count = NewType("Count", int)  # a positive whole number
-Address = NewType("Address", str)  # "host:port"
-TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
-TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
+from mqttproxy.config.kinds import (
+    LOCAL,
+    REQUIRED,
+    Ack,
+    Address,
+    Bytes,
+    Count,
+    Quorum,
+    Seconds,
+    TopicFilter,
+    TopicPattern,
+    setting,
+)  # fmt: skip
+from mqttproxy.config.observing import AuditSettings, TelemetrySettings
 
-REQUIRED: Final = object()
-
-
-@frozen
-class Quorum:
-    """Written `{ quorum = 2 }`: so many destinations."""
-
-    destinations: int
-
-
-Ack = Literal["memory", "spool", "any", "all"] | Quorum
-
-LOCAL: Final = "local"  # the destination and home that is the proxy itself
-
-
-def setting(default: Any, text: str, *, secret: bool = False) -> Any:
-    """Declare one setting with its default (`REQUIRED`: none; a list or table: a factory) and its meaning.
-
-    A secret is never shown: not in a repr, not in a fault.
-    """
-    metadata = {"text": text, "secret": secret}
-    if default is REQUIRED:
-        return field(repr=not secret, metadata=metadata)
-    return field(default=default, repr=not secret, metadata=metadata)
+__all__ = [  # of other modules: everybody looks for them here
+    "LOCAL", "REQUIRED", "Ack", "Address", "AuditSettings", "Bytes", "Count", "Quorum", "Seconds", "TelemetrySettings",
+    "TopicFilter", "TopicPattern",
+]  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -370,28 +358,6 @@ class QuarantineSettings:
     inline_bytes: Bytes = setting(Bytes(16 * 1024), "larger payloads go to a file of their own beside the database")
     queue_messages: Count = setting(Count(10_000), "held messages that may wait for the commit; then devices wait")
     queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes of payloads, properties and failures")
-
-
-@frozen(kw_only=True)
-class TelemetrySettings:
-    """`[telemetry]`: what operators see."""
-
-    metrics_bind: Address | None = setting(
-        Address("127.0.0.1:9100"), "host:port of /metrics, /health, /ready and /status; empty string: not opened"
-    )
-    sys_interval: Seconds = setting(Seconds(10.0), "how often the `$SYS` topics get new values; 0: there are none")
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe event that is logged")
-    log_format: Literal["auto", "console", "json"] = setting("auto", "auto: console on a terminal, JSON otherwise")
-
-
-@frozen(kw_only=True)
-class AuditSettings:
-    """`[audit]`: the trail of decisions, as JSON lines in <data_dir>/audit."""
-
-    decisions: Literal["exceptions", "all"] = setting("exceptions", "all: plain forwards are written too")
-    payload: bool = setting(False, "true: the payload (at most 4 KiB of it, base64) stands in the line")
-    rotate_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "a file is closed and a new one begun at this size")
-    keep_files: Count = setting(Count(10), "closed files that are kept")
 
 
 def table_class(kind: Any) -> Any | None:

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import trio
 from attrs import define, field
 
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Origin, Ticket
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session, SubscriptionTable
 from mqttproxy.sessions.table import by_group
 from mqttproxy.validation import Identity
@@ -36,14 +36,17 @@ class Absent:
         self.acknowledge(now)
 
     def acknowledge(self, now: float) -> None:  # noqa: ARG002 # nobody is told
-        """Remember what is where it belongs. What was refused is forgotten: sent again, it is refused again."""
+        """Remember what is where it belongs. What was refused is forgotten: sent again, it is refused again.
+
+        But not what is in the spool: some of its destinations may have it, and those would get it twice.
+        """
         left: deque[Ticket] = deque()
         for ticket in self.pending:
             if not ticket.done:
                 left.append(ticket)
                 continue
             self.unacknowledged -= ticket.size
-            if not ticket.reason.is_failure:
+            if not ticket.reason.is_failure or self._session.has_promised(ticket.packet_id):
                 self._session.state.keep(ticket.packet_id)
         self.pending = left
 
@@ -60,6 +63,13 @@ def leave_behind(device: Origin, backlog: Backlog | None, session: Session, abse
     if left:
         absent[session.client_id] = Absent(device.identity, session)
         absent[session.client_id].take_over(left, trio.current_time())
+
+
+def give_up_waiting(device: Origin) -> None:
+    """Let go of what a device waits for: nobody does any more."""
+    for ticket in device.pending:
+        ticket.done = ticket.done or ticket.origin is device
+    device.pending.clear()
 
 
 def take_up(device: Origin, absent: dict[str, Absent]) -> list[int]:

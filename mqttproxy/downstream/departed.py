@@ -7,10 +7,11 @@ from typing import Final
 import trio
 from attrs import Factory, define
 
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.packets import Will
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.pipeline import Backlog, Pipeline
+from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions.wills import PendingWill, as_published, delay_of
 from mqttproxy.telemetry.logs import get_log
 from mqttproxy.validation import Identity

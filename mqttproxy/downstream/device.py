@@ -7,24 +7,23 @@ from typing import Final
 
 import trio
 
-from mqttproxy.downstream.absent import hand_over, leave_behind, take_up
+from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
 from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.subscribing import Subscribing
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
-from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions import Session
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
 
-# Answers are sent whatever waits. A device that takes none of them is not read until it does.
-UNSENT_MOST: Final = 1024 * 1024
+UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
 
 
 class Device(Delivering):
@@ -58,8 +57,6 @@ class Device(Delivering):
         self._is_clearing = False  # that is being waited for
         self._left: list[Event] = []  # decoded, and not handled yet
         self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
-
-    # life.
 
     def begin(self, resumed: Sent, *, is_present: bool) -> None:
         """Go to work, after CONNACK: the session delivers to this device from now on.
@@ -132,6 +129,8 @@ class Device(Delivering):
     def _leave(self) -> None:
         if not self.ended:
             self.ended = "connection_lost"
+        if self.is_gathered:
+            self._pipeline.carry_gathered()  # not at the end of the turn: what is unfinished is known by id from now on
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
         self._wait_for = self._nursery = self._subscribing.spawn = None
         if self._backlog is not None and not self._is_clearing:
@@ -143,9 +142,7 @@ class Device(Delivering):
             leave_behind(self, self._backlog, session, premises.absent)
             if not premises.is_closing:
                 hand_over(session, self._pipeline.table)
-        for ticket in self.pending:
-            ticket.done = ticket.done or ticket.origin is self  # nobody waits for it any more
-        self.pending.clear()
+        give_up_waiting(self)
         if self._will is not None and self._said_goodbye:
             premises.wills.cancel(self.client_id)
         elif self._will is not None:

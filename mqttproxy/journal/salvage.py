@@ -4,9 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final
-
-_BATCH: Final = 100  # rows written at once
+from typing import Any
 
 
 def salvage(broken: Path, into: sqlite3.Connection, tables: Sequence[str]) -> int:
@@ -46,6 +44,5 @@ def _readable(source: sqlite3.Connection, table: str, order: str) -> Iterator[Se
     with suppress(sqlite3.Error):
         key = [name for _, name, _, _, _, place in source.execute(f"PRAGMA table_info({table})") if place]
         columns = ", ".join(f"{name}{order}" for name in key)
-        cursor = source.execute(f"SELECT * FROM {table} ORDER BY {columns}")  # noqa: S608 - our own words
-        while rows := cursor.fetchmany(_BATCH):
-            yield from rows
+        # One by one: those in front of the one that fails are to come, too.
+        yield from source.execute(f"SELECT * FROM {table} ORDER BY {columns}")  # noqa: S608 - our own words

@@ -305,6 +305,8 @@ class Flow(Sender):
             return
         if reason.is_failure:
             self._forget_unacknowledged(packet_id)
+            if self._number == self.session.connections:
+                self.session.refuse(packet_id)
         else:
             self._keep_until_release(packet_id)
         self._write(PubRec(packet_id, reason, properties))

@@ -61,6 +61,9 @@ class SessionState:
         """Note that an incoming QoS 2 message is acknowledged with PUBREC: sent again, it is the same one."""
         self.incoming_qos2.add(packet_id)
 
+    def refuse(self, packet_id: int) -> None:
+        """Note that an incoming QoS 2 message is answered in the negative: its packet identifier is free."""
+
     def forget(self, packet_id: int) -> None:
         """Note that PUBREL came: from now on the packet identifier stands for a new message."""
         self.incoming_qos2.remove(packet_id)

@@ -58,6 +58,14 @@ class DurableState(SessionState):
             session.journal.add(IncomingRow(session.number, packet_id))
             session.hold()
 
+    def refuse(self, packet_id: int) -> None:
+        """Take a promise back: after the negative PUBREC the device uses the packet identifier for another message."""
+        session = self._session
+        if packet_id in self.promised and not session.is_over:
+            self.promised.remove(packet_id)
+            session.journal.remove(IncomingRow, (session.number, packet_id))
+            session.hold()
+
     def forget(self, packet_id: int) -> None:
         """Note PUBREL: after PUBCOMP the device uses the packet identifier for another message."""
         super().forget(packet_id)
@@ -147,6 +155,10 @@ class Session:
         if self._state is None:
             self._state = DurableState(self) if self.is_durable else SessionState()
         return self._state
+
+    def has_promised(self, packet_id: int) -> bool:
+        """Whether a QoS 2 message was taken for good, though it is not answered yet."""
+        return isinstance(self._state, DurableState) and packet_id in self._state.promised
 
     def promise(self, packet_id: int) -> None:
         """See `DurableState.promise`; without a record there is nothing to promise."""

@@ -72,11 +72,12 @@ class Batch(Struct, frozen=True, gc=False):
         ends = [*(start for start, _ in self.senders[1:]), len(self.items)]
         begin = 0
         for sender, end in enumerate(ends):
-            for message, _ in self.items[begin:end]:
-                if type(message) is Publish and message.properties is NO_PROPERTIES and not message.retain:
-                    records.append((message.topic, message.payload, message.qos, sender))
-                else:
-                    records.append(self._whole(message, sender))
+            records += [
+                (message.topic, message.payload, message.qos, sender)
+                if type(message) is Publish and message.properties is NO_PROPERTIES and not message.retain
+                else self._whole(message, sender)
+                for message, _ in self.items[begin:end]
+            ]
             begin = end
         for frame, place in enumerate(range(0, len(records), FRAME), 1):
             _add(out, sealed + frame, _encode(records[place : place + FRAME]))

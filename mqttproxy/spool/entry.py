@@ -82,8 +82,8 @@ class Share:
             self.take(number, self.messages[number], self.bytes[number])
 
 
-class Entry(Struct, eq=False):
-    """The token of a spooled message, the same for each of its destinations.
+class Entry(Struct, eq=False, gc=False):
+    """The token of a spooled message, the same for each of its destinations. Nothing that it refers to refers to it.
 
     Attributes:
         number: of the message. They rise; with `epoch` they tell it from all others of this node.

@@ -7,16 +7,16 @@ sessions this is an output commit: bytes are written as always, and held back un
 from collections.abc import Iterable, Sequence
 
 from mqttproxy.journal import Journal
-from mqttproxy.mqtt.session_state import SessionState
+from mqttproxy.mqtt.session_state import PACKET_ID_MAX, SessionState
 from mqttproxy.spool.entry import Entry
 from mqttproxy.spool.feed import Feed, Item
 from mqttproxy.spool.rows import InFlightRow
 
 
 class Exchanges(SessionState):
-    """Our half of a session at a broker. Only messages of the spool are noted: others nobody has on disk."""
+    """Our half of a session at a broker. Of messages that are not in the spool only the packet identifier is noted."""
 
-    __slots__ = ("_ended", "_feed", "_journal", "_numbers")
+    __slots__ = ("_ended", "_feed", "_journal", "_left", "_numbers")
 
     is_durable = True
 
@@ -25,21 +25,32 @@ class Exchanges(SessionState):
         self._journal = journal
         self._feed = feed
         self._numbers: dict[int, int] = {}  # of the messages on record, by packet identifier
+        self._left: list[int] | None = None  # doubtful after a restart; None: all are
         self._ended: list[tuple[int, int]] = []  # number and packet identifier of what may go from the record
         feed.cursor_noted = self.cursor_noted
 
-    def go_on(self, found: Sequence[tuple[InFlightRow, Item]]) -> None:
-        """Take up what the last process left, in the order of sending."""
+    def go_on(self, found: Sequence[tuple[InFlightRow, Item]], left: Sequence[int] | None) -> None:
+        """Take up what the last process left, in the order of sending.
+
+        Args:
+            found: exchanges of which the message is there.
+            left: packet identifiers of the others; None: the record is not of this session, and says nothing.
+
+        """
+        self._left = None if left is None else list(left)
         outgoing = {row.packet_id: item for row, item in found}
         self._numbers = {row.packet_id: row.message for row, _ in found}
         self.restore(outgoing, [row.packet_id for row, _ in found if row.released], ())
 
     def doubt(self) -> None:
-        """See `SessionState`; of what was noted, nothing is in doubt."""
-        super().doubt()
-        if self.doubtful is not None:
-            for packet_id in self.outgoing:
-                self.doubtful[packet_id] = 0
+        """See `SessionState`; with a record only those are in doubt of which the message is not there."""
+        if self._left == []:
+            return
+        self.doubtful = bytearray(bool(self._left is None).to_bytes(1, "big")) * (PACKET_ID_MAX + 1)
+        for packet_id in self._left or ():
+            self.doubtful[packet_id] = 1
+        for packet_id in self.outgoing:
+            self.doubtful[packet_id] = 0
 
     def begin(self, packet_ids: Iterable[int]) -> None:
         """Note under which packet identifiers messages of QoS 2 are about to go."""
@@ -60,7 +71,7 @@ class Exchanges(SessionState):
         """
         for packet_id in packet_ids:
             number = self._numbers.pop(packet_id, None)
-            if number is not None and accepted:
+            if number and accepted:
                 self._ended.append((number, packet_id))
             elif number is not None:
                 self._journal.remove(InFlightRow, (self._feed.number, packet_id))
@@ -87,10 +98,11 @@ class Exchanges(SessionState):
 
     def _note(self, packet_id: int, *, released: bool) -> bool:
         message, token = self.outgoing[packet_id]
-        if message.qos != 2 or not isinstance(token, Entry):
+        if message.qos != 2:
             return False
-        self._numbers[packet_id] = token.number
-        self._journal.put(InFlightRow(self._feed.number, packet_id, token.number, released))
+        number = token.number if isinstance(token, Entry) else 0
+        self._numbers[packet_id] = number
+        self._journal.put(InFlightRow(self._feed.number, packet_id, number, released))
         return True
 
     def _hold(self) -> None:

@@ -62,6 +62,7 @@ class Feeding:
         self._to_thread: Final = to_thread
         self._thread: Final = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery | None = None
+        self.left: dict[str, list[int]] = {}  # packet identifiers at QoS 2 whose messages are gone, by destination
         self._fed: set[str] = set()
 
     # The start.
@@ -80,6 +81,8 @@ class Feeding:
         rows: list[DestinationRow] = self._journal.take_loaded(DestinationRow)
         for row in rows:
             spool.add_feed(Feed(row.number, row.name, row.cursor, row.account))
+            if accounts.get(row.name) == row.account:
+                self.left[row.name] = []
         highest = await self._patiently(reader.highest)
         spool.number = max([highest, *(row.cursor for row in rows)])
         for mask in await self._patiently(reader.masks):
@@ -89,13 +92,13 @@ class Feeding:
         exchanges: list[InFlightRow] = self._journal.take_loaded(InFlightRow)
         for exchange in sorted(exchanges, key=lambda row: row.message):
             feed = by_number.get(exchange.destination)
-            item = None
-            if feed is not None and accounts.get(feed.name) == feed.account:
-                item = await self._find(feed, exchange.message)
-            if feed is None or item is None:
+            if feed is None or feed.name not in self.left:
                 self._journal.remove(InFlightRow, exchange.key)
-            else:
+            elif exchange.message > feed.cursor and (item := await self._find(feed, exchange.message)) is not None:
                 in_flight.setdefault(feed.name, []).append((exchange, item))
+            else:  # the broker may wait for PUBREL; which message that was does not matter any more
+                self.left[feed.name].append(exchange.packet_id)
+                self._journal.put(InFlightRow(feed.number, exchange.packet_id, 0, exchange.released))
         for feed in spool.feeds.values():
             feed.resume(exchange.message for exchange, _ in in_flight.get(feed.name, ()))
             if feed.given < feed.tip:
@@ -237,6 +240,7 @@ class Feeding:
         wanted = [(number, pair) for number, pair in front if number not in feed.skip]
         share = self._spool.share(run.mask)
         damaged = [number for number, pair in wanted if pair is None]
+        self._spool.lose(number for number, _ in wanted)
         if damaged:
             self._damaged(feed, share, run, damaged)
         old = [len(pair[0].payload) for _, pair in wanted if pair is not None]
@@ -324,9 +328,10 @@ class Feeding:
                 chosen.append(run)
                 left = run.decode(max(0, feed.given + 1 - run.first))
                 numbers = range(run.last + 1 - len(left), run.last + 1)
-                gone = [pair for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
-                size = sum(len(pair[0].payload) for pair in gone if pair is not None)
+                gone = [(number, pair) for number, pair in zip(numbers, left, strict=True) if number not in feed.skip]
+                size = sum(len(pair[0].payload) for _, pair in gone if pair is not None)
                 feed.passed_over(self._spool.share(run.mask), len(gone), size, reason)
+                self._spool.lose(number for number, _ in gone)
                 feed.passed(run.last)
                 dropped += len(gone)
             if chosen:

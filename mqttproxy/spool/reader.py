@@ -151,6 +151,6 @@ class SqliteReader:
                 self._connection.text_factory = bytes  # there is none, and damage may make some of what is
             with closing(self._connection.execute(query, values)) as cursor:
                 return take(cursor)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self.close()
             raise

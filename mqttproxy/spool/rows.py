@@ -61,7 +61,7 @@ class DestinationRow(Row, frozen=True, gc=False):
 
 
 class InFlightRow(Row, frozen=True, gc=False):
-    """A message sent to a destination at QoS 2. `released`: PUBREC came."""
+    """A message sent to a destination at QoS 2. `released`: PUBREC came. `message`: 0, it is not in the spool."""
 
     destination: int
     packet_id: int

@@ -53,11 +53,13 @@ class Spool:
         self.feeds: dict[str, Feed] = {}
         self.quotas: dict[str, int] = {}  # bytes that may wait for a destination, where the settings say
         self.acknowledged: Callable[[list[Any]], None] = _nobody  # told the tickets that a commit settles, in order
+        self.lost: Callable[[list[Any]], None] = _nobody  # told the tickets of what a destination will never get
         self.accepted: Callable[[list[Any]], None] = _nobody  # told the tickets that have waited long enough
         self._journal: Final = journal
         self._by_number: dict[int, Feed] = {}
         self._shares: dict[int, Share] = {}  # by mask
         self._runs: list[_Run] | None = None  # noted for the journal's next commit
+        self._durable = 0  # the last number that was committed
         self._batch = -1  # which commit of the journal that is
         self._waiting: dict[int, Entry] = {}  # of messages whose devices wait for destinations, by number
         self._patience: dict[float, deque[tuple[float, Sequence[Item]]]] = {}  # when which of them need wait no more
@@ -211,28 +213,23 @@ class Spool:
         self, items: Sequence[tuple[Message, Any]], share: Share, *, waits: bool
     ) -> tuple[list[Item], list[tuple[int, Sender]], int]:
         """Return the items for destinations, from which on messages are whose, and the payload bytes."""
-        epoch, number, waiting = self.epoch, self.number, self._waiting
+        epoch, first, waiting = self.epoch, self.number + 1, self._waiting
         senders: list[tuple[int, Sender]] = []
         entries: list[Item] = []
-        origin: Any = None
-        who: Any = None
-        size = 0
-        for message, ticket in items:
-            number += 1
-            if ticket.origin is not origin:
-                origin = ticket.origin
-                who = origin.identity
-                senders.append((len(entries), Sender(who.client_id, who.username, who.address, who.listener)))
-            weight = len(message.payload)
-            size += weight
-            entry = Entry(number, weight, share, who, None, epoch)
-            entries.append((message, entry))
-            if waits:
+        for start, end, origin in _by_origin(items):
+            who = origin.identity
+            senders.append((start, Sender(who.client_id, who.username, who.address, who.listener)))
+            entries += [
+                (message, Entry(number, len(message.payload), share, who, None, epoch))
+                for number, (message, _) in enumerate(items[start:end], first + start)
+            ]
+        for ticket in [ticket for message, ticket in items if message.qos == 2]:
+            ticket.origin.promise(ticket.packet_id)
+        if waits:
+            for (_, entry), (_, ticket) in zip(entries, items, strict=True):
                 entry.ticket = ticket
-                waiting[number] = entry
-            if message.qos == 2:
-                origin.promise(ticket.packet_id)
-        return entries, senders, size
+                waiting[entry.number] = entry
+        return entries, senders, sum([entry.size for _, entry in entries])
 
     def _committed(self, runs: list[_Run]) -> None:
         """Acknowledge and hand out what is on disk now."""
@@ -241,6 +238,7 @@ class Spool:
         done: list[Any] = []
         given: dict[int, list[Item]] = {}
         for run in runs:
+            self._durable = run.entries[-1][1].number
             self.pending -= len(run.entries)
             self.pending_bytes -= run.size
             self.committed_total += len(run.entries)
@@ -256,6 +254,12 @@ class Spool:
     def waiting_entry(self, number: int) -> Entry | None:
         """Return the entry of a message whose device waits for its destinations."""
         return self._waiting.get(number)
+
+    def lose(self, numbers: Iterable[int]) -> None:
+        """Hear that a destination will never get these messages; their devices may still wait for it."""
+        entries = [entry for number in numbers if (entry := self._waiting.get(number)) is not None]
+        if tickets := [entry.ticket for entry in entries if entry.ticket is not None]:
+            self.lost(tickets)
 
     def release(self, entry: Entry) -> None:
         """Hear that the device of a message was acknowledged, or is gone."""
@@ -291,16 +295,18 @@ class Spool:
     def note_consumed(self) -> None:
         """Have removed what none of its destinations needs any more."""
         for share in self._shares.values():
-            upto = min(self._by_number[number].cursor for number in share.numbers)
+            feeds = [self._by_number[number] for number in share.numbers]
+            upto = min(feed.cursor for feed in feeds)
             if upto > share.purged and share.has_consumed:
-                share.purged, share.has_consumed = upto, False
+                # What is settled behind a cursor that another share's message holds back goes when that has moved on.
+                share.purged, share.has_consumed = upto, any(feed.given > upto for feed in feeds)
                 self._journal.put(ConsumedRow(share.mask, upto))
 
     def look_at_patience(self, now: float) -> None:
         """Accept what has waited long enough for its destinations; let go of what nobody waits for any more."""
         tickets: list[Any] = []
         for queue in self._patience.values():
-            while queue and queue[0][0] <= now:
+            while queue and queue[0][0] <= now and queue[0][1][-1][1].number <= self._durable:
                 for _, entry in queue.popleft()[1]:
                     if entry.number in self._waiting and entry.ticket is not None:
                         tickets.append(entry.ticket)
@@ -309,3 +315,14 @@ class Spool:
             self.accepted(tickets)
         for entry in [entry for entry in self._waiting.values() if entry.ticket is None or entry.ticket.done]:
             self.release(entry)
+
+
+def _by_origin(items: Sequence[tuple[Message, Any]]) -> list[tuple[int, int, Any]]:
+    """Return from where to where messages are from one sender, and which."""
+    starts: list[int] = []
+    origin: Any = None
+    for place, (_, ticket) in enumerate(items):
+        if ticket.origin is not origin:
+            origin = ticket.origin
+            starts.append(place)
+    return [(start, end, items[start][1].origin) for start, end in zip(starts, [*starts[1:], len(items)], strict=True)]

@@ -37,6 +37,7 @@ _SECTIONS: Final = {
     "mqtt_proxy_connection_status": "Connections of devices",
     "mqtt_proxy_deliveries": "Towards devices",
     "mqtt_proxy_sessions": "Sessions",
+    "mqtt_proxy_spool_messages": "The spool",
     "mqtt_proxy_wills_pending": "Wills and flapping",
     "mqtt_proxy_quarantine_size_bytes": "Quarantine, audit trail, configuration",
     "mqtt_messages_forwarded": "Destinations",

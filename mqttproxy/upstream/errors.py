@@ -46,6 +46,7 @@ _UNWANTED: Final = frozenset({
     ReasonCode.USE_ANOTHER_SERVER,  # we go where the settings say, not where a broker sends us
     ReasonCode.SERVER_MOVED,
 })  # fmt: skip
+FIRST_FAILURE: Final = 0x80  # of the reason codes
 _SHOWN: Final = 200  # characters of a broker's own words that are shown
 
 

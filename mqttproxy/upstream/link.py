@@ -5,9 +5,7 @@ belongs to the stream. Everything in one read, and everything that waits in one 
 write.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 from math import inf
 from typing import Final, NoReturn
 
@@ -30,7 +28,7 @@ from mqttproxy.upstream.books import Books, size_of
 from mqttproxy.upstream.callbacks import Callbacks, Owner, Refusal
 from mqttproxy.upstream.connect import Opened
 from mqttproxy.upstream.departures import Departures
-from mqttproxy.upstream.errors import LinkError, Trouble, dismissal
+from mqttproxy.upstream.errors import FIRST_FAILURE, LinkError, Trouble, dismissal
 from mqttproxy.upstream.guard import stamp_of
 from mqttproxy.upstream.interest import Interest
 from mqttproxy.upstream.naming import Naming
@@ -39,13 +37,13 @@ from mqttproxy.upstream.pause import NO_LIMIT, TRANSIENT, Pause
 from mqttproxy.upstream.receipts import Receipts
 from mqttproxy.upstream.telling import tell, too_large
 from mqttproxy.upstream.watchdog import Watchdog
+from mqttproxy.upstream.withheld import Withheld, note_begun, note_ended
 
 UNSENT_HIGH: Final = 256 * 1024  # bytes the kernel did not take; above it nothing new is published
 UNSENT_LOW: Final = 64 * 1024
 IN_FLIGHT_LIMIT: Final = 64_000  # of 65,535 packet identifiers; SUBSCRIBE needs some too
 UNSENT_LIMIT: Final = 1024 * 1024  # above it the broker is not read either: what it sends makes us answer
 TURN_BYTES: Final = 256 * 1024  # payload bytes encoded at once, so that no link holds the loop
-FIRST_FAILURE: Final = 0x80  # of the reason codes
 
 
 class Link:
@@ -88,12 +86,16 @@ class Link:
         self._pausing: trio.Nursery | None = None  # our own
         self._trial_ends = trial_ends
         self._proved = False
-        now = trio.current_time()
-        self._began = now
-        self._held: deque[tuple[int, bytes | bytearray]] = deque()  # must not leave before so many commits
+        self._began = now = trio.current_time()
+        self._withheld = Withheld(opened.conn.session, opened.stream)
         self._watchdog = Watchdog(opened.conn, now)
         self._receipts = Receipts(opened.conn, self._written)
         self._is_taking = False  # what one read brought; what is written meanwhile goes out after it
+
+    @property
+    def is_receiving(self) -> bool:
+        """Something that the broker has sent is not over."""
+        return bool(self._conn.unacknowledged or self._session.incoming_qos2)
 
     @property
     def in_flight(self) -> list[int]:
@@ -227,8 +229,7 @@ class Link:
             else:
                 refused.append((event.token, self._naming.local(event.message), event.reason))
                 refused_size += len(event.message.payload)
-        if self._session.is_durable:
-            self._note_ends(settled)
+        note_ended(self._session, settled)
         books = self._books
         books.delivered += len(tokens)
         books.delivered_bytes += size
@@ -241,12 +242,6 @@ class Link:
         self._tell(tokens, refused)
         if not self._proved:
             self._prove()
-
-    def _note_ends(self, settled: list[Settled]) -> None:
-        for accepted in (True, False):
-            over = [e.packet_id for e in settled if e.message.qos == 2 and (e.reason < FIRST_FAILURE) is accepted]
-            if over:
-                self._session.end(over, accepted=accepted)
 
     def _put_back(self, refused: list[Settled], now: float) -> None:
         """Keep what the broker has refused for now: it goes first, in its order, after a pause."""
@@ -298,16 +293,10 @@ class Link:
 
     def _flush(self) -> None:
         if data := self._conn.data_to_send():
-            if self._held or self._session.committed < self._session.holds:
-                self._held.append((self._session.holds, data))
-            else:
-                self._stream.send_nowait(data)
+            self._withheld.send(data)
 
     def _let_go(self) -> None:
-        """Send what waited for a commit of the journal."""
-        held, committed = self._held, self._session.committed
-        while held and held[0][0] <= committed:
-            self._stream.send_nowait(held.popleft()[1])
+        self._withheld.let_go()
         self._outbox.bell.ring()
 
     def _may_publish(self) -> bool:
@@ -339,19 +328,14 @@ class Link:
         items, size = self._departures.ready(items, size, loop_guard=self.settings.loop_guard)
         sent = self._conn.publish(items)
         added = len(outgoing) - in_flight
-        if added and self._session.is_durable:
-            self._note_exactly_once(added)
+        if added:
+            note_begun(self._session, added)
         if added and not in_flight:
             self._watchdog.progressed(trio.current_time())
         if added == len(items):
             self._books.in_flight_bytes += size
         else:
             self._end_at_once(items, sent, added, size)
-
-    def _note_exactly_once(self, added: int) -> None:
-        """Have the packet identifiers of new messages of QoS 2 on disk before these leave."""
-        newest = list(islice(reversed(self._session.outgoing.items()), added))
-        self._session.begin([packet_id for packet_id, (message, _) in reversed(newest) if message.qos == 2])
 
     def _end_at_once(self, items: list[Item], sent: Sent, added: int, size: int) -> None:
         """Account for a batch of which some is not in flight: written at QoS 0, or too large for the broker."""
@@ -390,8 +374,6 @@ class Link:
 
     def _tell_interest(self) -> None:
         tell(self._conn, self._interest, self._naming, trio.current_time())
-
-    # What does not come
 
     async def _watch(self) -> NoReturn:
         while True:

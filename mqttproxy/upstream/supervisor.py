@@ -7,7 +7,7 @@ waits stays in the outbox. While the breaker is open, nothing is dialled and not
 import random
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -33,6 +33,8 @@ from mqttproxy.upstream.pause import Pause
 from mqttproxy.upstream.poison import PoisonWatch
 from mqttproxy.upstream.prospects import Prospects
 from mqttproxy.upstream.status import UpstreamStatus, as_snapshot
+
+LAST_RELEASES: Final = 1.0  # seconds for exchanges that the broker has begun: after a restart we know nothing of them
 
 
 class Upstream:
@@ -182,6 +184,9 @@ class Upstream:
         with trio.move_on_at(deadline):
             while self._outbox or self._session.outgoing:
                 await self._idle.park()
+            with trio.move_on_after(LAST_RELEASES):
+                while self._link is not None and self._link.is_receiving:  # noqa: ASYNC110 # nobody tells each PUBREL
+                    await trio.sleep(LAST_RELEASES / 50)
         return not self._outbox and not self._session.outgoing
 
     # For people and metrics

@@ -7,10 +7,10 @@ import trio
 from trio.testing import MockClock
 
 from mqttproxy.downstream.departed import LATE_BATCHES, pending_will
+from mqttproxy.groups import Backlog
 from mqttproxy.handover import Origin
 from mqttproxy.mqtt.packets import Message, Properties, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.pipeline import Backlog
 from mqttproxy.sessions.wills import PendingWill
 from mqttproxy.validation import Identity
 from tests.house import AWAITED, DIRECT, open_house, upstream

@@ -80,6 +80,7 @@ class Run:
     system: System
     brokers: dict[str, Mosquitto]
     tell: Callable[[str], None] = lambda _: None
+    new_ledger: Callable[[list[str]], Ledger] = Ledger
     ledger: Ledger = field(init=False)
     devices: list[Device] = field(init=False)
     ears: list[Ear] = field(init=False)
@@ -93,7 +94,7 @@ class Run:
     def __attrs_post_init__(self) -> None:
         plan = self.plan
         self._chance = chance = Random(plan.seed)  # noqa: S311 - so that a run can be had again
-        self.ledger = ledger = Ledger(list(self.brokers))
+        self.ledger = ledger = self.new_ledger(list(self.brokers))
         url = f"mqtt://127.0.0.1:{self.system.port}"
         self.devices = [
             Device(url, f"device-{number}", chance, ledger=ledger, heard=self._hear) for number in range(plan.devices)
@@ -118,7 +119,7 @@ class Run:
                 nursery.start_soon(device.run)
             await self._wait(self._is_well, "the first acknowledgements", publish=True)
             began = trio.current_time()
-            await self._kill_and_kill()
+            await self._trouble()
             seconds = trio.current_time() - began
             late = int(self._due)
             await self._drain()
@@ -139,7 +140,8 @@ class Run:
             faults=self.faults,
         )
 
-    async def _kill_and_kill(self) -> None:
+    async def _trouble(self) -> None:
+        """Put it under load, and kill and kill; when this returns, there is no more load."""
         plan = self.plan
         victims = {"proxy": ["proxy"], "broker": list(self.brokers), "both": ["proxy", *self.brokers]}[plan.victim]
         async with trio.open_nursery() as nursery:

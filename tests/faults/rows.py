@@ -24,7 +24,7 @@ class Row:
 ROWS: Final = {
     "X1": Row(
         "a broker is killed and started again, with its state and without",
-        ("faults/test_kills.py", "scenarios/test_outage.py", "upstream/test_mosquitto.py"),
+        ("faults/test_kills.py", "faults/test_outage.py", "scenarios/test_outage.py", "upstream/test_mosquitto.py"),
     ),
     "X2": Row(
         "a reset after any byte", ("faults/test_network.py",), lacks="packets of ours besides those of publishing"

@@ -62,20 +62,27 @@ class System(Protocol):
 
 @define(eq=False)
 class Proxy:
-    """mqttproxy, started anew on the same data."""
+    """mqttproxy, started anew on the same data.
+
+    Attributes:
+        links: further settings of each upstream.
+        running: its process; None: it was not started yet, or killed.
+
+    """
 
     folder: Path
     brokers: dict[str, Mosquitto]
     ack: str = "all"
+    links: str = LINKS
     name: str = "mqttproxy"
     port: int = field(factory=free_port)
+    running: RunningProxy | None = None
     _file: Path = field(init=False)
-    _running: RunningProxy | None = None
     _faults: list[str] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        tables = "".join(upstream(name, broker.url, LINKS) for name, broker in self.brokers.items())
+        tables = "".join(upstream(name, broker.url, self.links) for name, broker in self.brokers.items())
         tables += route("#", *self.brokers, more=f'ack = "{self.ack}"')
         self._file = write_settings(self.folder, tables)
         text = self._file.read_text()
@@ -86,13 +93,13 @@ class Proxy:
         return f'ack = "{self.ack}"'
 
     def start(self) -> None:
-        self._running = start_proxy(self._file)
+        self.running = start_proxy(self._file)
 
     def kill(self) -> None:
-        if self._running is not None:
+        if self.running is not None:
             self._look()
-            self._running.kill()
-            self._running = None
+            self.running.kill()
+            self.running = None
 
     def faults(self) -> list[str]:
         self._look()
@@ -100,7 +107,7 @@ class Proxy:
 
     def _look(self) -> None:
         """Look for an error of ours in the log; the next start empties it."""
-        running = self._running
+        running = self.running
         if running is None:
             return
         if running.process.poll() is not None:

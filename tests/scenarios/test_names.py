@@ -16,6 +16,11 @@ url = "mqtt://127.0.0.1:{port}"
 [[upstreams.topics]]
 local = "plant/{{line}}/#"
 remote = "acme/{site}/{{line}}/in/#"
+
+[[routes]]
+topics = ["#"]
+to = ["broker"]
+ack = "all"
 """
 
 

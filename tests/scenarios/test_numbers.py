@@ -126,6 +126,7 @@ def test_it_starts_without_any_broker_and_says_so(tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("nobody")
     broker = Mosquitto(folder / "a")
     settings = upstream("a", broker.url, 'backoff_first = "50ms"\nbackoff_ceiling = "100ms"\nbreaker_open = "200ms"')
+    settings += route("#", "a", more='ack = "all"')
     with running_proxy(write_proxy(folder, settings)) as proxy:
         status, body = proxy.get("/ready")
         assert status == 503

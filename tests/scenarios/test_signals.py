@@ -87,7 +87,7 @@ def test_X19_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
 def stuck(stack: ExitStack, folder: Path, grace: str) -> tuple[RunningProxy, PahoDevice]:
     """Return a proxy that waits for a stalled broker, and the device whose message it holds."""
     (a,) = stack.enter_context(running_brokers(folder, "a"))
-    settings = upstream("a", a.url) + route("#", "a")
+    settings = upstream("a", a.url) + route("#", "a", more='ack = "all"')
     proxy = stack.enter_context(running_proxy(write_proxy(folder, settings, grace=grace)))
     proxy.wait_linked("a")
     device = stack.enter_context(closing(PahoDevice("d", Place(proxy.port()))))

@@ -478,7 +478,7 @@ class TestRestore:
         store = store_of("a", journal=journal)
         damage(store, 1, b"first")
         assert await store.feeding.restore({"a": "account"}) == {}
-        assert journal.removed == [(0, 8), (0, 9)]
+        assert store.feeding.left == {"a": [8, 9]}
         async with fed(store):
             assert store.sinks["a"].payloads == [b"second"]
             store.settle()

@@ -39,9 +39,6 @@ class Broker:
         self._nursery = nursery
         self._lines: dict[str, SimulatedStream] = {}
         self.sessions: dict[str, SessionState] = {}
-        self.refused = 0
-        self._owners: dict[object, None] = {}
-        self._taken: dict[bytes, tuple[int, object]] = {}
         self.heal()
 
     def heal(self) -> None:
@@ -58,7 +55,7 @@ class Broker:
         if self.is_away:
             raise TransportError(f"{self.name}: connection refused")
         wire = self._network.pair(self.name, owner, inward=True, write_timeout=write_timeout)
-        self._nursery.start_soon(self._serve, wire.theirs, owner)
+        self._nursery.start_soon(self._serve, wire.theirs)
         return wire.ours
 
     def restart(self, *, forget: bool) -> None:
@@ -69,7 +66,7 @@ class Broker:
             self.sessions.clear()
             self._ledger.forgetful.add(self.name)
 
-    async def _serve(self, stream: SimulatedStream, owner: object) -> None:
+    async def _serve(self, stream: SimulatedStream) -> None:
         conn = ServerConnection(_LIMITS, trio.current_time())
         answers: deque[tuple[float, bytes | bytearray]] = deque()
         wake = trio.Event()
@@ -89,7 +86,7 @@ class Broker:
             nursery.start_soon(answer)
             try:
                 while conn.state is not State.CLOSED and (data := await stream.receive()):
-                    is_mute = self._take(conn, data, stream, owner)
+                    is_mute = self._take(conn, data, stream)
                     if (out := conn.data_to_send()) and not is_mute:
                         answers.append((trio.current_time() + self.patience, out))
                         wake.set()
@@ -102,7 +99,7 @@ class Broker:
                 await stream.aclose()
                 nursery.cancel_scope.cancel()
 
-    def _take(self, conn: ServerConnection, data: bytes | memoryview, stream: SimulatedStream, owner: object) -> bool:
+    def _take(self, conn: ServerConnection, data: bytes | memoryview, stream: SimulatedStream) -> bool:
         """React to what one read brought; True: what we answer is lost."""
         now = trio.current_time()
         conn.receive_data(data, now)
@@ -110,15 +107,15 @@ class Broker:
         while events := conn.next_batch(now):
             for event in events:
                 carried |= isinstance(event, Publish)
-                self._react(conn, event, stream, owner)
+                self._react(conn, event, stream)
         return self.is_mute and carried
 
-    def _react(self, conn: ServerConnection, event: Event, stream: SimulatedStream, owner: object) -> None:
+    def _react(self, conn: ServerConnection, event: Event, stream: SimulatedStream) -> None:
         match event:
             case Connect():
                 self._greet(conn, event, stream)
             case Publish():
-                self._accept(conn, event, owner)
+                self._accept(conn, event)
             case Subscribe():
                 conn.send(SubAck(event.packet_id, tuple(ReasonCode(one.qos) for one in event.subscriptions)))
             case Unsubscribe():
@@ -139,27 +136,14 @@ class Broker:
         present = name in self.sessions
         conn.accept(self.sessions.setdefault(name, SessionState()), session_present=present, client_id=name)
 
-    def _accept(self, conn: ServerConnection, publish: Publish, owner: object) -> None:
+    def _accept(self, conn: ServerConnection, publish: Publish) -> None:
         reason = self.rejects(publish.payload) if publish.qos and conn.version.value == 5 else None
         if reason is None:
-            in_doubt = self._is_in_doubt(publish, owner)
-            self._ledger.receive(self.name, publish.topic, publish.payload, publish.qos, in_doubt=in_doubt)
+            self._ledger.receive(self.name, publish.topic, publish.payload, publish.qos)
         else:
-            self.refused += 1
+            self._ledger.refuse(self.name, publish.payload)
         if publish.qos:
             conn.acknowledge(publish.packet_id, publish.qos, reason or ReasonCode.SUCCESS)
-
-    def _is_in_doubt(self, publish: Publish, owner: object) -> bool:
-        """Tell whether a process that is not our first client sends a message again that it released unheard.
-
-        After a restart a client does not know which identifiers we hold messages under, so it sends PUBREL ahead of
-        each first use (`Sender._clear`). When the link is lost before anything of that was answered it must do so
-        again, and what we took meanwhile is doubled: rather twice than never.
-        """
-        self._owners.setdefault(owner)
-        before = self._taken.get(publish.payload)
-        self._taken[publish.payload] = publish.packet_id, owner
-        return publish.qos == 2 and before == (publish.packet_id, owner) and len(self._owners) > 1
 
 
 def dial_any(brokers: dict[str, Broker], owner: object) -> Any:

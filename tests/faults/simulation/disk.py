@@ -156,17 +156,18 @@ class Mount:
     ) -> Any:
         """Stand in for `trio.to_thread.run_sync`: the disk takes its time before the call and after it."""
         async with limiter:
-            with trio.CancelScope(shield=not abandon_on_cancel):
-                await self._wait(always=True)
+            with trio.CancelScope(shield=not abandon_on_cancel) as scope:
+                await self._wait(scope, always=True)
                 try:
                     return sync_fn()
                 finally:
-                    await self._wait(always=self.disk.latency > USUAL)
+                    await self._wait(scope, always=self.disk.latency > USUAL)
 
-    async def _wait(self, *, always: bool) -> None:
+    async def _wait(self, scope: trio.CancelScope, *, always: bool) -> None:
         if always or self.disk.chance.random() < 0.3:
             await trio.sleep(self.disk.latency * 2 * self.disk.chance.random())
         if self.is_dead:
+            scope.shield = False
             await trio.sleep_forever()
 
     def make_store(self, directory: Path, *, survives_power_loss: bool) -> "SimulatedStore":

@@ -7,8 +7,10 @@ from typing import Final
 import trio
 
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.reload import put_in_force
 from tests.faults.simulation.brokers import Broker
 from tests.faults.simulation.network import Wire
+from tests.faults.simulation.routes import QUEUE, files_of
 from tests.faults.simulation.world import World
 
 Kind = Callable[[World, float], Awaitable[None]]
@@ -41,7 +43,18 @@ async def stop_and_start(world: World, _seconds: float) -> None:
     incarnation = world.incarnation
     if incarnation.serving is not None and not incarnation.is_crashed:
         world.ledger.is_volatile = True  # the grace may be over before everything has gone
+        incarnation.is_stopping = True
         world.nursery.start_soon(incarnation.proxy.drain, incarnation.serving)
+
+
+async def reload(world: World, _seconds: float) -> None:
+    """Read a file with other bounds, and with another keep alive, which asks for new links."""
+    await trio.lowlevel.checkpoint()
+    incarnation = world.incarnation
+    if incarnation.tasks is not None and not incarnation.is_crashed and not incarnation.is_stopping:
+        queue, keep_alive = world.chance.choice((QUEUE, QUEUE // 2)), world.chance.choice((10, 10, 7))
+        incarnation.proxy.path = files_of(queue, keep_alive)
+        incarnation.tasks.start_soon(put_in_force, incarnation.proxy)
 
 
 # The disk.
@@ -250,7 +263,7 @@ async def subscriber_away(world: World, seconds: float) -> None:
 KINDS: Final[dict[str, Kind]] = {
     kind.__name__: kind
     for kind in (
-        kill, power_loss, stop_and_start,
+        kill, power_loss, stop_and_start, reload,
         disk_error, disk_in_doubt, disk_full, disk_slow, disk_unreadable, quarantine_error, damaged_record,
         broker_away, broker_restarts, broker_forgets, broker_refuses_us, broker_hangs, slow_acknowledgements,
         lost_acknowledgements, transient_refusals, permanent_refusals,

@@ -26,6 +26,7 @@ class Sent:
         needed: of these so many must have it before the device is acknowledged; 0: being on disk is enough.
         settled: the device was answered, with success or failure.
         abandoned: the device has forgotten it: it may arrive or not.
+        refused: destinations that would not have it at first, and took later ones.
         again: the device has sent it as a new message, so that nobody can know it for the same.
 
     """
@@ -44,6 +45,7 @@ class Sent:
     damaged: bool = False
     received: dict[str, int] = field(factory=dict)
     held: set[str] = field(factory=set)
+    refused: set[str] = field(factory=set)
 
     def __str__(self) -> str:
         return f"{self.payload!r} on {self.topic} at QoS {self.qos}"
@@ -65,7 +67,6 @@ class Ledger:
         self.forgetful: set[str] = set()
         self.is_volatile = False
         self.duplicates = 0
-        self.doubted = 0
         self._numbers: dict[tuple[str, str, int], int] = {}
         self._newest: dict[tuple[str, str, int, str], int] = {}
 
@@ -95,8 +96,8 @@ class Ledger:
         elif needed == 0 and sent.payload not in durable:
             self.fault(f"acknowledged and not on disk: {sent}")
 
-    def receive(self, destination: str, topic: str, payload: bytes, qos: int, *, in_doubt: bool = False) -> None:
-        """Note an arrival, whatever it is. `in_doubt`: nobody could have known that it had arrived before."""
+    def receive(self, destination: str, topic: str, payload: bytes, qos: int) -> None:
+        """Note an arrival, whatever it is."""
         self.tell(f"  {destination} received", payload)
         sent = self.messages.get(payload)
         if sent is None or sent.topic != topic or sent.qos != qos:
@@ -108,15 +109,19 @@ class Ledger:
         if count > 1:
             self.duplicates += 1
             is_excused = sent.again or destination in self.forgetful or (sent.needed == MEMORY and self.is_volatile)
-            self.doubted += in_doubt and not is_excused
-            if qos != 1 and not (is_excused or in_doubt):
+            if qos != 1 and not is_excused:
                 self.fault(f"{count} times at {destination}: {sent}")
             return
         stream = sent.device, topic, qos, destination
         newest = self._newest.get(stream, -1)
-        if sent.number < newest:
+        if sent.number < newest and destination not in sent.refused:
             self.fault(f"after {newest} at {destination}: {sent}")
         self._newest[stream] = max(newest, sent.number)
+
+    def refuse(self, destination: str, payload: bytes) -> None:
+        """Note that a destination would not have it. Asked again, because its answer was lost, it may think better."""
+        if payload in self.messages:
+            self.messages[payload].refused.add(destination)
 
     def fault(self, words: str) -> None:
         self.faults.append(words)

@@ -12,6 +12,7 @@ from tests.faults.simulation.kinds import KINDS
 from tests.faults.simulation.world import World
 
 DRAINED: Final = 600.0  # seconds within which everything has gone where it belongs, once everything is healed
+TIDIED: Final = 10.0  # seconds until nothing is on disk any more that everybody has
 STOPPED: Final = 90.0  # seconds that an orderly end may take
 
 
@@ -24,7 +25,6 @@ class Outcome:
     kinds: Counter[str] = field(factory=Counter)
     messages: int = 0
     duplicates: int = 0
-    doubted: int = 0  # of them at QoS 2, see `Broker._is_in_doubt`
     simulated: float = 0.0
     drained_in: float = 0.0
     trace: str = ""
@@ -51,10 +51,9 @@ async def _play(outcome: Outcome, say: Callable[[str], None] | None) -> None:
             await _trouble(world, outcome, troubles)
         world.tell("healed")
         world.heal()
-        await _drain(world, outcome)
+        await drain(world, outcome)
         outcome.faults += world.ledger.faults
         outcome.messages, outcome.duplicates = len(world.ledger.messages), world.ledger.duplicates
-        outcome.doubted = world.ledger.doubted
         outcome.simulated, outcome.trace = trio.current_time(), world.trace.hexdigest()
         nursery.cancel_scope.cancel()
 
@@ -78,8 +77,8 @@ async def _trouble(world: World, outcome: Outcome, nursery: trio.Nursery) -> Non
         nursery.start_soon(KINDS[kind], world, seconds)
 
 
-async def _drain(world: World, outcome: Outcome) -> None:
-    """Wait until everything is where it belongs, end the process in order, and look at the books."""
+async def drain(world: World, outcome: Outcome, look: Callable[[World], None] = lambda _: None) -> None:
+    """Wait until everything is where it belongs, look, end the process in order, and look at the books."""
     began = trio.current_time()
     with trio.move_on_after(DRAINED) as patience:
         await _until(lambda: world.is_drained)
@@ -88,6 +87,12 @@ async def _drain(world: World, outcome: Outcome) -> None:
         not_done = [device.name for device in world.devices if not device.is_done]
         missing = [f"{sent} at {place}" for sent, place in world.missing()[:3]]
         world.ledger.fault(f"not drained: {world.incarnation.left()}, devices {not_done}, missing {missing}")
+    await trio.sleep(1.0)
+    with trio.move_on_after(TIDIED):  # what is noted of it may be under way on a slow disk
+        await _until(lambda: not world.disk.runs)
+    if world.disk.runs and not patience.cancelled_caught:
+        world.ledger.fault(f"{len(world.disk.runs)} runs are left on disk although everybody has them")
+    look(world)
     world.tell("ending")
     world.is_over = True
     incarnation = world.incarnation

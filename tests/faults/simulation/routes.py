@@ -1,8 +1,11 @@
 """The configuration that is simulated: three upstreams, a route for each way to acknowledge."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+import orjson
 from attrs import frozen
 
 from mqttproxy.config.load import parse_config
@@ -39,6 +42,8 @@ ROUTES: Final = (
     Route("l", ("local",), '"spool"', _LOCAL),
 )
 
+_FOLDERS: Final[list[TemporaryDirectory[str]]] = []
+
 QUEUE: Final = 20
 IN_FLIGHT: Final = 8
 SPOOL_QUEUE: Final = 40
@@ -69,7 +74,7 @@ _UPSTREAM: Final = """
 name = "{0}"
 url = "mqtt://{0}"
 version = "{1}"
-keep_alive = 10
+keep_alive = {4}
 connect_timeout = 3
 ack_timeout = 4
 in_flight = {2}
@@ -81,18 +86,36 @@ breaker_open = 2
 """
 
 
-def _text(queue: int) -> str:
+def text_of(queue: int, keep_alive: int = 10) -> str:
+    """Return the file."""
     upstreams = [("a", "5"), ("b", "5"), ("c", "3.1.1")]
-    text = _HEAD + "".join(_UPSTREAM.format(*one, IN_FLIGHT, queue) for one in upstreams)
+    text = _HEAD + "".join(_UPSTREAM.format(*one, IN_FLIGHT, queue, keep_alive) for one in upstreams)
     for route in ROUTES:
         to = ", ".join(f'"{name}"' for name in route.to)
         text += f'[[routes]]\ntopics = ["{route.name}/#"]\nto = [{to}]\nack = {route.ack}\n'
     return text
 
 
+def write_files(folder: Path, text: str) -> Path:
+    """Write the file, and the schemas that it names; returns its path."""
+    for name, schema in _SCHEMAS.items():
+        (folder / "schemas" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "schemas" / name).write_bytes(orjson.dumps(schema))
+    (folder / "proxy.toml").write_text(text)
+    return folder / "proxy.toml"
+
+
+@cache
+def files_of(queue: int, keep_alive: int) -> Path:
+    """Return a file with other settings. It stays until the process ends."""
+    folder = TemporaryDirectory()
+    _FOLDERS.append(folder)
+    return write_files(Path(folder.name), text_of(queue, keep_alive))
+
+
 def make_config() -> ProxyConfig:
     """Return the settings."""
-    return parse_config(_text(QUEUE), "proxy.toml", Path("/"), unreadable=lambda _: None)
+    return parse_config(text_of(QUEUE), "proxy.toml", Path("/"), unreadable=lambda _: None)
 
 
 CONFIG: Final = make_config()

@@ -35,7 +35,8 @@ class Incarnation:
         self.mount = Mount(world.disk)
         self.scope = trio.CancelScope()
         self.serving: trio.CancelScope | None = None  # set while the door is open
-        self.is_crashed = False
+        self.tasks: trio.Nursery | None = None  # what ends with the serving, as signals do
+        self.is_crashed = self.is_stopping = False
         self.ended = trio.Event()
         chance = part_of(world.chance)
         outside = Outside(
@@ -51,6 +52,7 @@ class Incarnation:
             make_reader=self.mount.make_reader,
             make_writer=self.mount.make_writer,
             make_audit_files=self.mount.make_audit_files,
+            configure_logging=lambda *_: None,
         )
         self.proxy = Proxy(Path("/proxy.toml"), CONFIG, RULESET, dry_run=False, outside=outside)
 
@@ -67,7 +69,7 @@ class Incarnation:
                     await proxy.open_rooms(background)
                     await proxy.door.open(CONFIG.listeners)
                     async with trio.open_nursery() as serving:
-                        self.serving = serving.cancel_scope
+                        self.serving, self.tasks = serving.cancel_scope, serving
                         serving.start_soon(proxy.door.run)
                         self.world.tell("ready")
                     background.cancel_scope.cancel()
@@ -78,7 +80,6 @@ class Incarnation:
         finally:
             if not self.is_crashed:
                 self.world.network.drop(self, silently=False)
-            self.world.damaged += proxy.keeping.feeding.damaged_total
             self.ended.set()
 
     def crash(self, *, silently: bool) -> None:
@@ -98,7 +99,8 @@ class Incarnation:
             offered, gone = snapshot.books()
             if offered != gone:
                 fault(f"books of {snapshot.name}: {offered} offered, {gone} accounted for")
-            if snapshot.queued > QUEUE or snapshot.in_flight > IN_FLIGHT:
+            # What a broker has refused for now goes back to the outbox from what was in flight.
+            if snapshot.queued + snapshot.in_flight > QUEUE + IN_FLIGHT or snapshot.in_flight > IN_FLIGHT:
                 fault(f"{snapshot.name} holds {snapshot.queued} and {snapshot.in_flight} messages")
         if proxy.keeping.spool.pending > SPOOL_QUEUE + RECEIVE_MAXIMUM * len(self.world.devices):
             fault(f"{proxy.keeping.spool.pending} messages wait for the disk")
@@ -129,7 +131,6 @@ class World:
 
     Attributes:
         faults: what was found wrong that no message is to blame for.
-        damaged: records that ended processes have told of.
 
     """
 
@@ -147,10 +148,19 @@ class World:
             self.brokers[name] = Broker(name, self.network, self.ledger, chance, nursery)
         self.devices = [self._device(number) for number in range(self.chance.randint(2, 5))]
         self.subscriber = self._device(0, "subscriber", messages=0, listens="l/#")
-        self.damaged = 0
         self.is_over = False
         _configure_logging(self)
+        self.incarnations: list[Incarnation] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self.incarnation = Incarnation(self)
+        self.incarnations.append(self.incarnation)
+
+    @property
+    def damaged(self) -> int:
+        """How many records all processes have told of."""
+        return sum(one.proxy.keeping.feeding.damaged_total for one in self.incarnations)
 
     def _device(self, number: int, name: str = "", messages: int | None = None, listens: str = "") -> Device:
         chance = part_of(self.chance)
@@ -186,7 +196,7 @@ class World:
             if self.is_over:
                 return
             await trio.sleep(RESTART)
-            self.incarnation = Incarnation(self)
+            self._begin()
 
     def crash(self, *, silently: bool) -> None:
         """Kill the process that runs."""
