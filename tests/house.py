@@ -210,7 +210,7 @@ def make_house(
         journal=journal,
         spool=spool,
     )
-    feeding = Feeding(spool, journal, MemoryReader(journal), to_thread=in_place)
+    feeding = Feeding(spool, journal, MemoryReader(journal), to_thread=in_place, rest=0.0)
     feeding.use(upstreams, dict.fromkeys(upstreams, "account"))
     sessions = Sessions(
         table=table,

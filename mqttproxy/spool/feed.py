@@ -57,6 +57,7 @@ class Feed:
         self.cursor_noted: Callable[[int], None] = lambda _: None  # told each cursor that is noted
         self.needs_note = False  # what is on disk about it is no longer true
         self.skip: set[int] = set()  # numbers behind `given` that are not to be handed out, or not again
+        self.rest = 0.0  # seconds until the next read, as the last one says
         self.round = 0  # counts what makes items that were read ahead obsolete
         self.wake = trio.Event()
         self._out: deque[int] = deque()  # numbers handed out and not settled, and those settled behind them
@@ -120,7 +121,8 @@ class Feed:
         """Hand out nothing up to this number: there is nothing that should be."""
         self.given = max(self.given, number)
         if self.skip:
-            self.skip = {skipped for skipped in self.skip if skipped > self.given}
+            cursor = self.cursor  # and not `given`, which may be set back to it
+            self.skip = {skipped for skipped in self.skip if skipped > cursor}
 
     def resume(self, numbers: Iterable[int]) -> None:
         """Count as handed out what was in flight when the last process ended."""
@@ -221,6 +223,8 @@ class Feed:
                 await destination.wait_room()
         if begun == self.round and self.given >= self.tip:
             self.is_lagging = False
+        else:
+            await trio.sleep(self.rest)
 
     def _is_held_up(self) -> bool:
         return self.is_stopped or self.is_paused

@@ -21,7 +21,11 @@ from mqttproxy.telemetry.logs import get_log
 
 T = TypeVar("T")
 
-SLICE: Final = 128 * 1024  # bytes read for a lagging destination at once
+SLICE: Final = 32 * 1024  # bytes read for a lagging destination at once
+# Between two such reads others have their turns: seconds at least, and so many times what the read took, which is the
+# longer the less time there is.
+REST: Final = 0.005
+REST_RATIO: Final = 2.0
 TIDY_EVERY: Final = 0.1  # seconds between two looks at how far destinations have come
 AGE_EVERY: Final = 1.0  # the same at how old and how much it is
 SLACK: Final = 1.25  # what may be dropped passes its bound by this much, until the next look
@@ -43,7 +47,9 @@ class Feeding:
     not where they should be) count since the start; `trouble` says why the disk cannot be read, None: it can.
     """
 
-    def __init__(self, spool: Spool, journal: Journal, reader: Reader, *, to_thread: ToThread = IN_THREAD) -> None:
+    def __init__(
+        self, spool: Spool, journal: Journal, reader: Reader, *, to_thread: ToThread = IN_THREAD, rest: float = REST
+    ) -> None:
         """Make it.
 
         Args:
@@ -51,8 +57,10 @@ class Feeding:
             journal: has what was on record at the start.
             reader: reads messages again.
             to_thread: as `trio.to_thread.run_sync`; simulations have no threads.
+            rest: seconds between two reads for a destination, at least.
 
         """
+        self._rest: Final = rest
         self.damaged_total = 0
         self.missing_total = 0
         self.trouble: str | None = None
@@ -198,7 +206,7 @@ class Feeding:
 
     async def _read(self, feed: Feed) -> list[Item]:
         """Return the next items behind `given`; none: all there was is over, and `given` has moved."""
-        begun, tip = feed.round, feed.tip
+        begun, tip, started = feed.round, feed.tip, trio.current_time()
         try:
             runs = await self._call(partial(self._reader.runs, 1 << feed.number, feed.given, SLICE))
         except DISK_TROUBLE as error:
@@ -206,6 +214,7 @@ class Feeding:
             await trio.sleep(_RETRY)
             return []
         self._set_trouble(None)
+        feed.rest = max(self._rest, REST_RATIO * (trio.current_time() - started))
         if begun != feed.round or feed.is_stopped:
             return []
         if not runs:

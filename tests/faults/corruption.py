@@ -98,7 +98,7 @@ async def _deliver(folder: Path, written: Written) -> Outcome:
     store = make_store(folder, wall=lambda: 1_000_100.0)
     journal = Journal(store, to_thread=in_place, wall=lambda: 1_000_100.0)
     spool = Spool(journal, SpoolSettings())
-    feeding = Feeding(spool, journal, SqliteReader(folder / DATABASE), to_thread=in_place)
+    feeding = Feeding(spool, journal, SqliteReader(folder / DATABASE), to_thread=in_place, rest=0.0)
     sink = Sink(1_000_000)
     outcome = Outcome()
     try:

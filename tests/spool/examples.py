@@ -121,7 +121,7 @@ def make_store(
     """Make one; its feeding is not started, and nothing restored."""
     kept = FakeJournal() if journal is None else journal
     spool = Spool(kept, settings or SpoolSettings())
-    feeding = Feeding(spool, kept, reader(kept), to_thread=to_thread)
+    feeding = Feeding(spool, kept, reader(kept), to_thread=to_thread, rest=0.0)
     store = Store(kept, spool, feeding, {name: Sink() for name in names})
     spool.acknowledged, spool.accepted = store.acknowledged.extend, store.accepted.extend
     return store

@@ -10,7 +10,7 @@ from mqttproxy.database import DATABASE, make_store
 from mqttproxy.journal import Changes, Row
 from mqttproxy.journal.store import SqliteStore
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.spool.encoding import Batch, Sender, decode_run
+from mqttproxy.spool.encoding import Batch, Sender
 from mqttproxy.spool.reader import SqliteReader, Sum
 from mqttproxy.spool.rows import ConsumedRow, RunRow
 
@@ -58,7 +58,7 @@ def test_a_run_comes_back_as_it_was_written(store: SqliteStore, reader: SqliteRe
     write(store, run(5, 3, BOTH, at=123.5))
     (found,) = reader.runs(B, 0, 1)
     assert found[:-1] == (5, 7, BOTH, 1, 123.5, 3, 30)
-    assert [pair[0].payload for pair in decode_run(found.data, 3) if pair is not None] == [bytes(10)] * 3
+    assert [pair[0].payload for pair in found.decode() if pair is not None] == [bytes(10)] * 3
 
 
 def test_a_destination_reads_its_own_in_order_of_the_numbers(store: SqliteStore, reader: SqliteReader) -> None:
