@@ -146,7 +146,8 @@ def test_it_never_writes(reader: SqliteReader) -> None:
     "damage",
     [
         "first = 6", "last = 6", "last = 1000", "last = 'x'", "mask = 3", "epoch = 2", "epoch = 'x'", "at = 1.0",
-        "at = ''", "messages = 2", "messages = 1000000000000", "messages = x'00'", "size = 31", "size = 'x'", "data = 'text'",
+        "at = ''", "messages = 2", "messages = 1000000000000", "messages = x'00'", "size = 31", "size = 'x'",
+        "data = 'text'",
     ],
 )  # fmt: skip
 def test_X15_damage_beside_the_messages_shows_as_damaged_messages_or_does_not_matter(
