@@ -116,7 +116,7 @@ def test_texts_that_are_damaged_set_the_database_aside_and_the_other_rows_are_sa
     file.write_bytes(content.replace(b"client-2", b"client\xff2"))
     with pytest.raises(sqlite3.OperationalError, match="UTF-8"):
         store.load()
-    assert [row.client_id for row in store.load()[SessionRow]] == ["client-1", "client-3"]
+    assert [row.key for row in store.load()[SessionRow]] == [1, 3]
     assert len(store.set_aside) == 1
     store.close()
 
