@@ -7,19 +7,27 @@ BIN = $(VENV)/bin
 SECONDS_EACH = 60
 KILLS = 200
 KILL_RATE = 5000
+LOSSES = 20
+IMAGES = 5
+EVERY_CALL = 25
+EVERY_BYTE = 101
+SEEDS = 200
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build
 # Debian keeps mosquitto where not everybody looks.
 WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 
-.PHONY: help run test lint types map docs check fuzz faults bench bench-devices lock servers clean
+.PHONY: help run test lint types map docs check fuzz faults faults-kills faults-power faults-syscalls faults-corruption \
+  faults-simulation bench bench-devices lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
-	@echo 'make faults  kill the proxy KILLS=200 times under load and count what is lost, beside a Mosquitto bridge'
+	@echo 'make faults  break it under load and count what is lost: kills (KILLS=200, beside a Mosquitto bridge), power'
+	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
+	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations; or one: make faults-power'
 	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 
@@ -48,7 +56,7 @@ run: $(VENV)/.run
 
 # Real servers and clients for the tests, from Debian's packages and npm, if they are missing.
 servers:
-	@sh tests/servers.sh
+	@sh tests/servers.sh cc
 
 test: $(VENV)/.dev servers
 	$(WITH_SERVERS) $(BIN)/python -m pytest $(ARGS)
@@ -71,9 +79,26 @@ check: lint types map docs
 fuzz: $(VENV)/.dev
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
 
-# About five seconds for each kill of each of the two.
-faults: $(VENV)/.dev servers
+# About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
+faults: faults-kills faults-power faults-syscalls faults-corruption faults-simulation
+
+faults-kills: $(VENV)/.dev servers
 	$(WITH_SERVERS) $(BIN)/python -m tests.faults.kills --kills $(KILLS) --rate $(KILL_RATE) --bridge $(ARGS)
+
+# Images of file systems need root and loop devices: where they are not to be had, that is said, and no failure.
+faults-power: $(VENV)/.dev servers
+	$(BIN)/python -m tests.faults.power --rounds $(LOSSES) --way torn $(ARGS)
+	$(BIN)/python -m tests.faults.power --rounds $(IMAGES) --way image $(ARGS) || test $$? = 2
+
+faults-syscalls: $(VENV)/.dev servers
+	for place in spool sessions quarantine; do \
+	  $(BIN)/python -m tests.faults.syscalls --place $$place --every $(EVERY_CALL) $(ARGS) || exit 1; done
+
+faults-corruption: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.corruption --every $(EVERY_BYTE) $(ARGS)
+
+faults-simulation: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS) $(ARGS)
 
 bench: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset

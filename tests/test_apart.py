@@ -36,7 +36,7 @@ async def test_what_lies_in_the_folder_that_it_is_started_in_is_not_run(
     assert (await run_apart(module, "0", seconds=30)).returncode == 0
 
 
-async def test_what_takes_too_long_is_ended(module: str) -> None:
+async def test_X32_what_takes_too_long_is_ended(module: str) -> None:
     with pytest.raises(trio.TooSlowError):
         await run_apart(module, "wait", seconds=0.1)
 

@@ -107,6 +107,35 @@ def test_a_damaged_file_is_set_aside_at_the_start(tmp_path: Path) -> None:
     store.close()
 
 
+def test_texts_that_are_damaged_set_the_database_aside_and_the_other_rows_are_saved(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s")
+    store.apply(changes(*(SessionRow(number, f"client-{number}", 60.0, None) for number in (1, 2, 3))))
+    store.close()
+    file = tmp_path / "s" / DATABASE
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"client-2", b"client\xff2"))
+    with pytest.raises(sqlite3.OperationalError, match="UTF-8"):
+        store.load()
+    assert [row.key for row in store.load()[SessionRow]] == [1, 3]
+    assert len(store.set_aside) == 1
+    store.close()
+
+
+def test_a_schema_that_is_no_text_sets_the_database_aside(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s")
+    store.apply(changes(SessionRow(1, "a", 60.0, None)))
+    store.close()
+    file = tmp_path / "s" / DATABASE
+    file.write_bytes(
+        file.read_bytes().replace(
+            b"CREATE INDEX runs_by_mask ON runs (mask, last", b"CREATE INDEX runs_by_mask ON runs (mask, l\xe1st"
+        )
+    )
+    assert store.load()[SessionRow] == []
+    assert len(store.set_aside) == 1
+    store.close()
+
+
 def test_rows_of_no_session_are_gone_after_the_next_start(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s")
     kept = [SessionRow(1, "a", 60.0, None), MessageRow(1, "t", b""), QueuedRow(1, 1, 1, 1, False)]

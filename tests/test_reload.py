@@ -60,7 +60,7 @@ async def test_without_policies_nothing_is_started(tmp_path: Path) -> None:
     await check_schemas(path, load_config(path), Outside(run_apart=run_apart))
 
 
-async def test_a_check_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
+async def test_X32_a_check_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
     given = []
 
     async def run_apart(*arguments: str, seconds: float) -> CompletedProcess[bytes]:

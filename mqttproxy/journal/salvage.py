@@ -41,7 +41,7 @@ def salvage(broken: Path, into: sqlite3.Connection, tables: Sequence[str]) -> in
 
 def _readable(source: sqlite3.Connection, table: str, order: str) -> Iterator[Sequence[Any]]:
     """Yield rows until one cannot be read, which ends it without an error."""
-    with suppress(sqlite3.Error):
+    with suppress(sqlite3.Error, UnicodeDecodeError):  # the latter: in what SQLite says of the damage
         key = [name for _, name, _, _, _, place in source.execute(f"PRAGMA table_info({table})") if place]
         columns = ", ".join(f"{name}{order}" for name in key)
         # One by one: those in front of the one that fails are to come, too.

@@ -77,6 +77,7 @@ def test_X13_after_a_failed_fsync_its_descriptor_is_never_trusted_again(
             scene.faults.fail("sync", errno.EIO, at=at, times=1, part=scene.place.part)
             sender.publish(20, patience=HEALED_WITHIN)
             assert scene.faults.done == 1
+            assert not scene.faults.repeated, "not even when it is closed"
         scene.check()
 
 

@@ -130,6 +130,44 @@ def test_X21_a_broken_file_leaves_the_old_one_in_force(scene: Scene, old: str, n
     assert scene.proxy.reload()["event"] == "reloaded"
 
 
+def test_X21_a_half_written_file_leaves_the_old_one_in_force(scene: Scene) -> None:
+    text = scene.proxy.file.read_text()
+    ends = [at for at, letter in enumerate(text) if letter == '"' and text[at + 1 : at + 2] == "\n"]
+    for end in ends[:: max(1, len(ends) // 5)]:
+        scene.proxy.file.write_text(text[:end])
+        assert scene.proxy.reload()["level"] == "error"
+        assert scene.device.publish(CELSIUS) == Answer()
+        assert scene.device.publish(KELVIN).reason == HELD
+    assert scene.proxy.metric("mqtt_proxy_generation") == 1
+    scene.check_nobody_left()
+    scene.proxy.file.write_text(text)
+    assert scene.proxy.reload()["event"] == "reloaded"
+
+
+def test_X21_an_upstream_that_is_removed_gets_what_was_spooled_for_it_when_it_is_back(scene: Scene) -> None:
+    without, broker = scene.proxy.file.read_text(), scene.brokers[1]
+    broker.kill()
+    scene.rewrite(route("#", "a"), upstream("b", broker.url) + route("#", "a", "b"))
+    with_it = scene.proxy.file.read_text()
+    assert scene.proxy.reload()["added"] == ["b"]
+    payloads = [b"%d" % number for number in range(20)]
+    for payload in payloads:
+        assert scene.device.publish(Message("t/spooled", payload, 1)) == Answer()
+    assert [message.payload for message in on(scene.ears[0], "t/spooled", len(payloads))] == payloads
+    scene.proxy.file.write_text(without)
+    assert scene.proxy.reload()["removed"] == ["b"]
+    assert scene.device.publish(Message("t/meanwhile", b"not for it", 1)) == Answer()
+    assert scene.proxy.metric("mqtt_proxy_spool_messages") >= len(payloads)
+    broker.start()
+    with closing(PahoDevice("new ear", Place(broker.port))) as ear:
+        ear.subscribe("#", 1)
+        scene.proxy.file.write_text(with_it)
+        assert scene.proxy.reload()["added"] == ["b"]
+        assert [message.payload for message in on(ear, "t/spooled", len(payloads))] == payloads
+        assert {message.topic for message in ear.received} == {"t/spooled"}
+    scene.check_nobody_left()
+
+
 def test_X21_a_broken_schema_leaves_the_old_one_in_force(scene: Scene) -> None:
     file = write_schema(scene.proxy.file.parent, {**SCHEMA, "required": "celsius"})
     told = scene.proxy.reload()

@@ -415,6 +415,20 @@ class TestRestore:
             store.append(b"new", to="ab")
             assert (store.sinks["a"].taken, store.sinks["b"].taken) == ([1, 2, 3, 4], [4])
 
+    async def test_runs_for_destinations_that_nobody_knows_are_told_and_stay_until_their_time_is_over(
+        self, autojump_clock: MockClock
+    ) -> None:
+        before = store_of("a", "b")
+        before.append(b"1", b"22", to="ab")
+        before.append(b"333", to="a")
+        store, _, _ = await self.started(before, DestinationRow(0, "a", 0, "account"), names="a")
+        assert store.feeding.damaged_total == 2
+        assert all_books(store) == {"a": (3, 6, 0), "unknown-1": (2, 3, 0)}
+        async with fed(store):
+            assert store.sinks["a"].payloads == [b"1", b"22", b"333"]
+            store.settle()
+            assert all_books(store) == {"a": (0, 0, 0), "unknown-1": (2, 3, 0)}
+
     async def test_a_run_that_is_over_in_part_counts_in_part(self, autojump_clock: MockClock) -> None:
         before = store_of("a")
         before.append(b"1", b"22", b"333", b"4444")

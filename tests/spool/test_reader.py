@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from mqttproxy.database import DATABASE, make_store
 from mqttproxy.journal import Changes, Row
 from mqttproxy.journal.store import SqliteStore
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.spool.encoding import Batch, Sender
-from mqttproxy.spool.reader import SqliteReader, Sum
+from mqttproxy.spool.encoding import Batch, Record, Sender
+from mqttproxy.spool.reader import SqliteReader, Sum, run_of
 from mqttproxy.spool.rows import ConsumedRow, RunRow
 
 A, B, BOTH = 1, 2, 3  # masks
@@ -36,6 +37,10 @@ def reader(store: SqliteStore, tmp_path: Path) -> Iterator[SqliteReader]:
     reader = SqliteReader(tmp_path / DATABASE)
     yield reader
     reader.close()
+
+
+def decode_all(row: RunRow) -> list[tuple[Record, Sender] | None]:
+    return run_of((row.first, row.last, row.mask, row.epoch, row.at, row.messages, row.size, bytes(row.data))).decode()
 
 
 def write(store: SqliteStore, *rows: Row) -> None:
@@ -135,3 +140,37 @@ def test_after_a_failure_it_is_opened_anew(store: SqliteStore, reader: SqliteRea
 def test_it_never_writes(reader: SqliteReader) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader._rows("DELETE FROM runs")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "first = 6", "last = 6", "last = 1000", "last = 'x'", "mask = 3", "epoch = 2", "epoch = 'x'", "at = 1.0",
+        "at = ''", "messages = 2", "messages = 1000000000000", "messages = x'00'", "size = 31", "size = 'x'",
+        "data = 'text'",
+    ],
+)  # fmt: skip
+def test_X15_damage_beside_the_messages_shows_as_damaged_messages_or_does_not_matter(
+    store: SqliteStore, reader: SqliteReader, tmp_path: Path, damage: str
+) -> None:
+    row = run(5, 3, at=123.5)
+    write(store, run(1, 4), row)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as other, other:
+        other.execute(f"UPDATE runs SET {damage} WHERE first = 5")  # noqa: S608 - our own words
+    reader.highest(), reader.total(A, 0), reader.masks(), reader.oldest(A, 0)
+    good, bad = reader.runs(A, 0, 1_000_000)
+    assert None not in good.decode()
+    assert 1 <= bad.messages <= len(row.data)
+    healed = damage in {"last = 1000", "last = 'x'", "messages = 1000000000000", "messages = x'00'"}
+    assert bad.decode() == (decode_all(row) if healed else [None] * bad.messages)
+
+
+def test_X15_bytes_that_damage_takes_for_text_are_read_all_the_same(
+    store: SqliteStore, reader: SqliteReader, tmp_path: Path
+) -> None:
+    row = run(5, 3)
+    write(store, row)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as other, other:
+        other.execute("UPDATE runs SET data = CAST(data AS TEXT)")
+    (found,) = reader.runs(A, 0, 1)
+    assert found.decode() == decode_all(row)
