@@ -96,9 +96,9 @@ class Senders:
 
 
 def without_stamps(message: M) -> M:
-    """Return the message as an upstream gets it that shall see nothing of this (`loop_guard = false`)."""
+    """Return the message without what proxies have said on it: for an upstream with `loop_guard = false`."""
     given = message.properties.user_properties
-    kept = [(name, value) for name, value in given if not name.startswith(PREFIX)]
+    kept = [(name, value) for name, value in given if not (name.startswith(PREFIX) or name == MESSAGE_ID)]
     return message if len(kept) == len(given) else _with(message, kept)
 
 
