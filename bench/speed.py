@@ -104,7 +104,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def proxy_config(folder: Path, port: int, metrics: int, sinks: list[int]) -> Path:
+def proxy_config(folder: Path, port: int, metrics: int, sinks: list[int], ack: str = "all") -> Path:
     """Write what mqttproxy runs with, and return the file. No sinks: it is the broker itself."""
     (folder / "schemas/load").mkdir(parents=True)
     (folder / "schemas/load/1.json").write_text(json.dumps(SCHEMA))
@@ -113,7 +113,7 @@ def proxy_config(folder: Path, port: int, metrics: int, sinks: list[int]) -> Pat
         f'[[upstreams]]\nname = "{name}"\nurl = "mqtt://127.0.0.1:{sink}"\nversion = "5"\n'
         for name, sink in zip(names, sinks, strict=True)
     )
-    routes = f'[[routes]]\ntopics = ["#"]\nto = {json.dumps(names)}\nack = "all"' if sinks else ""
+    routes = f'[[routes]]\ntopics = ["#"]\nto = {json.dumps(names)}\nack = "{ack}"' if sinks else ""
     text = f"""
 [proxy]
 id = "bench"
@@ -175,11 +175,11 @@ def started(command: list[str], port: int, core: int | None) -> Iterator[subproc
             process.wait()
 
 
-def measure(row: Row, system: str, load: Path, seconds: float, folder: Path) -> dict[str, Any]:
+def measure(row: Row, system: str, load: Path, seconds: float, folder: Path, ack: str = "all") -> dict[str, Any]:
     """Run one row once against one system; returns what mqttload says."""
     port, metrics, *sinks = free_ports(2 + row.sinks)
     if system == "mqttproxy":
-        command = [sys.executable, "-m", "mqttproxy", "run", str(proxy_config(folder, port, metrics, sinks))]
+        command = [sys.executable, "-m", "mqttproxy", "run", str(proxy_config(folder, port, metrics, sinks, ack))]
     else:
         command = [mosquitto(), "-c", str(bridge_config(folder, port, sinks[0]))]
     two = (os.cpu_count() or 1) > 1
