@@ -29,9 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     subprocess.run(["make", "-s", "-C", str(HERE / "load")], check=True)
     load = HERE / "load/build/mqttload"
-    print(
-        f"{machine()}\n\n| work | ack | messages/s | of memory, same turn | CPU µs a message | p50 / p99 ms to PUBACK | lost |"
-    )
+    print(f"{machine()}\n\n| work | ack | messages/s | of memory | CPU µs a message | p50 / p99 ms to PUBACK | lost |")
     print("|---|---|---|---|---|---|---|")
     reached = []
     for row in ROWS:

@@ -175,7 +175,7 @@ def started(command: list[str], port: int, core: int | None) -> Iterator[subproc
             process.wait()
 
 
-def measure(row: Row, system: str, load: Path, seconds: float, folder: Path, ack: str = "all") -> dict[str, Any]:
+def measure(row: Row, system: str, load: Path, seconds: float, folder: Path, *, ack: str = "all") -> dict[str, Any]:
     """Run one row once against one system; returns what mqttload says."""
     port, metrics, *sinks = free_ports(2 + row.sinks)
     if system == "mqttproxy":
