@@ -28,6 +28,7 @@ breaker_failures = 100000  # an open breaker would take nothing
 [[routes]]
 topics = ["stuck/#"]
 to = ["dead"]
+ack = "all"
 
 [[routes]]
 topics = ["#"]
