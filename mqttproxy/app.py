@@ -37,6 +37,7 @@ from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
+from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
@@ -383,7 +384,8 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
             database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
-    except* (OSError, NewerDatabaseError) as group:  # an address in use, a folder that cannot be written
+    # An address in use, a folder that cannot be written.
+    except* (OSError, NewerDatabaseError, TooManyDestinationsError) as group:
         faults = [str(error) for error in leaves(group)]
     for fault in faults:
         log.error("cannot start", error=fault)

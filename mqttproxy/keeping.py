@@ -4,7 +4,7 @@ Built here, brought back from disk before the doors open, and kept tidy while th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -160,10 +160,22 @@ class Keeping:
             upstream.adopt(exchanges)
 
     def feed(self, pool: Pool) -> None:
-        """Feed these upstreams from now on, and no others."""
+        """Feed these upstreams from now on, and no others. Raises what `Spool.feed` does."""
         settings = {name: upstream.settings for name, upstream in pool.items()}
         self.spool.quotas = {name: one.spool_bytes for name, one in settings.items() if one.spool_bytes is not None}
         self.feeding.use(pool, {name: upstream.account for name, upstream in pool.items()})
+        self.spool.room_was_made()  # the settings may allow more than before
+
+    def why_not(self, upstreams: Iterable[str]) -> str | None:
+        """Say why these cannot be all of the upstreams from now on, None: they can."""
+        spool = self.spool
+        new = [name for name in upstreams if name not in spool.feeds]
+        if len(new) <= len(spool.free_numbers):
+            return None
+        return (
+            f"{len(new)} new names; {len(spool.feeds)} are in the spool already, with those of removed upstreams, "
+            "which a restart frees once nothing waits for them"
+        )
 
     async def _expire_retained(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import load_config
-from mqttproxy.config.model import ProxyConfig
+from mqttproxy.config.model import MOST_DESTINATIONS, ProxyConfig
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
 from mqttproxy.keeping import Keeping
@@ -94,6 +94,12 @@ def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
     return Ruleset(config, generation, RouteTable(config))
 
 
+def _check_upstreams(running: Running, config: ProxyConfig) -> None:
+    why = running.keeping.why_not(upstream.name for upstream in config.upstreams)
+    if why is not None:
+        raise ConfigError([Fault(str(running.path), "upstreams", why, f"at most {MOST_DESTINATIONS} with these")])
+
+
 async def put_in_force(running: Running) -> bool:
     """Read the file again and use it. On any fault nothing changes, and the reason is logged and counted."""
     number = running.pipeline.ruleset.generation.number + 1
@@ -105,6 +111,7 @@ async def put_in_force(running: Running) -> bool:
             partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=limiter
         )
         await trio.lowlevel.checkpoint_if_cancelled()  # nobody interrupts the thread: the process may be ending by now
+        _check_upstreams(running, config)
         changes = running.pool.apply(config.upstreams)
     except (ConfigError, OSError) as error:
         faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]

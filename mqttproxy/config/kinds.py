@@ -24,6 +24,7 @@ class Quorum:
 Ack = Literal["memory", "spool", "any", "all"] | Quorum
 
 LOCAL: Final = "local"  # the destination and home that is the proxy itself
+MOST_DESTINATIONS: Final = 62  # upstreams: each has a bit in a column of the spool
 
 
 def setting(default: Any, text: str, *, secret: bool = False) -> Any:

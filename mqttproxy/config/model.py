@@ -12,6 +12,7 @@ from attrs import Factory, field, frozen, has
 
 from mqttproxy.config.kinds import (
     LOCAL,
+    MOST_DESTINATIONS,
     REQUIRED,
     Ack,
     Address,
@@ -26,8 +27,8 @@ from mqttproxy.config.kinds import (
 from mqttproxy.config.observing import AuditSettings, TelemetrySettings
 
 __all__ = [  # of other modules: everybody looks for them here
-    "LOCAL", "REQUIRED", "Ack", "Address", "AuditSettings", "Bytes", "Count", "Quorum", "Seconds", "TelemetrySettings",
-    "TopicFilter", "TopicPattern",
+    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "Ack", "Address", "AuditSettings", "Bytes", "Count", "Quorum", "Seconds",
+    "TelemetrySettings", "TopicFilter", "TopicPattern",
 ]  # fmt: skip
 
 

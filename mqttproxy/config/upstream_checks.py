@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from mqttproxy.config.errors import shown
-from mqttproxy.config.model import LOCAL, UpstreamSettings
+from mqttproxy.config.model import LOCAL, MOST_DESTINATIONS, UpstreamSettings
 from mqttproxy.config.report import Report
 from mqttproxy.config.units import write_duration
 
@@ -38,7 +38,9 @@ def check_upstream(upstream: UpstreamSettings, key: str, report: Report) -> None
 
 
 def check_upstreams_together(upstreams: Sequence[UpstreamSettings], report: Report) -> None:
-    """Check that no two upstreams take the session of one another."""
+    """Check that there are not too many, and that no two take the session of one another."""
+    if len(upstreams) > MOST_DESTINATIONS:
+        report.add("upstreams", f"{len(upstreams)} of them", f"at most {MOST_DESTINATIONS}")
     seen: dict[tuple[str, str], str] = {}
     for index, upstream in enumerate(upstreams):
         if upstream.client_id is None:

@@ -7,6 +7,6 @@ from mqttproxy.spool.entry import Entry
 from mqttproxy.spool.exchanges import Exchanges
 from mqttproxy.spool.feeding import Feeding
 from mqttproxy.spool.lane import SpoolLane
-from mqttproxy.spool.spool import Spool
+from mqttproxy.spool.spool import Spool, TooManyDestinationsError
 
-__all__ = ["Entry", "Exchanges", "Feeding", "Spool", "SpoolLane"]
+__all__ = ["Entry", "Exchanges", "Feeding", "Spool", "SpoolLane", "TooManyDestinationsError"]

@@ -120,6 +120,9 @@ class Feed:
     def passed(self, number: int) -> None:
         """Hand out nothing up to this number: there is nothing that should be."""
         self.given = max(self.given, number)
+        self._forget_skipped()
+
+    def _forget_skipped(self) -> None:
         if self.skip:
             cursor = self.cursor  # and not `given`, which may be set back to it
             self.skip = {skipped for skipped in self.skip if skipped > cursor}
@@ -160,6 +163,7 @@ class Feed:
                 early.add(entry.number)
         while early and out and out[0] in early:
             early.remove(out.popleft())
+        self._forget_skipped()
         if share is not None:
             share.take(number, taken, taken_size)
         self.messages -= count

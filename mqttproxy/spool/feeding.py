@@ -8,6 +8,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import trio
 
 from mqttproxy.apart import IN_THREAD, ToThread
+from mqttproxy.config.model import MOST_DESTINATIONS
 from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message, Timed
 from mqttproxy.spool.encoding import Record, Sender
@@ -15,7 +16,7 @@ from mqttproxy.spool.entry import Entry, Share
 from mqttproxy.spool.feed import Destination, Feed, Item
 from mqttproxy.spool.reader import Reader, Run
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, InFlightRow
-from mqttproxy.spool.spool import MOST_DESTINATIONS, Spool
+from mqttproxy.spool.spool import Spool
 from mqttproxy.sqlite import DISK_TROUBLE, words
 from mqttproxy.telemetry.logs import get_log
 
@@ -93,10 +94,22 @@ class Feeding:
                 self.left[row.name] = []
         highest = await self._patiently(reader.highest)
         spool.number = max([highest, *(row.cursor for row in rows)])
-        for mask in await self._patiently(reader.masks):
+        masks = await self._patiently(reader.masks)
+        for mask in masks:
             await self._restore_mask(mask)
+        for feed in list(spool.feeds.values()):
+            if feed.name not in accounts and not any(mask >> feed.number & 1 for mask in masks):
+                spool.forget(feed)
+        in_flight = await self._restore_exchanges()
+        for feed in spool.feeds.values():
+            feed.resume(exchange.message for exchange, _ in in_flight.get(feed.name, ()))
+            if feed.given < feed.tip:
+                feed.lag()
+        return in_flight
+
+    async def _restore_exchanges(self) -> dict[str, list[tuple[InFlightRow, Item]]]:
         in_flight: dict[str, list[tuple[InFlightRow, Item]]] = {}
-        by_number = {feed.number: feed for feed in spool.feeds.values()}
+        by_number = {feed.number: feed for feed in self._spool.feeds.values()}
         exchanges: list[InFlightRow] = self._journal.take_loaded(InFlightRow)
         for exchange in sorted(exchanges, key=lambda row: row.message):
             feed = by_number.get(exchange.destination)
@@ -107,10 +120,6 @@ class Feeding:
             else:  # the broker may wait for PUBREL; which message that was does not matter any more
                 self.left[feed.name].append(exchange.packet_id)
                 self._journal.put(InFlightRow(feed.number, exchange.packet_id, 0, exchange.released))
-        for feed in spool.feeds.values():
-            feed.resume(exchange.message for exchange, _ in in_flight.get(feed.name, ()))
-            if feed.given < feed.tip:
-                feed.lag()
         return in_flight
 
     async def _restore_mask(self, mask: int) -> None:

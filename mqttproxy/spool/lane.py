@@ -57,7 +57,7 @@ class SpoolLane:
         """Wait until there is room, and put all of them in."""
         try:
             while self._spool.is_busy or self._spool.why_full(self._share) is not None:
-                await self._spool.wait_room()
+                await self._spool.wait_room(self._share)
             self._append(items)
         except BaseException:
             self.give_up(len(items))  # the device is gone: what it was not acknowledged for it will send again

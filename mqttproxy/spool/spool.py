@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 from attrs import frozen
 
-from mqttproxy.config.model import SpoolSettings
+from mqttproxy.config.model import MOST_DESTINATIONS, SpoolSettings
 from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool.encoding import Batch, Sender
@@ -20,7 +20,11 @@ from mqttproxy.spool.entry import DROPPABLE, Entry, Share
 from mqttproxy.spool.feed import Feed, Item
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
 
-MOST_DESTINATIONS: Final = 62  # bits of a mask
+WOKEN_AT_ONCE: Final = 16  # of those who wait for room: each of them may fill it
+
+
+class TooManyDestinationsError(Exception):
+    """No number is left for one more destination."""
 
 
 def _nobody(_tickets: list[Any]) -> None:
@@ -63,7 +67,7 @@ class Spool:
         self._batch = -1  # which commit of the journal that is
         self._waiting: dict[int, Entry] = {}  # of messages whose devices wait for destinations, by number
         self._patience: dict[float, deque[tuple[float, Sequence[Item]]]] = {}  # when which of them need wait no more
-        self._room: Final = trio.lowlevel.ParkingLot()
+        self._room: Final[dict[Share, trio.lowlevel.ParkingLot]] = {}  # who waits for it
 
     def __repr__(self) -> str:
         """Tell what is in it."""
@@ -77,18 +81,39 @@ class Spool:
         return self._journal.epoch
 
     def feed(self, name: str) -> Feed:
-        """Return the feed of a destination, made if there is none."""
+        """Return the feed of a destination, made if there is none.
+
+        Raises:
+            TooManyDestinationsError: there is none, and `free_numbers` are none.
+
+        """
         found = self.feeds.get(name)
         if found is None:
-            free = (number for number in range(MOST_DESTINATIONS) if number not in self._by_number)
-            found = Feed(next(free), name, self.number)
+            free = self.free_numbers
+            if not free:
+                waiting = sum(1 for feed in self.feeds.values() if feed.messages)
+                raise TooManyDestinationsError(
+                    f"no place in the spool for upstream {name}: it has {len(self.feeds)} already, "
+                    f"for {waiting} of which messages wait, those of removed ones included"
+                )
+            found = Feed(free[0], name, self.number)
             self.add_feed(found)
             found.needs_note = True
         return found
 
+    @property
+    def free_numbers(self) -> list[int]:
+        """The numbers that destinations to come may have."""
+        return [number for number in range(MOST_DESTINATIONS) if number not in self._by_number]
+
     def add_feed(self, feed: Feed) -> None:
         """Take in a feed."""
         self.feeds[feed.name] = self._by_number[feed.number] = feed
+
+    def forget(self, feed: Feed) -> None:
+        """Let another destination have the number of one that is gone. At the start: no share has it yet."""
+        del self.feeds[feed.name], self._by_number[feed.number]
+        self._journal.remove(DestinationRow, feed.number)
 
     def share_of(self, names: Iterable[str], *, may_drop: bool = False) -> Share:
         """Return what these destinations have in common. `may_drop`: the oldest of it, when there is no room."""
@@ -150,14 +175,22 @@ class Spool:
             and feed.size >= quota * slack
         ]
 
-    async def wait_room(self) -> None:
-        """Wait until it is worth asking again whether there is room."""
-        await self._room.park()
+    async def wait_room(self, share: Share) -> None:
+        """Wait until it is worth asking again whether there is room for messages to these destinations."""
+        await self._room.setdefault(share, trio.lowlevel.ParkingLot()).park()
 
     def room_was_made(self) -> None:
-        """Let everybody who waits for room look again."""
-        if self._room:
-            self._room.unpark_all()
+        """Let some of those who wait for room that there is look again, the longest waiting first.
+
+        The commit of what they append lets the next ones look: never all at once, when most would find it full again.
+        """
+        if not self._room or self.is_busy:
+            return
+        for share, lot in list(self._room.items()):
+            if self.why_full(share) is None:
+                lot.unpark(count=WOKEN_AT_ONCE)
+                if not lot:
+                    del self._room[share]
 
     def count_dropped(self, number: int, messages: int, reason: str) -> None:
         """Count messages that a destination, by its number, will not get because they were never taken."""

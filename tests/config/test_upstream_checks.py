@@ -22,6 +22,7 @@ BAD = [
         upstream(name="b") + upstream(name="b"),
         'upstreams[1].name: found "b", expected a name of its own; upstreams[0] has it',
     ),
+    ("".join(upstream(name=f"u{n}") for n in range(63)), "upstreams: found 63 of them, expected at most 62"),
     (upstream(ca='"ca.pem"'), f'upstreams[0].ca: found "/etc/mqttproxy/ca.pem", {PLAIN}'),
     (upstream("ws://h/mqtt", insecure_skip_verify="true"), f"upstreams[0].insecure_skip_verify: found true, {PLAIN}"),
     (

@@ -66,6 +66,21 @@ def test_a_changed_schema_judges_the_next_message(scene: Scene) -> None:
     scene.check_nobody_left()
 
 
+def test_more_names_of_upstreams_than_the_spool_has_places_for_are_refused(scene: Scene) -> None:
+    others = "".join(upstream(f"other{number}", scene.brokers[1].url) for number in range(61))
+    scene.proxy.file.write_text(scene.proxy.file.read_text() + others)
+    scene.rewrite('"a"', '"renamed"')
+    told = scene.proxy.reload()
+    assert told["event"].startswith("reload refused")
+    found = (
+        "62 new names; 1 are in the spool already, with those of removed upstreams, which a restart frees once nothing"
+    )
+    expected = "waits for them, expected at most 62 with these"
+    assert told["faults"] == [f"{scene.proxy.file}: upstreams: found {found} {expected}"]
+    assert scene.device.publish(CELSIUS) == Answer()
+    scene.check_nobody_left()
+
+
 def test_a_changed_policy_judges_the_next_message(scene: Scene) -> None:
     write_schema(scene.proxy.file.parent, KELVIN_SCHEMA, version=2)
     scene.rewrite("temperature@1", "temperature@2")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import define, field
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mqttproxy.mqtt.packets import Message
@@ -345,6 +345,10 @@ def check(belt: Belt) -> None:
 
 
 @settings(max_examples=200)
+# What was passed over stayed in mind once all in front of it was settled.
+@example(
+    [("commit", 1, 0), ("commit", 1, 0), ("settle", [1], None), ("rewind", None, None), ("sleep", 1.0, None)], 1, 0.0
+)
 @given(st.lists(STEPS, max_size=30), st.integers(1, 6), st.sampled_from([0.0, 0.3]))
 def test_each_number_is_handed_out_once_in_order_and_the_cursor_passes_none_that_is_not_settled(
     steps: list[tuple[str, Any, Any]], slice_: int, delay: float

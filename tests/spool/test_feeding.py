@@ -515,6 +515,35 @@ class TestRestore:
             assert back.payloads == [b"x"]
 
 
+class TestForgetting:
+    async def test_a_removed_destination_is_forgotten_once_nothing_on_disk_has_its_number(
+        self, autojump_clock: MockClock
+    ) -> None:
+        before = store_of("a", "b", "c")
+        use(before)
+        before.append(b"1", to="ab")
+        before.settle("a")
+        before.settle("b")
+        rows = [DestinationRow(number, name, 1, "account") for number, name in enumerate("abc")]
+        journal = Restarted(before, *rows)
+        store = store_of("a", journal=journal)
+        await store.feeding.restore({"a": "account"})
+        assert list(store.spool.feeds) == ["a", "b"]  # a run that is still there has the bit of `b`
+        assert journal.removed == [2]
+        use(store)
+        assert store.spool.feed("d").number == 2
+
+    async def test_one_for_which_messages_wait_is_kept(self, autojump_clock: MockClock) -> None:
+        before = store_of("a", "b")
+        use(before)
+        before.append(b"1", to="b")
+        journal = Restarted(before, DestinationRow(0, "a", 0, "account"), DestinationRow(1, "b", 0, "account"))
+        store = store_of("a", journal=journal)
+        await store.feeding.restore({"a": "account"})
+        assert store.spool.feeds["b"].messages == 1
+        assert journal.removed == []
+
+
 class TestTidiness:
     async def test_cursors_are_noted_and_what_nobody_needs_is_removed(self, autojump_clock: MockClock) -> None:
         store = store_of("a", "b")

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mqttproxy.config.model import Bytes, Count, SpoolSettings
+from mqttproxy.config.model import MOST_DESTINATIONS, Bytes, Count, SpoolSettings
 from mqttproxy.journal import Row
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool.entry import DROPPABLE, Share
 from mqttproxy.spool.feed import Item
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
-from mqttproxy.spool.spool import MOST_DESTINATIONS
+from mqttproxy.spool.spool import WOKEN_AT_ONCE, TooManyDestinationsError
 from mqttproxy.validation import Identity
 from tests.spool.examples import Sender, Store, make_store, use
 
@@ -221,7 +222,7 @@ class TestBounds:
         woken: list[str] = []
 
         async def wait(name: str) -> None:
-            await store.spool.wait_room()
+            await store.spool.wait_room(store.spool.share_of("a"))
             woken.append(name)
 
         nursery.start_soon(wait, "commit")  # type: ignore[attr-defined] # a nursery
@@ -236,6 +237,33 @@ class TestBounds:
         await wait_all_tasks_blocked()
         assert woken == ["commit", "settled"]
 
+    async def test_nobody_looks_again_while_it_is_as_full_and_only_some_do_when_there_is_room(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        store = live("a", "b", settings=SpoolSettings(max_bytes=Bytes(20)))
+        store.spool.quotas = {"b": 10}
+        store.append(bytes(10), bytes(10), to="b")
+        store.journal.commit()
+        woken: list[str] = []
+
+        async def wait(name: str) -> None:
+            await store.spool.wait_room(store.spool.share_of(name))
+            woken.append(name)
+
+        for _ in range(WOKEN_AT_ONCE + 1):
+            nursery.start_soon(wait, "a")
+        nursery.start_soon(wait, "b")
+        await wait_all_tasks_blocked()
+        store.spool.room_was_made()
+        await wait_all_tasks_blocked()
+        assert woken == []
+        store.settle("b", 0)  # b itself has no room yet
+        await wait_all_tasks_blocked()
+        assert woken == ["a"] * WOKEN_AT_ONCE
+        store.settle("b")
+        await wait_all_tasks_blocked()
+        assert sorted(woken) == ["a"] * (WOKEN_AT_ONCE + 1) + ["b"]
+
     async def test_there_are_as_many_destinations_as_bits(self) -> None:
         store = live()
         for number in range(MOST_DESTINATIONS):
@@ -244,6 +272,8 @@ class TestBounds:
         assert share.numbers == tuple(range(MOST_DESTINATIONS))
         assert share.may_drop
         assert 0 < share.mask < 1 << 63  # a column of SQLite holds it
+        with pytest.raises(TooManyDestinationsError, match="upstream late: it has 62 already, for 0 of which"):
+            store.spool.feed("late")
 
 
 class TestHousekeeping:

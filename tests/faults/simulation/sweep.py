@@ -150,7 +150,7 @@ def leaks(world: World) -> None:
         "messages whose device waits": spool._waiting,
         "messages in the hands of devices": pipeline.spool_lanes.waiting,
         "messages that wait for an outbox": sum(lane.waiting for lane in pipeline.lanes.values()),
-        "tasks that wait for room in the spool": spool._room.statistics().tasks_waiting,
+        "tasks that wait for room in the spool": sum(map(len, spool._room.values())),
         "rows that wait for their commit": journal.pending,
         "calls that wait for a commit": [*journal._calls, *journal._writing_calls],
         "messages refused by upstreams": [*proxy.refusal._of_upstreams, *proxy.refusal._down],
