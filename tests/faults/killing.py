@@ -15,8 +15,8 @@ from tests.scenarios.mosquitto import Mosquitto
 
 TICK: Final = 0.005  # seconds between turns of the load
 READY: Final = 60.0  # seconds after which a system that serves nobody has failed
-QUIET: Final = 5.0  # seconds without any arrival, after which nothing more is expected
-DRAIN: Final = 120.0  # seconds at most for all to drain
+QUIET: Final = 10.0  # seconds without any arrival, after which nothing more is expected
+DRAIN: Final = 1200.0  # seconds at most for all to drain, while something arrives
 
 
 @frozen(kw_only=True)
