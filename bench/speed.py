@@ -175,11 +175,13 @@ def started(command: list[str], port: int, core: int | None) -> Iterator[subproc
             process.wait()
 
 
-def measure(row: Row, system: str, load: Path, seconds: float, folder: Path, *, ack: str = "all") -> dict[str, Any]:
-    """Run one row once against one system; returns what mqttload says."""
+def measure(
+    row: Row, system: str, load: Path, seconds: float, folder: Path, *, ack: str = "all", module: str = "mqttproxy"
+) -> dict[str, Any]:
+    """Run one row once against one system; returns what mqttload says. `module`: the command line of mqttproxy."""
     port, metrics, *sinks = free_ports(2 + row.sinks)
     if system == "mqttproxy":
-        command = [sys.executable, "-m", "mqttproxy", "run", str(proxy_config(folder, port, metrics, sinks, ack))]
+        command = [sys.executable, "-m", module, "run", str(proxy_config(folder, port, metrics, sinks, ack))]
     else:
         command = [mosquitto(), "-c", str(bridge_config(folder, port, sinks[0]))]
     two = (os.cpu_count() or 1) > 1
