@@ -1,7 +1,7 @@
 """A run of kills: load, kill -9 at random moments, start again, and at the end wait for all that can arrive."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
@@ -10,6 +10,7 @@ from attrs import asdict, define, field, frozen
 
 from tests.faults.ledger import Ledger, Report
 from tests.faults.peers import Device, Ear
+from tests.faults.receivers import Receiver
 from tests.faults.systems import System
 from tests.scenarios.mosquitto import Mosquitto
 
@@ -72,18 +73,21 @@ class Outcome:
         return asdict(self)
 
 
+Brokers = Mapping[str, Mosquitto | Receiver]
+
+
 @define(eq=False)
 class Run:
     """One system under load."""
 
     plan: Plan
     system: System
-    brokers: dict[str, Mosquitto]
+    brokers: Brokers
     tell: Callable[[str], None] = lambda _: None
     new_ledger: Callable[[list[str]], Ledger] = Ledger
     ledger: Ledger = field(init=False)
     devices: list[Device] = field(init=False)
-    ears: list[Ear] = field(init=False)
+    ears: list[Ear | Receiver] = field(init=False)
     ready: list[float] = field(factory=list)
     served: list[float] = field(factory=list)
     faults: list[str] = field(factory=list)
@@ -101,7 +105,9 @@ class Run:
         ]
         qos = 2 if plan.victim == "proxy" else 0
         self.ears = [
-            Ear(broker.url, f"ear-{name}", chance, destination=name, ledger=ledger, qos=qos)
+            broker.hear_for(ledger)
+            if isinstance(broker, Receiver)
+            else Ear(broker.url, f"ear-{name}", chance, destination=name, ledger=ledger, qos=qos)
             for name, broker in self.brokers.items()
         ]
 
@@ -112,7 +118,7 @@ class Run:
                 nursery.start_soon(ear.run)
             await self._wait(lambda: all(ear.is_listening for ear in self.ears), "the ears")
             if self.plan.victim != "proxy":
-                for broker in self.brokers.values():
+                for broker in self._mosquittos().values():
                     await trio.to_thread.run_sync(broker.save)
             await trio.to_thread.run_sync(self.system.start)
             for device in self.devices:
@@ -153,10 +159,13 @@ class Run:
                 if victim == "proxy":
                     await self._kill_system(trio.current_time())
                 else:
-                    await self._kill_broker(self.brokers[victim], trio.current_time())
+                    await self._kill_broker(self._mosquittos()[victim], trio.current_time())
                 self.tell(f"{self.system.name}: kill {number + 1} of {plan.kills}, {victim}: {self.served[-1]:.2f} s")
             await trio.sleep(self._chance.uniform(*plan.between))
             nursery.cancel_scope.cancel()
+
+    def _mosquittos(self) -> dict[str, Mosquitto]:
+        return {name: broker for name, broker in self.brokers.items() if isinstance(broker, Mosquitto)}
 
     async def _kill_system(self, killed_at: float) -> None:
         connections = sum(device.connections for device in self.devices)

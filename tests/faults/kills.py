@@ -21,24 +21,35 @@ from pathlib import Path
 
 import trio
 
-from tests.faults.killing import HEADS, Outcome, Plan, Run, line
+from tests.faults.killing import HEADS, Brokers, Outcome, Plan, Run, line
+from tests.faults.receivers import Receiver
 from tests.faults.systems import SAVES, Bridge, Proxy, System, start_brokers
 
 
-def kill_proxy(folder: Path, plan: Plan, upstreams: int = 3, ack: str = "all", *, tells: bool = False) -> Outcome:
+def kill_proxy(
+    folder: Path, plan: Plan, upstreams: int = 3, ack: str = "all", *, tells: bool = False, receivers: bool = False
+) -> Outcome:
     """Run the plan against the proxy."""
     with ExitStack() as stack:
-        brokers = start_brokers(folder, upstreams, stack)
+        brokers = _brokers(folder, upstreams, stack, receivers=receivers)
         system = Proxy(folder / "proxy", brokers, ack)
         return _run(Run(plan, system, brokers, _tell if tells else _ignore), system)
 
 
-def kill_bridge(folder: Path, plan: Plan, upstreams: int = 3, saves: str = "second", *, tells: bool = False) -> Outcome:
+def kill_bridge(
+    folder: Path, plan: Plan, upstreams: int = 3, saves: str = "second", *, tells: bool = False, receivers: bool = False
+) -> Outcome:
     """Run the plan against a Mosquitto bridge."""
     with ExitStack() as stack:
-        brokers = start_brokers(folder, upstreams, stack)
+        brokers = _brokers(folder, upstreams, stack, receivers=receivers)
         system = Bridge(folder / "bridge", brokers, saves)
         return _run(Run(plan, system, brokers, _tell if tells else _ignore), system)
+
+
+def _brokers(folder: Path, count: int, stack: ExitStack, *, receivers: bool) -> Brokers:
+    if receivers:
+        return {name: Receiver(name) for name in (f"up{number}" for number in range(count))}
+    return start_brokers(folder, count, stack)
 
 
 def _run(run: Run, system: System) -> Outcome:
@@ -76,11 +87,16 @@ def main() -> int:
     parser.add_argument("--ack", default="all", help="acknowledgement policy of the proxy's route")
     parser.add_argument("--bridge", action="store_true", help="then the same against a Mosquitto bridge")
     parser.add_argument("--bridge-saves", choices=list(SAVES), default="second", help="when the bridge writes to disk")
+    parser.add_argument(
+        "--receivers", action="store_true", help="brokers of our own, not Mosquitto, which keep the ledger"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep data and logs here; by default they go")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or what was started would outlive this
+    if asked.receivers and asked.victim != "proxy":
+        parser.error("--receivers are in this process, and cannot be killed")
     plan = Plan(
         kills=asked.kills,
         rate=asked.rate,
@@ -91,10 +107,12 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
-        ours = kill_proxy(folder / "ours", plan, asked.upstreams, asked.ack, tells=True)
+        ours = kill_proxy(folder / "ours", plan, asked.upstreams, asked.ack, tells=True, receivers=asked.receivers)
         outcomes = [ours]
         if asked.bridge:
-            outcomes.append(kill_bridge(folder / "theirs", plan, asked.upstreams, asked.bridge_saves, tells=True))
+            theirs = folder / "theirs"
+            saves = asked.bridge_saves
+            outcomes.append(kill_bridge(theirs, plan, asked.upstreams, saves, tells=True, receivers=asked.receivers))
     print(json.dumps([one.to_json() for one in outcomes]) if asked.json else table(outcomes))  # noqa: T201 - a script
     for fault in (*ours.faults, *ours.report.examples):
         _tell(fault)

@@ -95,7 +95,7 @@ class Outage(Run):
         self.clocked = self.ledger
 
     async def _trouble(self) -> None:
-        name, broker = next(iter(self.brokers.items()))
+        name, broker = next(iter(self._mosquittos().items()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
             nursery.start_soon(self._sample)
@@ -165,7 +165,7 @@ class Outage(Run):
 
     async def _calm(self) -> None:
         """Wait until what was due is published, and no upstream that is up lags."""
-        names = [name for name, broker in self.brokers.items() if broker.is_running]
+        names = [name for name, broker in self._mosquittos().items() if broker.is_running]
         end = trio.current_time() + CALM
         while trio.current_time() < end:
             await trio.sleep(LOOK)

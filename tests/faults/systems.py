@@ -1,11 +1,13 @@
 """What is killed: the proxy, or a Mosquitto bridge in its place, and the brokers behind. Real processes on loopback."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol
 
 from attrs import define, field
 
+from tests.faults.receivers import Receiver
 from tests.harness import RunningProxy, start_proxy, write_settings
 from tests.scenarios.contracts import route, upstream
 from tests.scenarios.mosquitto import Mosquitto, free_port
@@ -71,7 +73,7 @@ class Proxy:
     """
 
     folder: Path
-    brokers: dict[str, Mosquitto]
+    brokers: Mapping[str, Mosquitto | Receiver]
     ack: str = "all"
     links: str = LINKS
     name: str = "mqttproxy"
@@ -121,7 +123,7 @@ class Bridge:
     """Mosquitto with a bridge to each broker: the same work, as far as it goes."""
 
     folder: Path
-    brokers: dict[str, Mosquitto]
+    brokers: Mapping[str, Mosquitto | Receiver]
     saves: str = "second"
     name: str = "mosquitto bridge"
     _mosquitto: Mosquitto = field(init=False)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import PATIENCE, RunningProxy, running_proxy, wait_until
+from tests.harness import PATIENCE, RunningProxy, running_proxy, start_proxy, wait_until
 from tests.scenarios.contracts import TOPIC, route, upstream, write_proxy
-from tests.scenarios.devices import PahoDevice, Place, Version
+from tests.scenarios.devices import Answer, PahoDevice, Place, Version
 from tests.scenarios.javascript import running_node
-from tests.scenarios.mosquitto import running_brokers
+from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.scenarios.publishers import Publisher, parse
 
 SHUTTING_DOWN: Final = 0x8B
@@ -82,6 +82,31 @@ def test_X19_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < GRACE
         assert proxy.log("stopping at once")
         assert not device.answers
+
+
+def test_X19_sigterm_while_it_starts_loses_nothing_that_waits_in_the_spool(tmp_path: Path) -> None:
+    away = Mosquitto(tmp_path / "a")
+    file = write_proxy(tmp_path, upstream("a", away.url) + route("#", "a"))
+    payloads = [b"%d" % number for number in range(50)]
+    with running_proxy(file) as proxy, closing(PahoDevice("d", Place(proxy.port()))) as device:
+        for payload in payloads:
+            assert device.publish(Message("t", payload, 1)) == Answer()
+        proxy.kill()
+    codes = set()
+    for delay in (0.1, 0.3, 0.5, 0.7, 0.9):
+        starting = start_proxy(file)
+        time.sleep(delay)  # that is what is tried: any moment of a start
+        starting.process.send_signal(signal.SIGTERM)
+        codes.add(starting.wait())
+    assert codes <= {0, -signal.SIGTERM}  # in order, or before the proxy looks for signals
+    try:
+        with closing(PahoDevice("ear", Place(away.start().port))) as ear:
+            ear.subscribe("#", 1)
+            with running_proxy(file):
+                wait_until(lambda: len(ear.received) >= len(payloads), "what waited")
+                assert [message.payload for message in ear.received] == payloads
+    finally:
+        away.kill()
 
 
 def stuck(stack: ExitStack, folder: Path, grace: str) -> tuple[RunningProxy, PahoDevice]:
