@@ -151,11 +151,12 @@ class Refusal:
         return None
 
     def _note(self, verdict: Verdict) -> None:
-        self.metrics.policy_failures.add(verdict.policy or "topics")
-        if verdict.alert:
-            self.alerts.warning(
-                f"alert:{verdict.policy}", "policy_alert", policy=verdict.policy, failure=reason_string(verdict)
-            )
+        for part in verdict.parts or (verdict,):
+            self.metrics.policy_failures.add(part.policy or "topics")
+            if part.alert:
+                self.alerts.warning(
+                    f"alert:{part.policy}", "policy_alert", policy=part.policy, failure=reason_string(part)
+                )
 
     def judge_raised(self, error: Exception) -> Verdict:
         """Return the verdict on a message that the judge could not judge, because of a bug: held, never let through."""
@@ -374,4 +375,5 @@ class Refusal:
             generation=self.generation,
             dry_run=self.dry_run,
             quarantine_id=quarantine_id,
+            parts=verdict.parts if verdict is not None else (),
         )

@@ -65,7 +65,7 @@ async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL
         OSError: there are no processes left, or no memory.
 
     """
-    schemas = {policy.schema for policy in config.policies}
+    schemas = {policy.schema for policy in config.policies if policy.schema is not None}
     if not schemas:
         return
     seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)

@@ -12,9 +12,11 @@ from typing import Any, Final, get_args, get_origin
 import attrs
 
 from mqttproxy.config.errors import Fault, quoted
+from mqttproxy.config.kinds import inner_tables
 from mqttproxy.config.listener_checks import check_binds, check_listener
-from mqttproxy.config.mapping_checks import check_mappings
-from mqttproxy.config.model import LOCAL, PolicySettings, ProxyConfig, Quorum, RouteSettings, TopicFilter, table_class
+from mqttproxy.config.mapping_checks import as_filter, check_mappings
+from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, RouteSettings, TopicFilter
+from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_policy
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
 from mqttproxy.config.units import write_size
@@ -25,8 +27,6 @@ from mqttproxy.mqtt.topics import SHARE, check_topic_filter
 LONGEST_NAME: Final = 64  # characters
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Both become parts of a path: no separators, nothing that begins with a dot.
-_SCHEMA: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | None]) -> list[Fault]:
@@ -36,13 +36,14 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         _check_ranges(table, key, settings, report)
         _check_topic_filters(config, key, settings, report)
     _check_proxy(config, report)
+    check_admitting(config, report)
     for name in ("listeners", "policies", "upstreams"):
         _check_names(name, getattr(config, name), report)
     for index, listener in enumerate(config.listeners):
         check_listener(listener, f"listeners[{index}]", report)
     check_binds(config, report)
     for index, policy in enumerate(config.policies):
-        _check_policy(policy, f"policies[{index}]", report)
+        check_policy(policy, f"policies[{index}]", report)
     for index, upstream in enumerate(config.upstreams):
         check_upstream(upstream, f"upstreams[{index}]", report)
         check_mappings(upstream.topics, f"upstreams[{index}].topics", config.limits, report)
@@ -53,23 +54,14 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
     return report.faults
 
 
-def _tables(config: ProxyConfig) -> Iterator[tuple[str, str, Any]]:
+def _tables(settings: Any, within: str = "", place: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield name, key and settings of every table of the file."""
-    for attribute in attrs.fields(ProxyConfig):
-        value = getattr(config, attribute.name)
-        if isinstance(value, tuple):
-            for index, item in enumerate(value):
-                yield attribute.name, f"{attribute.name}[{index}]", item
-                yield from _inner_tables(attribute.name, f"{attribute.name}[{index}]", item)
-        else:
-            yield attribute.name, attribute.name, value
-
-
-def _inner_tables(table: str, key: str, settings: Any) -> Iterator[tuple[str, str, Any]]:
-    for attribute in attrs.fields(type(settings)):
-        if table_class(attribute.type):
-            for index, item in enumerate(getattr(settings, attribute.name)):
-                yield f"{table}.{attribute.name}", f"{key}.{attribute.name}[{index}]", item
+    for attribute, _, is_many in inner_tables(type(settings)):
+        value = getattr(settings, attribute)
+        name, key = f"{within}{attribute}", f"{place}{attribute}"
+        for index, item in enumerate(value if is_many else (value,)):
+            yield name, (full := f"{key}[{index}]" if is_many else key), item
+            yield from _tables(item, f"{name}.", f"{full}.")
 
 
 def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
@@ -83,13 +75,16 @@ def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
 
 def _check_topic_filters(config: ProxyConfig, key: str, settings: Any, report: Report) -> None:
     for attribute in attrs.fields(type(settings)):
-        if get_origin(attribute.type) is not tuple or get_args(attribute.type)[0] is not TopicFilter:
+        kind = get_args(attribute.type)[0] if get_origin(attribute.type) is tuple else None
+        if kind not in (TopicFilter, PolicyTopic):
             continue
         filters: tuple[str, ...] = getattr(settings, attribute.name)
         if not filters:
             report.add(f"{key}.{attribute.name}", "an empty list", "at least one topic filter")
         for index, topic_filter in enumerate(filters):
-            if words := _filter_fault(topic_filter, config):
+            words = capture_fault(topic_filter) if kind is PolicyTopic else None
+            plain = as_filter(topic_filter) if kind is PolicyTopic else topic_filter
+            if words := words or _filter_fault(plain, config):
                 report.add(f"{key}.{attribute.name}[{index}]", quoted(topic_filter), "a valid topic filter", words)
 
 
@@ -126,17 +121,6 @@ def _check_names(table: str, items: Sequence[Any], report: Report) -> None:
             report.add(key, quoted(name), f"1 to {LONGEST_NAME} printable characters")
         if (other := first.setdefault(name, index)) != index:
             report.add(key, quoted(name), "a name of its own", f"{table}[{other}] has it")
-
-
-def _check_policy(policy: PolicySettings, key: str, report: Report) -> None:
-    if not _SCHEMA.fullmatch(policy.schema):
-        hint = "both of letters, digits, dots, hyphens and underscores"
-        report.add(f"{key}.schema", quoted(policy.schema), 'subject@version such as "temperature@1"', hint)
-    if not policy.on_failure:
-        report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
-    if policy.direction == "down" and "disconnect" in policy.on_failure:
-        hint = "its messages come from upstreams, so no device is to blame"
-        report.add(f"{key}.on_failure", '"disconnect"', 'another action, because direction is "down"', hint)
 
 
 def _check_route(route: RouteSettings, key: str, destinations: Sequence[str], report: Report) -> None:

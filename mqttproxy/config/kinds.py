@@ -1,8 +1,9 @@
 """What settings are made of: their types beyond Python's own, and how one is declared."""
 
-from typing import Any, Final, Literal, NewType
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NewType, get_args, get_origin
 
-from attrs import field, frozen
+from attrs import field, fields, frozen, has
 
 Seconds = NewType("Seconds", float)  # written "30s", "10m", "7d", or a number of seconds
 Bytes = NewType("Bytes", int)  # written "16MiB", "64KiB", or a number of bytes
@@ -10,6 +11,10 @@ Count = NewType("Count", int)  # a positive whole number
 Address = NewType("Address", str)  # "host:port"
 TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
 TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
+
+PolicyTopic = NewType("PolicyTopic", str)  # a topic filter, with `{name}` in the place of `+` where it has a name
+Conditions = NewType("Conditions", tuple[tuple[str, tuple[str, ...]], ...])  # by name, a glob or comparison, or some
+Labels = NewType("Labels", tuple[tuple[str, str], ...])  # a text for each name
 
 REQUIRED: Final = object()
 
@@ -36,3 +41,20 @@ def setting(default: Any, text: str, *, secret: bool = False) -> Any:
     if default is REQUIRED:
         return field(repr=not secret, metadata=metadata)
     return field(default=default, repr=not secret, metadata=metadata)
+
+
+def table_class(kind: Any) -> Any | None:
+    """Return the class of the tables that a setting of this type is a list of, or None: it is something else."""
+    if get_origin(kind) is not tuple:
+        return None
+    item = get_args(kind)[0]
+    return item if has(item) else None
+
+
+def inner_tables(kind: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the tables within a table of this class: name, class, and whether there may be many."""
+    for attribute in fields(kind):
+        if (item := table_class(attribute.type)) is not None:
+            yield attribute.name, item, True
+        elif has(attribute.type):
+            yield attribute.name, attribute.type, False

@@ -10,7 +10,7 @@ from mqttproxy.config.report import Report
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.topics import check_topic_filter, overlaps
 
-_CAPTURE: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+CAPTURE: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _SIDES: Final = ("local", "remote")
 _PATTERN_WORDS: Final = 'a topic pattern such as "plant/{line}/#"'
 
@@ -48,7 +48,7 @@ def _pattern_fault(pattern: str, limits: LimitSettings) -> str | None:
     if "+" in levels:
         return "write {name} for a level that may be any"
     captures = [level for level in levels if "{" in level or "}" in level]
-    if any(not _CAPTURE.fullmatch(level) for level in captures):
+    if any(not CAPTURE.fullmatch(level) for level in captures):
         return "a {name}, of letters, digits and underscores, fills its level"
     if len(set(captures)) < len(captures):
         return "each {name} stands once"

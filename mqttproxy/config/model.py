@@ -5,11 +5,13 @@ One class for each table. The text given to `setting` is the setting's only desc
 (the loader makes them absolute).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-from attrs import Factory, field, frozen, has
+from attrs import Factory, field, frozen
 
+from mqttproxy.config.admitting import AccessSettings, AttributeSettings
 from mqttproxy.config.kinds import (
     LOCAL,
     MOST_DESTINATIONS,
@@ -17,18 +19,25 @@ from mqttproxy.config.kinds import (
     Ack,
     Address,
     Bytes,
+    Conditions,
     Count,
+    Labels,
+    PolicyTopic,
     Quorum,
     Seconds,
     TopicFilter,
     TopicPattern,
+    inner_tables,
     setting,
+    table_class,
 )  # fmt: skip
 from mqttproxy.config.observing import AuditSettings, TelemetrySettings
+from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, WhenSettings
 
 __all__ = [  # of other modules: everybody looks for them here
-    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "Ack", "Address", "AuditSettings", "Bytes", "Count", "Quorum", "Seconds",
-    "TelemetrySettings", "TopicFilter", "TopicPattern",
+    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
+    "Bytes", "Conditions", "Count", "ExpressionSettings", "Labels", "PolicySettings", "PolicyTopic", "Quorum",
+    "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -64,6 +73,9 @@ class ListenerSettings:
         "none", "whether a device shows a certificate"
     )
     path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
+    attributes: Labels = setting(
+        Labels(()), 'attributes of all devices that come in here, as in `[[access.attributes]]`: `{ site = "north" }`'
+    )
 
 
 @frozen(kw_only=True)
@@ -158,13 +170,6 @@ class SessionSettings:
 
 
 @frozen(kw_only=True)
-class AccessSettings:
-    """`[access]`: who may connect."""
-
-    allow_anonymous: bool = setting(False, "true: devices connect without credentials; false: none can connect yet")
-
-
-@frozen(kw_only=True)
 class TopicSettings:
     """`[topics]`: which topics devices may publish to at all. A message elsewhere fails with reason 0x90."""
 
@@ -188,26 +193,6 @@ class PayloadSettings:
 
     json_depth: Count = setting(Count(64), "deepest nesting of arrays and objects")
     json_items: Count = setting(Count(10_000), "most values in one payload, so that no payload holds the loop")
-
-
-@frozen(kw_only=True)
-class PolicySettings:
-    """`[[policies]]`: the contract of some topics. The first policy whose filter matches applies."""
-
-    name: str = setting(REQUIRED, "unique name, in refusals, metrics and audit")
-    topics: tuple[TopicFilter, ...] = setting(REQUIRED, "topic filters it applies to")
-    schema: str = setting(REQUIRED, "subject@version in the schema folder")
-    level: Literal["off", "observe", "enforce"] = setting(
-        "enforce", "off: not judged; observe: judged, counted and audited, but forwarded; enforce"
-    )
-    on_failure: tuple[Literal["mark", "hold", "alert", "refuse", "disconnect"], ...] = setting(
-        ("hold",),
-        "mark: forward with user properties that tell the failure; hold: keep in quarantine; alert: log a warning; "
-        "refuse: negative answer, not kept; disconnect: and close the connection",
-    )
-    direction: Literal["up", "down", "both"] = setting(
-        "up", "up: judges messages from devices; down: messages from upstreams to devices; both"
-    )
 
 
 @frozen(kw_only=True)
@@ -361,12 +346,12 @@ class QuarantineSettings:
     queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes of payloads, properties and failures")
 
 
-def table_class(kind: Any) -> Any | None:
-    """Return the class of the tables that a setting of this type is a list of, or None: it is something else."""
-    if get_origin(kind) is not tuple:
-        return None
-    item = get_args(kind)[0]
-    return item if has(item) else None
+def every_table(kind: Any = None, within: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield name, heading and class of each table of the file, those within a table after it."""
+    for name, inner, is_many in inner_tables(kind or ProxyConfig):
+        full = f"{within}{name}"
+        yield full, f"[[{full}]]" if is_many else f"[{full}]", inner
+        yield from every_table(inner, f"{full}.")
 
 
 def _default_listeners() -> tuple[ListenerSettings, ...]:

@@ -52,6 +52,10 @@ _OF_SETTING: Final = {
     ("limits", "will_grace"): Range(0, CENTURY),
     ("limits", "flapping_connects"): Range(0, 1_000_000),
     ("limits", "session_expiry"): Range(0, 2**32 - 2),  # the highest would say: never
+    ("policies", "priority"): Range(-1_000_000, 1_000_000),
+    ("policies", "percent"): Range(0, 100),
+    ("policies.require", "min_bytes"): Range(0, _28_BIT),
+    ("policies.require", "max_bytes"): Range(1, _28_BIT),
     ("payload", "json_depth"): Range(1, 1000),  # what walks a payload may do so by recursion
     ("upstreams", "keep_alive"): Range(1, _16_BIT),
     ("upstreams", "session_expiry"): Range(0, 2**32 - 1),

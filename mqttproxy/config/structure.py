@@ -20,7 +20,10 @@ from mqttproxy.config.model import (
     Ack,
     Address,
     Bytes,
+    Conditions,
     Count,
+    Labels,
+    PolicyTopic,
     ProxyConfig,
     Quorum,
     RouteSettings,
@@ -28,6 +31,7 @@ from mqttproxy.config.model import (
     TelemetrySettings,
     TopicFilter,
     TopicPattern,
+    every_table,
     table_class,
 )
 from mqttproxy.config.units import (
@@ -111,6 +115,20 @@ def _address(value: object) -> str | None:
     return _text(value) if parse_address(value) else None
 
 
+def _labels(value: object) -> tuple[tuple[str, str], ...] | None:
+    if not isinstance(value, dict) or not all(map(_text, value.values())):
+        return None
+    return tuple(value.items()) if all(map(_text, value)) else None
+
+
+def _conditions(value: object) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
+    """Read a table of texts or lists of texts."""
+    if not isinstance(value, dict) or not all(map(_text, value)):
+        return None
+    found = {name: tuple(one) if isinstance(one, list) else (one,) for name, one in value.items()}
+    return tuple(found.items()) if all(some and all(map(_text, some)) for some in found.values()) else None
+
+
 # For each type that may stand in the file: what reads it (None: it does not fit), and what it takes, in words.
 _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     str: (_text, "a text"),
@@ -124,24 +142,14 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     Address: (_address, ADDRESS_WORDS),
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
+    PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
+    Labels: (_labels, "a table of names and texts"),
+    Conditions: (_conditions, "a table of names, and a text or some texts for each"),
 }
 
 
-def _tables() -> dict[Any, str]:
-    """Return how the table of each class is written in the file."""
-    written = {}
-    for attribute in attrs.fields(ProxyConfig):
-        if (kind := table_class(attribute.type)) is None:
-            written[attribute.type] = f"[{attribute.name}]"
-            continue
-        written[kind] = f"[[{attribute.name}]]"
-        for inner in attrs.fields(kind):
-            if (inner_kind := table_class(inner.type)) is not None:
-                written[inner_kind] = f"[[{attribute.name}.{inner.name}]]"
-    return written
-
-
-_TABLES: Final = _tables()
+# How the table of each class is written in the file.
+_TABLES: Final = {kind: heading for _, heading, kind in every_table()}
 
 
 def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:

@@ -8,13 +8,12 @@ stale, and this command in the top folder of the repository writes them anew:
 
 import json
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import attrs
 
-from mqttproxy.config.model import Bytes, Count, ProxyConfig, Seconds, table_class
+from mqttproxy.config.model import Bytes, Count, Labels, Seconds, every_table, table_class
 from mqttproxy.config.ranges import CENTURY, own_range
 from mqttproxy.config.structure import type_words
 from mqttproxy.config.units import write_duration, write_size
@@ -33,6 +32,21 @@ _EXAMPLES: Final = {
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',
+    ("policies", "format"): '"json"',
+    ("policies.when", "client_id"): '["tx-*"]',
+    ("policies.when", "username"): '["plant-?"]',
+    ("policies.when", "listener"): '["tls"]',
+    ("policies.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
+    ("policies.require", "qos"): "[1, 2]",
+    ("policies.require", "retain"): "false",
+    ("policies.require", "content_type"): '["application/json*"]',
+    ("policies.require", "user_properties"): '["trace-id"]',
+    ("policies.require", "max_expiry"): '"1d"',
+    ("policies.require", "max_bytes"): '"4KiB"',
+    ("policies.expressions", "expression"): '"payload.celsius > -40"',
+    ("policies.expressions", "message"): '"colder than any sensor can tell"',
+    ("access.attributes", "property"): '"firmware"',
+    ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
     ("upstreams", "name"): '"broker"',
     ("upstreams", "url"): '"mqtts://broker.example:8883"',
     ("upstreams", "client_id"): '"mqttproxy-broker"',
@@ -52,7 +66,12 @@ _EXAMPLES: Final = {
 }
 
 # Tables that change what the proxy does just by being there.
-_COMMENTED_OUT: Final = frozenset({"policies", "upstreams", "upstreams.topics", "routes"})
+_COMMENTED_OUT: Final = frozenset(
+    {
+        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "upstreams",
+        "upstreams.topics", "routes",
+    }
+)  # fmt: skip
 
 _REFERENCE_HEAD: Final = """\
 # Configuration
@@ -91,25 +110,12 @@ _EXAMPLE_HEAD: Final = """\
 
 def render_reference() -> str:
     """Return the page that explains every setting."""
-    return _REFERENCE_HEAD + "".join(_reference_table(*table) for table in _tables())
+    return _REFERENCE_HEAD + "".join(_reference_table(*table) for table in every_table())
 
 
 def render_example() -> str:
     """Return a configuration file that shows every setting."""
-    return _EXAMPLE_HEAD + "".join(_example_table(*table) for table in _tables())
-
-
-def _tables() -> Iterator[tuple[str, str, Any]]:
-    """Yield name, heading and class of each table."""
-    for attribute in attrs.fields(ProxyConfig):
-        if (kind := table_class(attribute.type)) is None:
-            yield attribute.name, f"[{attribute.name}]", attribute.type
-            continue
-        yield attribute.name, f"[[{attribute.name}]]", kind
-        for inner in attrs.fields(kind):
-            if (inner_kind := table_class(inner.type)) is not None:
-                name = f"{attribute.name}.{inner.name}"
-                yield name, f"[[{name}]]", inner_kind
+    return _EXAMPLE_HEAD + "".join(_example_table(*table) for table in every_table())
 
 
 def _about(kind: Any) -> list[str]:
@@ -143,9 +149,14 @@ def _takes(table: str, attribute: Any) -> str:
 def _default_cell(attribute: Any) -> str:
     if attribute.default is attrs.NOTHING:
         return "required"
-    if attribute.default is None or table_class(attribute.type):
+    if attribute.default is None or is_table(attribute):
         return "none"
     return f"`{_value(attribute.default, attribute.type)}`"
+
+
+def is_table(attribute: Any) -> bool:
+    """Tell whether a setting is a table, or some, with a section of its own."""
+    return attrs.has(attribute.type) or table_class(attribute.type) is not None
 
 
 def _value(value: Any, kind: Any) -> str:
@@ -154,6 +165,8 @@ def _value(value: Any, kind: Any) -> str:
         return f'"{write_duration(value)}"'
     if kind is Bytes:
         return f'"{write_size(value)}"'
+    if kind is Labels:
+        return f"{{ {', '.join(f'{name} = {json.dumps(text)}' for name, text in value)} }}" if value else "{}"
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item, None) for item in value)}]"
     return json.dumps(str(value) if isinstance(value, Path) else value)
@@ -163,7 +176,7 @@ def _example_table(name: str, heading: str, kind: Any) -> str:
     off = "#" if name in _COMMENTED_OUT else ""
     about = "\n".join(_comment(paragraph) for paragraph in _about(kind))
     settings = "".join(
-        _example_setting(name, off, attribute) for attribute in attrs.fields(kind) if not table_class(attribute.type)
+        _example_setting(name, off, attribute) for attribute in attrs.fields(kind) if not is_table(attribute)
     )
     return f"\n\n{about}\n{off}{heading}\n{settings}"
 

@@ -5,7 +5,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from mqttproxy.access import connack_reason, judge_will, may_connect
+from mqttproxy.access import UnsafeAttributeError, attributes_of, connack_reason, judge_will, may_connect
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises, forget_frames
@@ -64,7 +64,17 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
-    identity = Identity(client_id, connect.username, stream.peer.host, listener)
+    try:
+        attributes = attributes_of(
+            premises.access,
+            premises.labels.get(listener, ()),
+            client_id,
+            connect.username,
+            connect.properties.user_properties,
+        )
+    except UnsafeAttributeError as error:
+        _refuse(stream, connection, error.reason, str(error), "unsafe_attribute")
+    identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
     _judge_will(premises, stream, connection, connect, identity)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None

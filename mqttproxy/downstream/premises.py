@@ -6,7 +6,7 @@ from typing import Protocol
 import trio
 from attrs import Factory, define, field
 
-from mqttproxy.config.model import AccessSettings, LimitSettings
+from mqttproxy.config.model import AccessSettings, Labels, LimitSettings
 from mqttproxy.downstream.absent import Absent
 from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.flapping import Flapping
@@ -53,6 +53,7 @@ class Premises:
     alerts: RateLimited
     new_client_id: Callable[[], str]
     sys_messages: Callable[[str], Iterator[Message]]  # what of `$SYS` a filter matches now
+    labels: Mapping[str, Labels] = Factory(dict)  # attributes of all devices of a listener, by its name
     server_reference: str | None = None  # for devices that are sent away because the proxy ends
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier

@@ -41,6 +41,26 @@ class FailureLike(Protocol):
     def message(self) -> str: ...  # noqa: D102
 
 
+class PartLike(Protocol):
+    """What one of several policies found, as the judge tells it."""
+
+    @property
+    def policy(self) -> str | None: ...  # noqa: D102  # the class says it
+    @property
+    def schema(self) -> str | None: ...  # noqa: D102
+    @property
+    def observed(self) -> bool: ...  # noqa: D102
+    @property
+    def failures(self) -> Sequence[FailureLike]: ...  # noqa: D102
+
+
+def _failures(failures: Sequence[FailureLike]) -> list[dict[str, str]]:
+    return [
+        {"pointer": failure.pointer, "keyword": failure.keyword, "message": failure.message}
+        for failure in failures[:MAX_FAILURES]
+    ]
+
+
 class AuditTrail:
     """Takes lines at any time from the Trio thread, and writes them while `run` runs."""
 
@@ -121,8 +141,12 @@ class AuditTrail:
         generation: int = 0,
         dry_run: bool = False,
         quarantine_id: str | None = None,
+        parts: Sequence[PartLike] = (),
     ) -> None:
-        """Take the line of one decision. Its fields are always all there, the payload only when asked for."""
+        """Take the line of one decision. Its fields are always all there, the payload only when asked for.
+
+        Where several policies found something, `parts` has the verdict of each.
+        """
         line: dict[str, object] = {
             "at": self._time(),
             "event": "decision",
@@ -138,10 +162,7 @@ class AuditTrail:
             "size": len(payload),
             "policy": policy,
             "schema": schema,
-            "failures": [
-                {"pointer": failure.pointer, "keyword": failure.keyword, "message": failure.message}
-                for failure in failures[:MAX_FAILURES]
-            ],
+            "failures": _failures(failures),
             "destinations": destinations,
             "generation": generation,
             "dry_run": dry_run,
@@ -149,6 +170,16 @@ class AuditTrail:
         }
         if len(failures) > MAX_FAILURES:
             line["failures_left_out"] = len(failures) - MAX_FAILURES
+        if parts:
+            line["policies"] = [
+                {
+                    "policy": part.policy,
+                    "schema": part.schema,
+                    "observed": part.observed,
+                    "failures": _failures(part.failures),
+                }
+                for part in parts
+            ]
         if self._with_payload:
             line["payload"] = b64encode(payload[:PAYLOAD_BYTES]).decode("ascii")
         self._take(line)

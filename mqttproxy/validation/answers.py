@@ -47,7 +47,7 @@ def error_document(
         quarantine_id: where the message is kept, if it is.
 
     """
-    return {
+    document: dict[str, object] = {
         "at": at,
         "action": action,
         "topic": message.topic,
@@ -61,13 +61,22 @@ def error_document(
         ],
         "quarantine_id": quarantine_id,
     }
+    if verdict.parts:
+        document["policies"] = [part.policy for part in verdict.told]
+    return document
 
 
 def _facts(verdict: Verdict, prefix: str) -> tuple[tuple[str, str], ...]:
+    """Return policy, schema and pointers; of several policies one after the other."""
     facts = []
-    if verdict.policy:
-        facts.append((prefix + "policy", verdict.policy))
-    if verdict.schema:
-        facts.append((prefix + "schema", verdict.schema))
-    facts.extend((prefix + "pointer", failure.pointer) for failure in verdict.failures[:FAILURES_TOLD])
+    left = FAILURES_TOLD
+    for part in verdict.told:
+        if left <= 0:
+            break
+        if part.policy:
+            facts.append((prefix + "policy", part.policy))
+        if part.schema:
+            facts.append((prefix + "schema", part.schema))
+        facts.extend((prefix + "pointer", failure.pointer) for failure in part.failures[:left])
+        left -= len(part.failures)
     return tuple(facts)

@@ -1,42 +1,76 @@
 """One complete, checked set of rules for messages. A reload builds the next one whole, then swaps it in (P8)."""
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import define, evolve, field, frozen
-from msgspec.structs import replace
+from attrs import define, field, frozen
 
 from mqttproxy.config.errors import ConfigError
-from mqttproxy.config.model import DefaultSettings, PolicySettings, ProxyConfig, TopicSettings
+from mqttproxy.config.model import DefaultSettings, ProxyConfig, TopicSettings
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import FilterTree
+from mqttproxy.validation.checks import Case
 from mqttproxy.validation.files import SchemaFiles, SchemaFolder
-from mqttproxy.validation.verdict import Action, Failure, Verdict
+from mqttproxy.validation.identity import Identity
+from mqttproxy.validation.making import action_of, make_policies
+from mqttproxy.validation.policy import Policy
+from mqttproxy.validation.verdict import Action, Failure, Verdict, join
 
 if TYPE_CHECKING:  # see `_contracts` for the real import
     from mqttproxy.validation.contract import Contract
 
 CACHED_TOPICS: Final = 10_000
+CACHED_IDENTITIES: Final = 10_000
 _FILE: Final = "proxy.toml"
 
 
-@frozen
+@frozen(eq=False)
+class Seat:
+    """A policy that judges, and whether what it finds has consequences."""
+
+    policy: Policy
+    enforced: bool
+
+
+@frozen(eq=False)
 class Scope:
-    """What applies to a topic."""
+    """What applies to a topic. The same object for all topics of the same policies."""
 
     passed: Verdict  # of good messages; where nothing is judged, of all
     failed: Verdict  # of bad ones, without their failures
-    contract: "Contract | None" = None  # None: payloads are not judged
+    contract: "Contract | None" = None  # one JSON Schema is all there is, which is the most common case
+    seats: tuple[Seat, ...] = ()  # what judges where it is more, in order
+    reads_text: bool = False  # text that is none has been noticed by them
+    candidates: tuple[Policy, ...] = ()  # who judges depends on the sender: ask `Rules.scope_for`
+
+    def judge(self, case: Case) -> Verdict:
+        """Return the verdict of all who judge here."""
+        found = [seat.policy.judge(case, enforced=seat.enforced) for seat in self.seats]
+        failed = [verdict for verdict in found if verdict is not None]
+        return join(failed) if failed else self.passed
 
 
 @define(eq=False, kw_only=True)
 class Rules:
-    """What applies to messages of one direction. Immutable, but for the memory of which scope a topic has."""
+    """What applies to messages of one direction. Immutable, but for the memory of what was found already."""
 
+    direction: Literal["up", "down"]
+    policies: tuple[Policy, ...]  # all of the file, in the order in which they judge
+    default: Scope
     scopes: dict[str, Scope] = field(init=False, factory=dict)  # by topic name, at most CACHED_TOPICS
-    _policies: FilterTree[int]  # positions in `_of_policies`
-    _of_policies: tuple[Scope, ...]
-    _default: Scope
+    _tree: FilterTree[int] = field(init=False)  # positions in `policies` of those for this direction
+    _reached: dict[tuple[int, ...], Scope] = field(init=False, factory=dict)  # by the policies that a topic reaches
+    _seated: dict[tuple[tuple[int, bool], ...], Scope] = field(init=False, factory=dict)  # by those that judge
+    # By id(), which nobody else can have while the identity stands here.
+    _chosen: dict[int, tuple[Identity, dict[Scope, Scope]]] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Put the policies of this direction into the tree."""
+        self._tree = FilterTree()
+        for position, policy in enumerate(self.policies):
+            if policy.direction in (self.direction, "both"):
+                for topic_filter in policy.captures.filters:
+                    self._tree.add(topic_filter, position)
 
     def scope_of(self, topic: str) -> Scope:
         """Return what applies to a topic name, and remember it."""
@@ -46,9 +80,55 @@ class Rules:
         self.scopes[topic] = scope
         return scope
 
+    def scope_for(self, scope: Scope, identity: Identity) -> Scope:
+        """Return what applies to this sender's messages, of a scope that has `candidates`; and remember it."""
+        known = self._chosen.get(id(identity))
+        if known is None:
+            if len(self._chosen) >= CACHED_IDENTITIES:
+                self._chosen.clear()
+            known = self._chosen[id(identity)] = identity, {}
+        chosen = known[1].get(scope)
+        if chosen is None:
+            chosen = known[1][scope] = self._seat(scope.candidates, identity)
+        return chosen
+
+    def fixed_scope(self, topic: str) -> Scope | None:
+        """Return what applies to a topic before any policy is asked, or None: policies are."""
+        del topic
+        return None
+
+    def reached(self, topic: str) -> frozenset[int]:
+        """Return the positions of the policies for this direction whose topic filters match."""
+        return frozenset(self._tree.match(topic))
+
     def _find(self, topic: str) -> Scope:
-        found = self._policies.match(topic)
-        return self._of_policies[min(found)] if found else self._default
+        fixed = self.fixed_scope(topic)
+        if fixed is not None:
+            return fixed
+        positions = tuple(sorted(self.reached(topic)))
+        scope = self._reached.get(positions)
+        if scope is None:
+            scope = self._reach([self.policies[position] for position in positions])
+            if len(self._reached) >= CACHED_TOPICS:
+                self._reached.clear()
+                self._chosen.clear()
+            self._reached[positions] = scope
+        return scope
+
+    def _reach(self, policies: Sequence[Policy]) -> Scope:
+        if any(policy.is_personal for policy in policies):
+            return Scope(self.default.passed, self.default.failed, candidates=tuple(policies))
+        return self._seat(policies, None)
+
+    def _seat(self, policies: Iterable[Policy], identity: Identity | None) -> Scope:
+        taken = list(taking_part(policies, identity))
+        key = tuple((id(policy), enforced) for policy, enforced in taken)
+        scope = self._seated.get(key)
+        if scope is None:
+            if len(self._seated) >= CACHED_TOPICS:
+                self._seated.clear()
+            scope = self._seated[key] = _scope([Seat(*one) for one in taken], self.default)
+        return scope
 
 
 @define(eq=False, kw_only=True)
@@ -60,8 +140,25 @@ class Generation(Rules):
     _allowed: FilterTree[int]
     _elsewhere: Scope
 
-    def _find(self, topic: str) -> Scope:
-        return super()._find(topic) if self._allowed.match(topic) else self._elsewhere
+    def fixed_scope(self, topic: str) -> Scope | None:
+        """Return what applies to a topic where devices may not publish at all."""
+        return None if self._allowed.match(topic) else self._elsewhere
+
+
+def taking_part(policies: Iterable[Policy], identity: Identity | None) -> Iterator[tuple[Policy, bool]]:
+    """Yield the policies that apply to a sender, in order, and whether each is enforced; those that are off too.
+
+    Args:
+        policies: those for the topic and direction, in order.
+        identity: None: none of them depends on it.
+
+    """
+    for policy in policies:
+        if policy.selector is not None and identity is not None and policy.selector.why_not(identity) is not None:
+            continue
+        yield policy, policy.enforces(identity)
+        if policy.final and policy.level != "off":
+            return
 
 
 def build_generation(
@@ -77,43 +174,32 @@ def build_generation(
             as strictly, without what such words need in memory.
 
     Raises:
-        ConfigError: schemas are missing, broken, or refer to what is not there; with all that is wrong.
+        ConfigError: schemas or expressions are missing, broken, or refer to what is not there; with all that is wrong.
 
     """
     contracts = _contracts(config, files or SchemaFolder(config.schemas.directory), checked=checked)
-    up = [policy for policy in config.policies if policy.direction != "down"]
+    policies = make_policies(config, contracts, _FILE)
+    # Upstreams decide themselves which topics there are.
+    down = Rules(direction="down", policies=tuple(policy.without_disconnect() for policy in policies), default=FREE)
     return Generation(
         number=number,
-        allowed=_tree([config.topics.allowed]),
-        policies=_tree(policy.topics for policy in up),
-        of_policies=tuple(_scope(policy, contracts) for policy in up),
+        direction="up",
+        policies=policies,
         default=_default_scope(config.default),
+        down=down,
+        allowed=_tree(config.topics.allowed),
         elsewhere=_elsewhere(config.topics),
-        down=_down(config, contracts),
     )
-
-
-def _down(config: ProxyConfig, contracts: Mapping[str, "Contract"]) -> Rules:
-    """Build the rules for messages from upstreams, who decide themselves which topics there are."""
-    policies = [policy for policy in config.policies if policy.direction != "up"]
-    return Rules(
-        policies=_tree(policy.topics for policy in policies),
-        of_policies=tuple(_without_disconnect(_scope(policy, contracts)) for policy in policies),
-        default=_FREE,
-    )
-
-
-def _without_disconnect(scope: Scope) -> Scope:
-    return evolve(scope, failed=replace(scope.failed, disconnect=False))
 
 
 def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
-    if not config.policies:
-        return {}
     wanted: dict[str, str] = {}
     for index, policy in enumerate(config.policies):
-        wanted.setdefault(policy.schema, f"policies[{index}].schema")  # those that are off too: they may come on
-    from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only policies need
+        if policy.schema is not None:
+            wanted.setdefault(policy.schema, f"policies[{index}].schema")  # those that are off too: they may come on
+    if not wanted:
+        return {}
+    from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only schemas need
 
     directory = config.schemas.directory
     contracts, faults = compile_contracts(wanted, files, directory, config.payload, _FILE, checked=checked)
@@ -122,44 +208,31 @@ def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Map
     return contracts
 
 
-def _tree(filters: Iterable[Iterable[str]]) -> FilterTree[int]:
+def _tree(filters: Iterable[str]) -> FilterTree[int]:
     tree: FilterTree[int] = FilterTree()
-    for position, group in enumerate(filters):
-        for topic_filter in group:
-            tree.add(topic_filter, position)
+    for topic_filter in filters:
+        tree.add(topic_filter, 0)
     return tree
 
 
-def _scope(policy: PolicySettings, contracts: Mapping[str, "Contract"]) -> Scope:
-    # Without a schema's say it is as if there were no policy; broken text is refused there too.
-    if policy.level == "off":
-        return Scope(Verdict(action=Action.FORWARD, policy=policy.name), _BROKEN_TEXT)
-    passed = Verdict(action=Action.FORWARD, policy=policy.name, schema=policy.schema)
-    observed = policy.level == "observe"
-    failed = Verdict(
-        action=Action.FORWARD if observed else _action(policy.on_failure),
-        policy=policy.name,
-        schema=policy.schema,
-        reason=ReasonCode.PAYLOAD_FORMAT_INVALID,
-        mark=not observed and _action(policy.on_failure) is Action.FORWARD,
-        alert="alert" in policy.on_failure,
-        disconnect=not observed and "disconnect" in policy.on_failure,
-        observed=observed,
-    )
-    return Scope(passed, failed, contracts[policy.schema])
-
-
-def _action(on_failure: Iterable[str]) -> Action:
-    """Return the strictest that keeps the message; one that failed is carried only where `mark` says so."""
-    for word, action in (("hold", Action.HOLD), ("refuse", Action.REFUSE), ("mark", Action.FORWARD)):
-        if word in on_failure:
-            return action
-    return Action.REFUSE
+def _scope(seats: Sequence[Seat], default: Scope) -> Scope:
+    """Return what applies where these policies do."""
+    if not seats:
+        return default
+    judging = [seat for seat in seats if seat.policy.level != "off"]
+    if not judging:  # it is as if nothing were said about the topic; broken text is refused there too
+        return Scope(seats[0].policy.passed, _BROKEN_TEXT)
+    first = judging[0].policy
+    if len(judging) == 1 and first.contract is not None:
+        failed = first.failed if judging[0].enforced else first.observed
+        return Scope(first.passed, failed, contract=first.contract, reads_text=True)
+    reads_text = any(seat.policy.reads_text for seat in judging)
+    return Scope(first.passed, _BROKEN_TEXT, seats=tuple(judging), reads_text=reads_text)
 
 
 def _default_scope(settings: DefaultSettings) -> Scope:
     if settings.action == "forward":
-        return _FREE
+        return FREE
     verdict = Verdict(
         action=Action.HOLD if settings.action == "hold" else Action.REFUSE,
         failures=(Failure("", "policy", "no policy covers this topic"),),
@@ -170,7 +243,7 @@ def _default_scope(settings: DefaultSettings) -> Scope:
 
 def _elsewhere(settings: TopicSettings) -> Scope:
     verdict = Verdict(
-        action=_action(settings.on_failure),
+        action=action_of(settings.on_failure),
         failures=(Failure("", "topic", "devices may not publish to this topic"),),
         reason=ReasonCode.TOPIC_NAME_INVALID,
         alert="alert" in settings.on_failure,
@@ -180,4 +253,4 @@ def _elsewhere(settings: TopicSettings) -> Scope:
 
 
 _BROKEN_TEXT: Final = Verdict(action=Action.REFUSE, reason=ReasonCode.PAYLOAD_FORMAT_INVALID)
-_FREE: Final = Scope(Verdict(action=Action.FORWARD), _BROKEN_TEXT)  # of topics that nothing is said about
+FREE: Final = Scope(Verdict(action=Action.FORWARD), _BROKEN_TEXT)  # of topics that nothing is said about

@@ -1,18 +1,22 @@
 """Who sent a message."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 
 class Identity(Struct, frozen=True, gc=False):
     """The sender as the proxy knows it, made once for a connection.
 
-    `address` is the peer's IP address, `listener` the name of the one it came in by.
+    `address` is the peer's IP address, `listener` the name of the one it came in by, `attributes` what
+    `[[access.attributes]]` and the listener say of it: texts without wildcards, separators and control characters.
     """
 
     client_id: str
     username: str | None
     address: str
     listener: str
+    attributes: Mapping[str, str] = {}  # msgspec gives each its own
 
 
 def identity_of_upstream(name: str) -> Identity:

@@ -57,7 +57,6 @@ def test_faulty_routes_policies_and_listeners_keep_their_places() -> None:
         "listeners[0].bind",
         "policies[0].name",
         "policies[0].topics",
-        "policies[0].schema",
         "routes[0].topics",
         "routes[0].to",
         "listeners[1].name",

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +9,17 @@ import attrs
 import pytest
 
 from mqttproxy.config.load import load_config
-from mqttproxy.config.model import ProxyConfig, table_class
+from mqttproxy.config.model import ProxyConfig, every_table
 from mqttproxy.config.structure import structure
-from mqttproxy.config.written import EXAMPLE, REFERENCE, render_example, render_reference
+from mqttproxy.config.written import EXAMPLE, REFERENCE, is_table, render_example, render_reference
 from tests.config.documents import faults
 
 TOP = Path(__file__).parents[2]
 ADVICE = "stale: run `python -m mqttproxy.config.written` in the top folder"
 
 
-def tables() -> Iterator[tuple[str, Any]]:
-    """Yield name and class of every table, those within tables after them."""
-    for field in attrs.fields(ProxyConfig):
-        kind: Any = table_class(field.type) or field.type
-        yield field.name, kind
-        yield from (
-            (f"{field.name}.{inner.name}", table_class(inner.type))
-            for inner in attrs.fields(kind)
-            if table_class(inner.type)
-        )
-
-
-TABLES: dict[str, Any] = dict(tables())
-SETTINGS = [
-    (table, field) for table, kind in TABLES.items() for field in attrs.fields(kind) if not table_class(field.type)
-]
+TABLES: dict[str, Any] = {name: kind for name, _, kind in every_table()}
+SETTINGS = [(table, field) for table, kind in TABLES.items() for field in attrs.fields(kind) if not is_table(field)]
 IDS = [f"{table}.{field.name}" for table, field in SETTINGS]
 
 
@@ -87,6 +72,14 @@ def test_the_example_is_a_configuration_with_nothing_but_defaults() -> None:
     assert (config.policies, config.upstreams, config.routes) == ((), (), ())
 
 
+def place(table: str) -> str:
+    """Return the key of a table, the first one where there may be many."""
+    headings = {name: heading for name, heading, _ in every_table()}
+    parts = table.split(".")
+    names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+    return ".".join(part + "[0]" * headings[name].startswith("[[") for part, name in zip(parts, names, strict=True))
+
+
 def _misspelt(name: str) -> str:
     return f"{name[:-1]}x{name[-1]}"
 
@@ -97,13 +90,12 @@ def test_every_misspelt_setting_is_told_with_the_right_one(table: str, field: An
     wrong = _misspelt(field.name)
     text = before + heading + re.sub(rf"^{field.name} = ", f"{wrong} = ", after, count=1, flags=re.MULTILINE)
     sentences = [sentence for sentence in faults(text) if "unknown key" in sentence]
-    key = f"{table.replace('.', '[0].')}[0]" if f"[[{table}]]" in text else table
-    assert sentences == [f'{key}.{wrong}: found an unknown key; did you mean "{field.name}"?']
+    assert sentences == [f'{place(table)}.{wrong}: found an unknown key; did you mean "{field.name}"?']
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_misspelt_table_is_told_with_the_right_one(table: str) -> None:
     text = everything().replace(f"[{table}]", f"[{_misspelt(table)}]")
     parent, _, name = table.rpartition(".")
-    place = f"{parent}[0]." if parent else ""
-    assert f'{place}{_misspelt(name)}: found an unknown key; did you mean "{name}"?' in faults(text)
+    within = f"{place(parent)}." if parent else ""
+    assert f'{within}{_misspelt(name)}: found an unknown key; did you mean "{name}"?' in faults(text)

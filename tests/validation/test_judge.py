@@ -75,20 +75,22 @@ def test_a_policy_that_is_off_forwards_without_judging() -> None:
     assert verdict == Verdict(action=Action.FORWARD, policy="p")
 
 
-def test_a_policy_that_is_off_still_hides_later_ones() -> None:
-    rules = generation(NUMBER, policy(level="off"), policy(name="q", topics=("#",)))
-    assert not verdict_on(rules, BAD).failures
-    assert verdict_on(rules, BAD, "u").policy == "q"
+def test_a_policy_that_is_off_hides_no_other_and_covers_its_topics_all_the_same() -> None:
+    rules = generation(NUMBER, policy(level="off", final=True), policy(name="q", topics=("#",)))
+    assert verdict_on(rules, BAD).policy == "q"
+    refusing = generation(NUMBER, policy(level="off"), default=DefaultSettings(action="refuse"))
+    assert not verdict_on(refusing, BAD).failures
+    assert verdict_on(refusing, BAD, "u").failures
 
 
-def test_the_first_policy_in_the_file_applies() -> None:
-    files = {**NUMBER, "s/1.json": {"type": "string"}}
+def test_the_first_of_the_policies_in_the_file_names_a_good_verdict() -> None:
+    files = {**NUMBER, "s/1.json": {"type": ["string", "number"]}}
     general = policy("s@1", name="general", topics=("a/#",))
     special = policy("t@1", name="special", topics=("a/b", "+/c"))
     assert verdict_on(generation(files, general, special), GOOD, "a/b").policy == "general"
     assert verdict_on(generation(files, special, general), GOOD, "a/b").policy == "special"
     assert verdict_on(generation(files, special, general), GOOD, "a/c").policy == "special"
-    assert verdict_on(generation(files, special, general), BAD, "a").policy == "general"
+    assert verdict_on(generation(files, special, general), GOOD, "a").policy == "general"
 
 
 @pytest.mark.parametrize(
@@ -175,11 +177,12 @@ class TestDirections:
         assert verdict_on(rules.down, BAD).action is down
         assert not verdict_on(rules.down, GOOD).failures
 
-    def test_the_first_policy_of_the_direction_applies(self) -> None:
+    def test_all_policies_of_the_direction_apply(self) -> None:
         first = policy(name="first", direction="down", on_failure=("refuse",))
         rules = generation(NUMBER, first, policy(name="second", direction="both"))
         assert verdict_on(rules, BAD).policy == "second"
-        assert verdict_on(rules.down, BAD).policy == "first"
+        assert not verdict_on(rules, BAD).parts
+        assert [part.policy for part in verdict_on(rules.down, BAD).parts] == ["first", "second"]
 
     @pytest.mark.parametrize(
         "settings",

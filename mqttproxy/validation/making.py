@@ -1,0 +1,139 @@
+"""From the settings of policies to policies: in the order in which they judge, with all that is wrong at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+from msgspec.structs import replace
+
+from mqttproxy.config.errors import ConfigError, Fault
+from mqttproxy.config.model import PolicySettings, ProxyConfig, RequireSettings
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.validation.checks import (
+    Check,
+    Decode,
+    EmptyCheck,
+    JsonCheck,
+    RequireCheck,
+    SchemaCheck,
+    TextCheck,
+    decode_bytes,
+    decode_text,
+    json_decoder,
+)
+from mqttproxy.validation.policy import Captures, Policy
+from mqttproxy.validation.selector import make_selector
+from mqttproxy.validation.verdict import Action, Verdict
+
+if TYPE_CHECKING:  # 10 MB that only schemas need
+    from mqttproxy.validation.contract import Contract
+
+_NOTHING: Final = RequireSettings()
+_FORMATS: Final[dict[str | None, Check]] = {"text": TextCheck(), "none": EmptyCheck()}
+
+
+def make_policies(config: ProxyConfig, contracts: Mapping[str, "Contract"], file: str) -> tuple[Policy, ...]:
+    """Return the policies of a configuration in the order in which they judge.
+
+    Args:
+        config: checked.
+        contracts: by subject@version, all that the policies name.
+        file: the file of the settings, for words.
+
+    Raises:
+        ConfigError: expressions cannot be compiled.
+
+    """
+    faults: list[Fault] = []
+
+    def complain(key: str, found: str, hint: str) -> None:
+        faults.append(Fault(file, key, found, hint=hint))
+
+    maker = _Maker(contracts, json_decoder(config.payload), complain)
+    made = [maker.policy(policy, f"policies[{index}]") for index, policy in enumerate(config.policies)]
+    if faults:
+        raise ConfigError(faults)
+    order = sorted(range(len(made)), key=lambda index: -config.policies[index].priority)  # keeps that of the file
+    return tuple(made[index] for index in order)
+
+
+def action_of(on_failure: Iterable[str]) -> Action:
+    """Return the strictest that keeps the message; one that failed is carried only where `mark` says so."""
+    for word, action in (("hold", Action.HOLD), ("refuse", Action.REFUSE), ("mark", Action.FORWARD)):
+        if word in on_failure:
+            return action
+    return Action.REFUSE
+
+
+@frozen
+class _Maker:
+    """Makes policies of one configuration, and tells what is wrong with any of them."""
+
+    contracts: Mapping[str, "Contract"]
+    decode_json: Decode
+    complain: Callable[[str, str, str], None]  # key, what was found, hint
+
+    def policy(self, settings: PolicySettings, key: str) -> Policy:
+        """Return the policy that these settings, which stand at this key, describe."""
+        captures = Captures(settings.topics)
+        action = action_of(settings.on_failure)
+        failed = Verdict(
+            action=action,
+            policy=settings.name,
+            schema=settings.schema,
+            reason=ReasonCode.PAYLOAD_FORMAT_INVALID,
+            mark=action is Action.FORWARD,
+            alert="alert" in settings.on_failure,
+            disconnect="disconnect" in settings.on_failure,
+        )
+        return Policy(
+            name=settings.name,
+            direction=settings.direction,
+            level=settings.level,
+            percent=settings.percent,
+            final=settings.final,
+            captures=captures,
+            selector=make_selector(settings.when),
+            checks=tuple(self._checks(settings, key, captures)),
+            any_will_do=settings.strategy == "any",
+            passed=Verdict(
+                action=Action.FORWARD, policy=settings.name, schema=settings.schema if settings.level != "off" else None
+            ),
+            failed=failed,
+            observed=replace(failed, action=Action.FORWARD, mark=False, disconnect=False, observed=True),
+        )
+
+    def _checks(self, settings: PolicySettings, key: str, captures: Captures) -> Iterator[Check]:
+        """Yield what a policy asks, the cheap first."""
+        if settings.require != _NOTHING:
+            yield RequireCheck(settings.require)
+        contract = self.contracts[settings.schema] if settings.schema is not None else None
+        if contract is not None:  # it knows its format
+            yield SchemaCheck(contract)
+        elif settings.format == "json":
+            yield JsonCheck(self.decode_json)
+        elif settings.format in _FORMATS:
+            yield _FORMATS[settings.format]
+        if settings.expressions:
+            yield from self._expressions(settings, key, captures, self._decoder(settings, contract))
+
+    def _expressions(self, settings: PolicySettings, key: str, captures: Captures, decode: Decode) -> Iterator[Check]:
+        try:
+            from mqttproxy.validation.cel import ExpressionError, compile_expression  # noqa: PLC0415 - only they need it
+        except ImportError:
+            self.complain(f"{key}.expressions", "expressions, but no CEL", "install mqttproxy[cel], which brings it")
+            return
+        share = 1 / len(settings.expressions)
+        for index, item in enumerate(settings.expressions):
+            try:
+                yield compile_expression(item.expression, item.message, captures, decode, share)
+            except ExpressionError as error:
+                found = f"an error in {error.place}" if error.place else "an expression that cannot be used"
+                self.complain(f"{key}.expressions[{index}].expression", found, str(error))
+
+    def _decoder(self, settings: PolicySettings, contract: "Contract | None") -> Decode:
+        """Return what makes the `payload` of expressions of the bytes."""
+        if contract is not None:
+            own: Decode | None = getattr(contract, "document", None)
+            return own or self.decode_json
+        return {"json": self.decode_json, "text": decode_text}.get(settings.format or "", decode_bytes)
