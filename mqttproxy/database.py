@@ -18,7 +18,7 @@ from mqttproxy.sessions.tables import REMOVE_ORPHANS, TABLES as OF_SESSIONS
 from mqttproxy.spool.tables import TABLES as OF_SPOOL
 
 DATABASE: Final = "journal.sqlite3"
-VERSION: Final = 2  # of the tables: the number of migrations in schema.py
+VERSION: Final = 3  # of the tables: the number of migrations in schema.py
 
 _BEFORE: Final = "sessions"  # folder and file of versions that had sessions only
 

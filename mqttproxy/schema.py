@@ -131,6 +131,12 @@ def m002_spool(db: Database) -> None:
     db.execute("INSERT INTO starts VALUES (0, 0)")
 
 
+@migrations()
+def m003_attributes(db: Database) -> None:
+    """Keep with a will what policies choose by."""
+    db.execute("ALTER TABLE wills ADD COLUMN attributes TEXT")
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the database to the newest form, and mark it with its version.
 

@@ -24,7 +24,15 @@ LATE_BATCHES: Final = 1000  # wills that may wait for a place at once; beyond it
 def pending_will(identity: Identity, will: Will, expiry: float) -> PendingWill:
     """Return a will as `sessions.wills.Wills` takes it; `expiry` in seconds, of the session."""
     delay = delay_of(will, expiry)
-    return PendingWill(identity.client_id, identity.username, identity.address, identity.listener, will, delay)
+    return PendingWill(
+        identity.client_id,
+        identity.username,
+        identity.address,
+        identity.listener,
+        will,
+        delay,
+        attributes=identity.attributes,
+    )
 
 
 @define(eq=False)
@@ -74,7 +82,7 @@ class Publisher:
                 self.settled(will)
 
     def _publish(self, will: PendingWill) -> None:
-        identity = Identity(will.client_id, will.username, will.address, will.listener)
+        identity = Identity(will.client_id, will.username, will.address, will.listener, will.attributes)
         departed = Departed(identity, lambda: self.settled(will))
         backlog = self._pipeline.carry_up(departed, (as_published(will.message),), trio.current_time())
         if backlog is None:

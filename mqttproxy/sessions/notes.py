@@ -47,6 +47,7 @@ class Notes:
             will.delay,
             due,
             message.properties,
+            will.attributes,
         )
         if number > self._last_will:
             self._last_will = number
@@ -71,5 +72,13 @@ class Notes:
             message = Will(row.topic, row.payload, row.qos, row.retain, row.properties)
             due = self._journal.to_monotonic(row.due)
             yield PendingWill(
-                row.client_id, row.username, row.address, row.listener, message, row.delay, due, row.number
+                row.client_id,
+                row.username,
+                row.address,
+                row.listener,
+                message,
+                row.delay,
+                due,
+                row.number,
+                row.attributes,
             )

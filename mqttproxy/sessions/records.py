@@ -1,5 +1,7 @@
 """What is on record of sessions: the rows that the journal keeps for them."""
 
+from collections.abc import Mapping
+
 from mqttproxy.journal import Key, Row
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties, Subscription
 
@@ -101,6 +103,7 @@ class WillRow(Row, frozen=True, gc=False):
     delay: float
     due: float | None
     properties: Properties = NO_PROPERTIES
+    attributes: Mapping[str, str] = {}  # msgspec gives each its own
 
     @property
     def key(self) -> Key:  # noqa: D102 - as above

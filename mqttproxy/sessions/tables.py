@@ -20,6 +20,7 @@ from mqttproxy.sessions.records import (
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_properties: Final = msgspec.json.Decoder(Properties).decode
+_decode_attributes: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_identifiers: Final = msgspec.json.Decoder(tuple[int, ...]).decode
 
 # What no session has any more. There is none unless a broken database was set aside while its sessions were there.
@@ -99,14 +100,15 @@ def _write_will(row: WillRow) -> Sequence[object]:
     return (
         row.number, row.client_id, row.username, row.address, row.listener, row.delay, row.due, row.topic, row.qos,
         row.retain, _to_json(row.properties), row.payload,
+        _encode_json(row.attributes).decode() if row.attributes else None,
     )  # fmt: skip
 
 
 def _read_will(values: Any) -> WillRow:
-    number, client_id, username, address, listener, delay, due, topic, qos, retain, properties, payload = values
+    number, client_id, username, address, listener, delay, due, topic, qos, retain, properties, payload, told = values
     return WillRow(
         number, client_id, username, address, listener, topic, payload, qos, bool(retain), delay, due,
-        _from_json(properties),
+        _from_json(properties), {} if told is None else _decode_attributes(told),
     )  # fmt: skip
 
 
@@ -157,7 +159,8 @@ TABLES: Final[dict[type[Row], Table]] = {
     ),
     WillRow: Table(
         "wills",
-        "number, client_id, username, address, listener, delay, due, topic, qos, retain, properties, payload",
+        "number, client_id, username, address, listener, delay, due, topic, qos, retain, properties, payload, "
+        "attributes",
         "number",
         _write_will,
         _read_will,

@@ -13,7 +13,7 @@ published all the same [MQTT-3.1.2-8]: so takeover, with and without a delay, cl
 beyond these calls, made in the order in which things happen.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NoReturn
 
@@ -45,6 +45,7 @@ class PendingWill(Struct, frozen=True, gc=False):
     delay: float = 0.0
     due: float = NEVER
     number: int = 0
+    attributes: Mapping[str, str] = {}  # of the device, as its will was judged at CONNECT
 
 
 def delay_of(will: Will, expiry: float) -> float:

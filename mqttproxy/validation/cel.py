@@ -57,7 +57,7 @@ _LINEAR: Final[tuple[tuple[re.Pattern[str], float, float], ...]] = (
     (_MATCHES, 0.0, 150.0),
     (re.compile(r"\b(?!(?:matches|all|exists|exists_one|map|filter|has)\b)[A-Za-z_]\w*\s*\("), 200.0, 10.0),
 )
-_STEP: Final = 2000.0  # nanoseconds
+_STEP: Final = 600.0  # nanoseconds
 _VALUE: Final = 500.0  # for handing a value over
 _BYTE: Final = 5.0
 

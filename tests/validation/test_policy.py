@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mqttproxy.config.model import DefaultSettings, PolicySettings, RequireSettings, WhenSettings
+from mqttproxy.config.model import Bytes, Conditions, DefaultSettings, PolicySettings, RequireSettings, WhenSettings
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Action, Failure, Identity, generation as rules_module, identity_of_upstream, judge
@@ -117,8 +117,8 @@ class TestSenders:
     """Selectors and shares."""
 
     def test_firmwares_have_their_own_versions_of_a_schema(self) -> None:
-        old = policy("t@1", name="old", when=WhenSettings(attributes=(("firmware", ("<2.1",)),)))
-        new = policy("t@2", name="new", when=WhenSettings(attributes=(("firmware", (">=2.1",)),)))
+        old = policy("t@1", name="old", when=WhenSettings(attributes=Conditions((("firmware", ("<2.1",)),))))
+        new = policy("t@2", name="new", when=WhenSettings(attributes=Conditions((("firmware", (">=2.1",)),))))
         rules = generation(FILES, old, new, default=DefaultSettings(action="refuse"))
         message = Message("t", b"11")
         assert not judge(message, device(firmware="2.0.9"), rules).failures
@@ -172,7 +172,7 @@ class TestStrategy:
     """All checks of a policy, or any."""
 
     def test_all_failures_of_all_checks_are_told_each_once(self) -> None:
-        rules = generation(FILES, policy(require=RequireSettings(qos=(1,), max_bytes=1)))
+        rules = generation(FILES, policy(require=RequireSettings(qos=(1,), max_bytes=Bytes(1))))
         verdict = verdict_on(rules, BAD)
         assert [failure.keyword for failure in verdict.failures] == ["qos", "size", "type"]
         assert verdict.reason is ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR

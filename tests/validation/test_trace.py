@@ -4,7 +4,15 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from mqttproxy.config.model import DefaultSettings, RequireSettings, TopicFilter, TopicSettings, WhenSettings
+from mqttproxy.config.model import (
+    Bytes,
+    Conditions,
+    DefaultSettings,
+    RequireSettings,
+    TopicFilter,
+    TopicSettings,
+    WhenSettings,
+)
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from mqttproxy.validation import Generation, Identity, identity_of_upstream, judge
 from mqttproxy.validation.trace import trace
@@ -20,7 +28,7 @@ WHENS = st.sampled_from(
         WhenSettings(client_id=("d1", "e*")),
         WhenSettings(username=("*",)),
         WhenSettings(listener=("upstream:*", "plain")),
-        WhenSettings(attributes=(("fw", (">=2",)),)),
+        WhenSettings(attributes=Conditions((("fw", (">=2",)),))),
     ]
 )
 CHECKS: list[dict[str, Any]] = [
@@ -31,7 +39,7 @@ CHECKS: list[dict[str, Any]] = [
     {"format": "text"},
     {"format": "none"},
     {"format": "raw"},
-    {"require": RequireSettings(max_bytes=2, retain=False)},
+    {"require": RequireSettings(max_bytes=Bytes(2), retain=False)},
 ]
 IDENTITIES = [
     device("d1"),
