@@ -36,6 +36,7 @@ metrics_bind = "127.0.0.1:0"
 # For reading command lines, checking schemas, migrating tables, painting terminals, and protocols that nobody speaks.
 NOT_NEEDED = {
     "asyncio",
+    "cel_expr_python",
     "cyclopts",
     "h2.connection",
     "html",

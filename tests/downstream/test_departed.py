@@ -11,9 +11,11 @@ from mqttproxy.groups import Backlog
 from mqttproxy.handover import Origin
 from mqttproxy.mqtt.packets import Message, Properties, Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.sessions.records import WillRow
+from mqttproxy.sessions.tables import TABLES
 from mqttproxy.sessions.wills import PendingWill
 from mqttproxy.validation import Identity
-from tests.house import AWAITED, DIRECT, open_house, upstream
+from tests.house import AWAITED, DIRECT, POLICY, open_house, upstream
 
 IDENTITY = Identity("d", None, "192.0.2.1", "plain")
 LATER = Will("will", b"gone", 1, False, Properties(will_delay_interval=60, message_expiry_interval=500))
@@ -164,3 +166,18 @@ class TestPublisher:
             await house.settle()
             assert publisher.late == 0
             house.a.settle()
+
+
+async def test_a_will_is_judged_by_what_was_known_of_its_device(autojump_clock: MockClock) -> None:
+    """Its attributes come from CONNECT, so they are kept with it."""
+    identity = Identity("d", None, "192.0.2.1", "plain", {"firmware": "2.1"})
+    row = WillRow(1, "d", None, "192.0.2.1", "plain", "n/1", b"x", 1, False, 0.0, None, attributes=identity.attributes)
+    table = TABLES[WillRow]
+    assert table.read(table.write(row)) == row
+    settings = POLICY + '[policies.when]\nattributes = { firmware = ">=2" }\n'
+    async with open_house(settings) as house:
+        house.premises.publisher.fire([pending_will(identity, Will("n/1", b"bad", 1), 0.0)])
+        house.premises.publisher.fire([pending_will(IDENTITY, Will("n/1", b"bad", 1), 0.0)])
+        await house.settle()
+        assert house.metrics.waiting == 1
+        house.quarantine.commit()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mqttproxy.config.model import Bytes, Count, PayloadSettings, RequireSettings
+from mqttproxy.config.model import Bytes, Count, PayloadSettings, RequireSettings, Seconds
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.validation.checks import (
     Case,
@@ -95,13 +95,14 @@ def test_what_a_message_must_be_beside_its_payload(settings: Any, message: Any, 
 
 def test_a_message_that_has_all_that_is_required_is_good() -> None:
     settings = RequireSettings(
-        (
-            {"max_expiry": 60.0},
-            {"message_expiry_interval": 61},
-            ["expiry: expires after 61s, where 1m is the longest"],
-        ),
+        qos=(0, 1),
+        retain=False,
+        content_type=("x", "a/?"),
+        user_properties=("a",),
+        max_expiry=Seconds(60.0),
+        min_bytes=1,
         max_bytes=Bytes(1),
-    )  # fmt: skip
+    )
     properties: Any = {"content_type": "a/b", "user_properties": (("a", ""),), "message_expiry_interval": 60}
     assert told(RequireCheck(settings), **properties) == []
 
