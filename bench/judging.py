@@ -1,9 +1,9 @@
 """What a verdict costs, for each kind of check: `python -m bench.judging`.
 
 Payloads are about 1 KB unless the row says otherwise. Times are processor time, for the machine may be shared. The
-ratio is to a bare `Contract.failures` of the same payload in the same turn, because machines differ and are noisy; the table
-has medians of the turns. Exit 1: a 99th percentile at 1 KB is not below 1 ms, or one JSON Schema costs more than it
-should beside its own contract.
+ratio is to a bare `Contract.failures` of the same payload in the same turn, because machines differ and are noisy; the
+table has medians of the turns. Exit 1: a 99th percentile at 1 KB is not below 1 ms, or one JSON Schema costs more than
+it should beside its own contract.
 """
 
 import argparse
