@@ -16,6 +16,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     arrivals      the way back: what brokers send, judged and handed to devices
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
+    shaping       what each upstream gets of a message
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
     access        who may connect, publish, subscribe
     database      the tables of sessions and spool in one database

@@ -139,6 +139,7 @@ class Proxy:
                 refused=self.refusal.refused_by,
                 dropped=self.pipeline.settling.dropped,
                 received=self.pipeline.carry_down,
+                shape_of=self.pipeline.shape_of,
                 identify=Passports(config.proxy.id, lambda: self.keeping.spool.epoch).identify,
             ),
             drain_grace=config.proxy.drain_grace,

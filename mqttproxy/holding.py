@@ -9,7 +9,7 @@ from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
-from mqttproxy.upstream.callbacks import Poison
+from mqttproxy.upstream.callbacks import Poison, Unshaped
 from mqttproxy.validation import Failure, Identity, Verdict
 
 
@@ -54,8 +54,10 @@ class HeldDown:
     quarantine_id: str
 
 
-def upstream_failure(destination: str, why: ReasonCode | Poison) -> Failure:
+def upstream_failure(destination: str, why: ReasonCode | Poison | Unshaped) -> Failure:
     """Say why an upstream does not get a message."""
+    if isinstance(why, Unshaped):
+        return Failure(why.pointer, "transform", f"transforms of upstream {destination}: {why.words}")
     if isinstance(why, Poison):
         words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
         return Failure("", "upstream_poison", words)

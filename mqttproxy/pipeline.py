@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from mqttproxy.arrivals import Arrivals
 from mqttproxy.config.model import ProxyConfig
@@ -27,7 +27,7 @@ from mqttproxy.sessions import RetainedStore, SubscriptionTable
 from mqttproxy.settling import Settling
 from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
-from mqttproxy.upstream.callbacks import Arrival, Done
+from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
@@ -43,6 +43,7 @@ class Ruleset:
     config: ProxyConfig
     generation: Generation
     routes: RouteTable
+    shapes: Mapping[str, Shape] = field(factory=dict)  # of upstreams that do not get messages as they came
 
 
 class Pipeline:
@@ -370,6 +371,10 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 # as for a message that comes
             verdict = self.refusal.judge_raised(error)
         return verdict.observed or verdict.action is Action.FORWARD
+
+    def shape_of(self, upstream: str) -> Shape | None:
+        """Return what makes the messages that an upstream gets, None: they go as they are."""
+        return self.ruleset.shapes.get(upstream)
 
     def carry_down(self, upstream: str, arrivals: Sequence[Arrival], done: Done) -> None:
         """Judge what a broker sent, and hand it to the subscribed devices."""

@@ -28,7 +28,7 @@ from mqttproxy.spool import Entry, Spool
 from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
-from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal
+from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal, Unshaped
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
 
@@ -270,12 +270,12 @@ class Refusal:
                 feed.pause()
 
     def _refused(
-        self, destination: str, token: Ticket | Entry, message: Message, why: "ReasonCode | Poison"
+        self, destination: str, token: Ticket | Entry, message: Message, why: "ReasonCode | Poison | Unshaped"
     ) -> Waiting:
         verdict = Verdict(
             action=Action.HOLD,
             failures=(upstream_failure(destination, why),),
-            reason=why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR,
+            reason=_passed_on(why),
         )
         if isinstance(token, Ticket):
             identity = token.origin.identity
@@ -377,3 +377,10 @@ class Refusal:
             quarantine_id=quarantine_id,
             parts=verdict.parts if verdict is not None else (),
         )
+
+
+def _passed_on(why: "ReasonCode | Poison | Unshaped") -> ReasonCode:
+    """Return what a device may be told of why an upstream does not get its message."""
+    if isinstance(why, Unshaped):
+        return ReasonCode.PAYLOAD_FORMAT_INVALID
+    return why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR

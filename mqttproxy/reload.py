@@ -21,6 +21,7 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.shaping import key_of, shapes_of
 from mqttproxy.telemetry.logs import Log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.pool import Pool
@@ -91,7 +92,7 @@ def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
 
     """
     generation = build_generation(number, config, SchemaFolder(config.schemas.directory), checked=True)
-    return Ruleset(config, generation, RouteTable(config))
+    return Ruleset(config, generation, RouteTable(config), shapes_of(config, key_of(config)))
 
 
 def _check_upstreams(running: Running, config: ProxyConfig) -> None:

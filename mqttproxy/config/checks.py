@@ -19,6 +19,7 @@ from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, Rout
 from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_policy
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
+from mqttproxy.config.transform_checks import check_transforms
 from mqttproxy.config.units import write_size
 from mqttproxy.config.upstream_checks import check_upstream, check_upstreams_together
 from mqttproxy.mqtt.errors import RemoteProtocolError
@@ -48,6 +49,7 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         check_upstream(upstream, f"upstreams[{index}]", report)
         check_mappings(upstream.topics, f"upstreams[{index}].topics", config.limits, report)
     check_upstreams_together(config.upstreams, report)
+    check_transforms(config, report)
     destinations = [upstream.name for upstream in config.upstreams] + [LOCAL]
     for index, route in enumerate(config.routes):
         _check_route(route, f"routes[{index}]", destinations, report)

@@ -1,6 +1,7 @@
 """From `proxy.toml` to the settings, or to all that is wrong with it.
 
-`parse_config` computes; `load_config` and `unreadable` are the only places of this room that look at the disk.
+`parse_config` computes; `load_config`, `unreadable` and `read_secret` are the only places of this room that look at the
+disk.
 """
 
 import re
@@ -68,6 +69,11 @@ def unreadable(path: Path) -> str | None:
     except OSError as error:
         return _os_words(error)
     return None
+
+
+def read_secret(path: Path) -> bytes:
+    """Return what a file of a secret holds, without the end of its line. Raises OSError."""
+    return path.read_bytes().rstrip(b"\r\n")
 
 
 def parse_config(

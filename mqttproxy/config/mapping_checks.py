@@ -32,7 +32,7 @@ def check_mappings(mappings: Sequence[TopicMapping], key: str, limits: LimitSett
         faults = len(report.faults)
         for side in _SIDES:
             pattern = getattr(mapping, side)
-            if words := _pattern_fault(pattern, limits):
+            if words := pattern_fault(pattern, limits):
                 report.add(f"{key}[{index}].{side}", quoted(pattern), _PATTERN_WORDS, words)
         if len(report.faults) == faults:
             _check_captures(mapping, f"{key}[{index}]", report)
@@ -41,11 +41,12 @@ def check_mappings(mappings: Sequence[TopicMapping], key: str, limits: LimitSett
             good.append((index, mapping))
 
 
-def _pattern_fault(pattern: str, limits: LimitSettings) -> str | None:
+def pattern_fault(pattern: str, limits: LimitSettings, *, wildcards: bool = False) -> str | None:
+    """Return in words what is wrong with a pattern. `wildcards`: it only finds topics, so it may have `+` and `$`."""
     levels = pattern.split("/")
-    if pattern[:1] == "$":
+    if pattern[:1] == "$" and not wildcards:
         return "topics that begin with $ keep their names everywhere"
-    if "+" in levels:
+    if "+" in levels and not wildcards:
         return "write {name} for a level that may be any"
     captures = [level for level in levels if "{" in level or "}" in level]
     if any(not CAPTURE.fullmatch(level) for level in captures):

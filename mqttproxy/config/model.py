@@ -33,6 +33,7 @@ from mqttproxy.config.kinds import (
 )  # fmt: skip
 from mqttproxy.config.observing import AuditSettings, TelemetrySettings
 from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, WhenSettings
+from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
@@ -276,6 +277,7 @@ class UpstreamSettings:
         "`<proxy.id>.<start of the proxy>.<number>`",
     )
     topics: tuple[TopicMapping, ...] = setting((), "topics that have other names there")
+    transforms: tuple[DestinationTransforms, ...] = setting((), "what messages become for it")
 
 
 @frozen(kw_only=True)
@@ -378,3 +380,5 @@ class ProxyConfig:
     quarantine: QuarantineSettings = field(default=QuarantineSettings())
     telemetry: TelemetrySettings = field(default=TelemetrySettings())
     audit: AuditSettings = field(default=AuditSettings())
+    masking: MaskingSettings = field(default=MaskingSettings())
+    masks: tuple[MaskSettings, ...] = field(default=())

@@ -19,6 +19,7 @@ _STAND_INS: Final[dict[str, dict[str, Any]]] = {
     "policies": {"topics": ["#"], "schema": "stand-in@1"},
     "upstreams": {"url": "mqtt://stand-in"},
     "routes": {"topics": ["#"], "to": [LOCAL]},
+    "masks": {"paths": ["/stand-in"]},
 }
 
 
@@ -59,7 +60,7 @@ def _faulty_tables(faults: Iterable[Fault]) -> set[tuple[str, int | None]]:
 
 
 def _stand_in(table: str, index: int, faulty: object) -> dict[str, Any]:
-    if table == "routes":
+    if table in {"routes", "masks"}:  # without a name
         return _STAND_INS[table]
     name = faulty.get("name") if isinstance(faulty, dict) else None
     return {"name": name if isinstance(name, str) and "\0" not in name else f"stand-in {index}", **_STAND_INS[table]}

@@ -34,6 +34,9 @@ from mqttproxy.config.model import (
     every_table,
     table_class,
 )
+from mqttproxy.config.pointers import parse_pointer
+from mqttproxy.config.templates import parse_template
+from mqttproxy.config.transforms import STEP_WORDS, STEPS, JsonPointer, JsonValue, Step, Template
 from mqttproxy.config.units import (
     ADDRESS_WORDS,
     DURATION_WORDS,
@@ -79,8 +82,8 @@ def type_words(kind: Any) -> str:
         return f"a list, each {type_words(get_args(kind)[0])}"
     if kind in _TABLES:
         return f"a table, written {_TABLES[kind]}"
-    if kind in _READERS:
-        return _READERS[kind][1]
+    if kind is Step or kind in _READERS:
+        return STEP_WORDS if kind is Step else _READERS[kind][1]
     return next(type_words(part) for part in get_args(kind) if part is not type(None))  # of `X | None`
 
 
@@ -129,6 +132,22 @@ def _conditions(value: object) -> tuple[tuple[str, tuple[str, ...]], ...] | None
     return tuple(found.items()) if all(some and all(map(_text, some)) for some in found.values()) else None
 
 
+def _pointer(value: object) -> str | None:
+    return _text(value) if parse_pointer(value) is not None else None
+
+
+def _template(value: object) -> str | None:
+    return _text(value) if parse_template(value) else None
+
+
+def _json(value: object) -> object | None:
+    """Return a value that JSON can say; TOML has dates beside, and numbers that are none."""
+    if isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        return value if all(_json(item) is not None for item in inside) else None
+    return value if isinstance(value, str | bool) else _number(value)
+
+
 # For each type that may stand in the file: what reads it (None: it does not fit), and what it takes, in words.
 _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     str: (_text, "a text"),
@@ -145,6 +164,9 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
     Labels: (_labels, "a table of names and texts"),
     Conditions: (_conditions, "a table of names, and a text or some texts for each"),
+    JsonPointer: (_pointer, 'a JSON Pointer such as "/values/0/unit"'),
+    JsonValue: (_json, "a text, a number, true, false, or a list or table of those"),
+    Template: (_template, 'a text such as "plant/{line}/{2}"'),
 }
 
 
@@ -192,12 +214,34 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]
 def _class_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
     hooks = {a.name: _secret for a in attrs.fields(kind) if a.metadata.get("secret")} | _SPECIAL.get(kind, {})
     overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in hooks.items()}
+    overrides |= {a.name: override(rename=_key(a.name)) for a in attrs.fields(kind) if a.name != _key(a.name)}
     structure_table = make_dict_structure_fn(kind, converter, **overrides)
 
     def hook(value: object, _: Any) -> Any:
         if not isinstance(value, dict):
             raise MisfitError(shown(value), type_words(kind))
         return structure_table(value, kind)
+
+    return hook
+
+
+def _key(name: str) -> str:
+    """Return what the setting of an attribute is called in the file: `from` is no name for an attribute."""
+    return name.removesuffix("_")
+
+
+def _step_hook(converter: Converter) -> Callable[[object, Any], Step]:
+    def hook(value: object, _: Any) -> Step:
+        if not isinstance(value, dict):
+            raise MisfitError(shown(value), STEP_WORDS)
+        op = value.get("op")
+        if not isinstance(op, str) or op not in STEPS:
+            found = "no op" if op is None else f"the op {shown(op)}"
+            near = difflib.get_close_matches(str(op), STEPS, n=1)
+            raise MisfitError(
+                found, f"one of {', '.join(map(quoted, STEPS))}", f"did you mean {quoted(near[0])}?" if near else ""
+            )
+        return converter.structure(value, STEPS[op])
 
     return hook
 
@@ -235,6 +279,7 @@ def _strict_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind in _READERS:
         converter.register_structure_hook(kind, _scalar_hook(kind))
+    converter.register_structure_hook_func(lambda kind: kind is Step, _step_hook(converter))
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
     converter.register_structure_hook_factory(attrs.has, _class_hook)
@@ -250,7 +295,8 @@ def _faults(error: Exception, file: str, key: str, kind: Any = None) -> Iterator
         case ClassValidationError():
             inner, others = error.group_exceptions()
             for cause, note in inner:
-                yield from _faults(cause, file, f"{key}.{note.name}" if key else note.name, note.type)
+                name = _key(note.name)
+                yield from _faults(cause, file, f"{key}.{name}" if key else name, note.type)
             for cause in others:
                 yield from _faults(cause, file, key, error.cl)
         case IterableValidationError():
@@ -280,4 +326,4 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
 
 
 def _setting_names(kind: Any) -> list[str]:
-    return [attribute.name for attribute in attrs.fields(kind)]
+    return [_key(attribute.name) for attribute in attrs.fields(kind)]

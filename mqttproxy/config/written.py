@@ -59,17 +59,23 @@ _EXAMPLES: Final = {
     ("upstreams", "spool_bytes"): '"256MiB"',
     ("upstreams.topics", "local"): '"plant/{line}/#"',
     ("upstreams.topics", "remote"): '"acme/eu/{line}/in/#"',
+    ("upstreams.transforms", "topics"): '["plant/{line}/+"]',
+    ("upstreams.transforms", "steps"): '[{ op = "copy_topic", from = "{line}", to = "/line" }]',
     ("routes", "topics"): '["#"]',
     ("routes", "to"): '["broker"]',
     ("routes", "home"): '"broker"',
     ("routes", "max_age"): '"30s"',
+    ("masking", "key"): '"change me to 16 bytes or more"',
+    ("masking", "key_file"): '"secrets/masking.key"',
+    ("masks", "paths"): '["/operator/name"]',
+    ("masks", "length"): "4",
 }
 
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
         "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "upstreams",
-        "upstreams.topics", "routes",
+        "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

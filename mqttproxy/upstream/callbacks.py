@@ -17,7 +17,16 @@ class Poison:
     links: int
 
 
-Refusal = tuple[object, Message, ReasonCode | Poison]  # token, message, why
+@frozen
+class Unshaped:
+    """The message could not be made into what this upstream gets."""
+
+    pointer: str  # into its payload, short and printable
+    words: str
+
+
+Refusal = tuple[object, Message, ReasonCode | Poison | Unshaped]  # token, message, why
+Shape = Callable[[Message], Message | Unshaped]  # from a message to what an upstream gets of it
 
 
 class Arrival(Struct, frozen=True):
@@ -60,13 +69,14 @@ class Callbacks:
         settled: (upstream, tokens) of messages that are where they belong: PUBACK, PUBCOMP, or written at QoS 0. A
             token that is None is not told.
         refused: (upstream, [(token, message, reason)]) of messages that will never get there: the broker's negative
-            final negative answer, too large for it (0x95), they kill links (`Poison`), or the upstream was removed
-            (0x98). QoS 0 included, with the token None.
+            final negative answer, too large for it (0x95), they kill links (`Poison`), they cannot be made into what it
+            gets (`Unshaped`), or the upstream was removed (0x98). QoS 0 included, with the token None.
         dropped: (upstream, tokens) of messages that were over before they could go, as their expiry interval says.
         received: (upstream, arrivals, done) of what came in one read. Acknowledgements go to the broker in the order in
             which messages came, whatever the order in which each `done` is called; after the end of the link it means
             nothing. Until then the broker sends at most `receive_maximum` more.
         identify: (token) to a user property, encoded, that tells the message from all others; None: there is none.
+        shape_of: (upstream) to what makes the messages that it gets, as settings now say; None: they go as they are.
 
     """
 
@@ -75,6 +85,7 @@ class Callbacks:
     dropped: Callable[[str, list[object]], None]
     received: Callable[[str, Sequence[Arrival], Done], None]
     identify: Callable[[object], bytes] | None = None
+    shape_of: Callable[[str], Shape | None] = lambda _: None
 
 
 class Owner(Protocol):

@@ -24,6 +24,7 @@ LONGEST_KEEP_ALIVE: Final = 0xFFFF  # seconds
 _SOFT: Final = (
     "queue_messages", "queue_bytes", "in_flight", "in_flight_bytes", "qos0_patience", "ack_timeout",
     "backoff_first", "backoff_ceiling", "backoff_reset", "breaker_failures", "breaker_ratio", "breaker_open",
+    "transforms",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What waits for a broker, made ready to go: with what is left of its time, under the broker's names."""
+"""What waits for a broker, made ready to go: with what is left of its time, in its shape, under the broker's names."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from mqttproxy.upstream.guard import without_stamps
 from mqttproxy.upstream.mapping import NO_MAP
 from mqttproxy.upstream.naming import Naming
 from mqttproxy.upstream.outbox import Item, still_alive
+from mqttproxy.upstream.shaping import shaped
 
 
 class Departures:
@@ -32,6 +33,11 @@ class Departures:
             items, size = self._alive(items)
         if not loop_guard:
             items = [(without_stamps(message), token) for message, token in items]
+        if (shape := self._callbacks.shape_of(self._name)) is not None:
+            items, refused = shaped(items, shape)
+            size = size_of(items)
+            if refused:
+                self._refuse(refused)
         if self._naming.topics is not NO_MAP:
             return self._renamed(items)
         return items, size

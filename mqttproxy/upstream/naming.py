@@ -15,6 +15,7 @@ from mqttproxy.upstream.callbacks import Arrival
 from mqttproxy.upstream.interest import EVERYBODY, Asking, Interest
 from mqttproxy.upstream.mapping import NO_MAP, TopicMap
 from mqttproxy.upstream.outbox import Item
+from mqttproxy.upstream.shaping import Shaped
 
 
 @define(eq=False)
@@ -218,13 +219,15 @@ class Naming:
         for message, token in items:
             remote = self.topics.message_to_remote(message)
             if remote is None:
-                homeless.append((message, token))
+                homeless.append((message.original if isinstance(message, Shaped) else message, token))
             else:
                 named.append((remote, token))
         return named, homeless
 
     def local(self, message: Message) -> Message:
-        """Return a message that went, under its local name again; what another map has named may keep that name."""
+        """Return a message that went, as it came to us; what another map has named may keep that name."""
+        if isinstance(message, Shaped):
+            return message.original
         return message if self.topics is NO_MAP else self.topics.message_to_local(message) or message
 
     def _named(self, topic_filter: str) -> _Wanted:

@@ -17,9 +17,10 @@ from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.logs import Log, get_log
 from mqttproxy.transport.dial import dial as dial_broker
+from mqttproxy.upstream.adopting import take_up
 from mqttproxy.upstream.announcing import Announcements
 from mqttproxy.upstream.bell import Bell
-from mqttproxy.upstream.books import Books, size_of
+from mqttproxy.upstream.books import Books
 from mqttproxy.upstream.breaker import BreakerState
 from mqttproxy.upstream.callbacks import Callbacks, Refusal
 from mqttproxy.upstream.connect import Account, Dial, account_of, connect, suits_the_same_link
@@ -107,12 +108,9 @@ class Upstream:
 
     def adopt(self, session: SessionState) -> None:
         """Use this session, which may hold what an earlier process left. To be called before `run`."""
-        for packet_id, (message, token) in session.outgoing.items():
-            session.outgoing[packet_id] = self._naming.topics.message_to_remote(message) or message, token
+        take_up(session, self.name, self._naming, self.books, self._callbacks)
         self._session = session
         self._poison = PoisonWatch(session, self._naming, self.books)
-        self.books.offered += len(session.outgoing)
-        self.books.in_flight_bytes += size_of(session.outgoing.values())
 
     # For the pipeline
 
