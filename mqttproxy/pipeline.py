@@ -31,6 +31,7 @@ from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
+from mqttproxy.validation.transforms import NO_MASKS, Masker
 
 RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
 CACHED_TOPICS: Final = 10_000
@@ -44,6 +45,7 @@ class Ruleset:
     generation: Generation
     routes: RouteTable
     shapes: Mapping[str, Shape] = field(factory=dict)  # of upstreams that do not get messages as they came
+    masker: Masker = NO_MASKS
 
 
 class Pipeline:
@@ -81,7 +83,7 @@ class Pipeline:
         """Put a ruleset in force, between two batches: no message sees a mixture of two."""
         self.ruleset = ruleset
         self.lanes = lanes
-        self.refusal.generation = ruleset.generation.number
+        self.refusal.use(ruleset.generation.number, ruleset.masker)
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"

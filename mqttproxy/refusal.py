@@ -31,6 +31,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Poison, Refusal as UpstreamRefusal, Unshaped
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
+from mqttproxy.validation.transforms import NO_MASKS, Masker
 
 # What an upstream may answer to a PUBLISH and a device may read in a PUBACK. [MQTT 5.0, 3.4.2.1]
 _PASSED_ON: Final = frozenset(
@@ -68,8 +69,14 @@ class Refusal:
     wall: Callable[[], float] = time.time
     dry_run: bool = False
     generation: int = 0  # number of the ruleset in force, for the audit trail
+    masker: Masker = NO_MASKS  # of the ruleset in force: what is told to anybody but the device
     _of_upstreams: deque[Waiting] = field(init=False, factory=deque)
     _down: deque[tuple[Held, HeldDown]] = field(init=False, factory=deque)
+
+    def use(self, generation: int, masker: Masker) -> None:
+        """Tell from now on by another ruleset."""
+        self.generation, self.masker = generation, masker
+        self.audit.veil = None if masker is NO_MASKS else masker.veil
 
     def failed(self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan) -> Message | Waiting | None:
         """Do what a failed verdict says.
@@ -85,7 +92,7 @@ class Refusal:
 
         """
         metrics, origin = self.metrics, ticket.origin
-        self._note(verdict)
+        self._note(verdict, publish.topic)
         if self.dry_run or verdict.observed:
             metrics.observed += 1
             self.decided("observed", origin.identity, publish, verdict=verdict, destinations=plan.names)
@@ -125,7 +132,7 @@ class Refusal:
 
         """
         metrics = self.metrics
-        self._note(verdict)
+        self._note(verdict, message.topic)
         if self.dry_run or verdict.observed:
             metrics.observed += 1
             self.decided("observed", identity, message, verdict=verdict, destinations=(LOCAL,))
@@ -150,13 +157,12 @@ class Refusal:
             self._hold_waiting()
         return None
 
-    def _note(self, verdict: Verdict) -> None:
+    def _note(self, verdict: Verdict, topic: str) -> None:
         for part in verdict.parts or (verdict,):
             self.metrics.policy_failures.add(part.policy or "topics")
             if part.alert:
-                self.alerts.warning(
-                    f"alert:{part.policy}", "policy_alert", policy=part.policy, failure=reason_string(part)
-                )
+                words = reason_string(self.masker.verdict(part, topic))
+                self.alerts.warning(f"alert:{part.policy}", "policy_alert", policy=part.policy, failure=words)
 
     def judge_raised(self, error: Exception) -> Verdict:
         """Return the verdict on a message that the judge could not judge, because of a bug: held, never let through."""
@@ -317,6 +323,9 @@ class Refusal:
                     feed.go_on()
 
     def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
+        payload = message.payload
+        if self.masker.stored:
+            payload, verdict = self.masker.payload(payload, message.topic), self.masker.verdict(verdict, message.topic)
         return Held(
             id=self.new_id(),
             at=self.wall(),
@@ -325,7 +334,7 @@ class Refusal:
             address=identity.address,
             listener=identity.listener,
             topic=message.topic,
-            payload=message.payload,
+            payload=payload,
             qos=message.qos,
             retain=message.retain,
             properties=message.properties,

@@ -28,6 +28,7 @@ from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
 from mqttproxy.validation.files import SchemaFolder
+from mqttproxy.validation.transforms import make_masker
 
 # Sections that are read once, at start. Changing them is told, and waits for a restart.
 AT_START: Final = ("proxy", "listeners", "limits", "sessions", "audit", "telemetry")
@@ -92,7 +93,8 @@ def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
 
     """
     generation = build_generation(number, config, SchemaFolder(config.schemas.directory), checked=True)
-    return Ruleset(config, generation, RouteTable(config), shapes_of(config, key_of(config)))
+    key = key_of(config)
+    return Ruleset(config, generation, RouteTable(config), shapes_of(config, key), make_masker(config, key))
 
 
 def _check_upstreams(running: Running, config: ProxyConfig) -> None:

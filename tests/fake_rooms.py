@@ -19,7 +19,7 @@ from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import RunRow
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.transport.stream import TransportError
-from mqttproxy.upstream.callbacks import Arrival, Poison
+from mqttproxy.upstream.callbacks import Arrival, Poison, Unshaped
 from tests.fakes import MemoryByteStream
 
 
@@ -133,7 +133,7 @@ class FakeUpstream:
         self.settled |= {message.payload for message, _ in gone}
         self.house.pipeline.settling.settled(self.name, [ticket for _, ticket in gone if ticket is not None])
 
-    def refuse(self, reason: ReasonCode | Poison, *positions: int) -> None:
+    def refuse(self, reason: ReasonCode | Poison | Unshaped, *positions: int) -> None:
         """Answer what it holds, or some of it, in the negative."""
         gone = self._take(positions or range(len(self.taken)))
         self.refused += len(gone)

@@ -35,6 +35,7 @@ from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.shaping import key_of, shapes_of
 from mqttproxy.spool import Feeding, Spool
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.logs import RateLimited
@@ -42,6 +43,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.transport.listen import Listener
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
+from mqttproxy.validation.transforms import make_masker
 from tests.client import Client
 from tests.fake_rooms import (
     FakeJournal,
@@ -177,8 +179,13 @@ def make_house(
     config = parse_config(
         f"[access]\nallow_anonymous = true\n{text}", "proxy.toml", Path("/"), unreadable=lambda _: None
     )
+    key = key_of(config)
     ruleset = Ruleset(
-        config, build_generation(1, config, Shelf(NUMBERS if files is None else files)), RouteTable(config)
+        config,
+        build_generation(1, config, Shelf(NUMBERS if files is None else files)),
+        RouteTable(config),
+        shapes_of(config, key),
+        make_masker(config, key),
     )
     metrics = Metrics(now=trio.current_time)
     audit = AuditTrail(Path("unused"))

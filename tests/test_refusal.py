@@ -9,7 +9,7 @@ from mqttproxy import refusal as refusal_module
 from mqttproxy.mqtt.events import Settled
 from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.upstream.callbacks import Poison
+from mqttproxy.upstream.callbacks import Poison, Unshaped
 from mqttproxy.validation import identity_of_upstream, judge
 from tests.client import Client
 from tests.house import AWAITED, POLICY, V5, V311, House, open_house, route, upstream
@@ -353,6 +353,16 @@ class TestRefusedUpstream:
             (held,) = house.quarantine.kept
             words = "the link to upstream a was lost 4 times while this message was in flight"
             assert held.failures == (("", "upstream_poison", words),)
+
+    async def test_what_cannot_be_transformed_for_it_is_held_with_the_place(self, autojump_clock: MockClock) -> None:
+        async with open_house(AWAITED) as house:
+            device = await bad_one(house)
+            house.a.refuse(Unshaped("/x", "nothing is there"))
+            house.quarantine.commit()
+            await house.settle()
+            assert device.settled == [(2, INVALID)]
+            (held,) = house.quarantine.kept
+            assert held.failures == (("/x", "transform", "transforms of upstream a: nothing is there"),)
 
     async def test_qos_0_is_only_counted(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:

@@ -9,6 +9,7 @@ from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig, UpstreamSettings
 from mqttproxy.config.units import write_duration
+from mqttproxy.shaping import key_of
 from mqttproxy.upstream.probe import ProbeResult, probe as probe_upstream
 from mqttproxy.validation import build_generation
 
@@ -27,6 +28,7 @@ def check(file: Path, /, *, probe: bool = False) -> int:
     try:
         config = load_config(file)
         build_generation(0, config)
+        key_of(config, str(file))
     except ConfigError as error:
         return tell(error)
     say(f"{file}: ok: {_summary(config)}")

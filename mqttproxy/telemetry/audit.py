@@ -61,6 +61,15 @@ def _failures(failures: Sequence[FailureLike]) -> list[dict[str, str]]:
     ]
 
 
+class Veil(Protocol):
+    """Hides what must not be written down."""
+
+    def __call__(
+        self, topic: str, payload: bytes, failures: Sequence[FailureLike]
+    ) -> tuple[bytes, Sequence[FailureLike]]:
+        """Return what may be shown of a payload and of what is wrong with it. Must not raise."""
+
+
 class AuditTrail:
     """Takes lines at any time from the Trio thread, and writes them while `run` runs."""
 
@@ -105,6 +114,7 @@ class AuditTrail:
         self._second = -1
         self._second_text = ""
         self._dropped_before = 0
+        self.veil: Veil | None = None  # for decisions, from now on
         self.lines = 0  # taken
         self.dropped = 0  # not taken
         self.trouble: str | None = None  # why the disk does not take lines
@@ -147,6 +157,9 @@ class AuditTrail:
 
         Where several policies found something, `parts` has the verdict of each.
         """
+        size = len(payload)
+        if self.veil is not None:
+            payload, failures = self.veil(topic, payload, failures)
         line: dict[str, object] = {
             "at": self._time(),
             "event": "decision",
@@ -159,7 +172,7 @@ class AuditTrail:
             "topic": topic,
             "qos": qos,
             "retain": retain,
-            "size": len(payload),
+            "size": size,
             "policy": policy,
             "schema": schema,
             "failures": _failures(failures),
@@ -176,7 +189,9 @@ class AuditTrail:
                     "policy": part.policy,
                     "schema": part.schema,
                     "observed": part.observed,
-                    "failures": _failures(part.failures),
+                    "failures": _failures(
+                        part.failures if self.veil is None else self.veil(topic, b"", part.failures)[1]
+                    ),
                 }
                 for part in parts
             ]

@@ -16,7 +16,7 @@ from mqttproxy.validation.transforms.draft import Draft, Path, hops
 from mqttproxy.validation.transforms.errors import TransformError
 from mqttproxy.validation.transforms.members import remove_all
 from mqttproxy.validation.transforms.values import Change, masked
-from mqttproxy.validation.verdict import Failure
+from mqttproxy.validation.verdict import Failure, Verdict
 
 HIDDEN: Final = "***"  # instead of a value that the mask cannot make a name for
 SILENT: Final = "told of a masked value"  # instead of words that may quote one
@@ -86,6 +86,17 @@ class Masker:
             return self._codec.payload(self.mask(self._codec.document(payload), topic))
         except (PayloadError, TransformError):
             return f"{HIDDEN} {len(payload)} bytes that cannot be masked".encode()
+
+    def veil(self, topic: str, payload: bytes, failures: Sequence[Any]) -> tuple[bytes, Sequence[Any]]:
+        """Return both as they may be shown, for the audit trail."""
+        return self.payload(payload, topic), self.failures(failures, topic)
+
+    def verdict(self, verdict: Verdict, topic: str) -> Verdict:
+        """Return a verdict as it may be told to anybody but the device."""
+        if not verdict.failures or not self._of(topic):
+            return verdict
+        parts = tuple(self.verdict(part, topic) for part in verdict.parts)
+        return replace(verdict, failures=self.failures(verdict.failures, topic), parts=parts)
 
     def failures(self, failures: Sequence[Failure], topic: str) -> tuple[Failure, ...]:
         """Return failures as they may be told: words about a masked value may quote it."""
