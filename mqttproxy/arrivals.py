@@ -123,12 +123,13 @@ class Arrivals:
             verdict = judge(publish, identity, rules)
         except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
             verdict = self.refusal.judge_raised(error)
+        message = publish if verdict.changed is None else verdict.changed
         if not verdict.failures:
-            return publish
-        return self._failed(publish, identity, verdict, settle, answer)
+            return message
+        return self._failed(message, identity, verdict, settle, answer)
 
     def _failed(
-        self, publish: Publish, identity: Identity, verdict: Verdict, settle: "partial[None]", answer: _Answer
+        self, publish: Message, identity: Identity, verdict: Verdict, settle: "partial[None]", answer: _Answer
     ) -> Message | None:
         answer.open += 1
         message = self.refusal.failed_down(publish, identity, verdict, settle)

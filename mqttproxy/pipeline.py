@@ -154,7 +154,9 @@ class Pipeline:
                     verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
-                plan = plans.get(publish.topic) or self._plan(publish.topic)
+                if verdict.changed is not None:
+                    message = verdict.changed
+                plan = plans.get(message.topic) or self._plan(message.topic)
                 qos = publish.qos
                 received[qos] += 1
                 ticket = None
@@ -366,8 +368,8 @@ class Pipeline:
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""
-        if self.refusal.dry_run or message.topic[:1] == "$":
-            return True
+        if self.refusal.dry_run or message.topic[:1] == "$" or self.ruleset.generation.transforms(message.topic):
+            return True  # what was transformed is no longer what its policies ask for
         try:
             verdict = judge(message, RETAINED, self.ruleset.generation)
         except Exception as error:  # noqa: BLE001 # as for a message that comes

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import load_config
+from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import MOST_DESTINATIONS, ProxyConfig
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
@@ -21,7 +22,7 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.quarantine.store import Quarantine
-from mqttproxy.shaping import key_of, shapes_of
+from mqttproxy.shaping import shapes_of
 from mqttproxy.telemetry.logs import Log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.pool import Pool

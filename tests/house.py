@@ -21,6 +21,7 @@ import trio.testing
 from attrs import define, field
 
 from mqttproxy.config.load import parse_config
+from mqttproxy.config.masking import key_of
 from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.door import Door
@@ -35,7 +36,7 @@ from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.refusal import Refusal
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
-from mqttproxy.shaping import key_of, shapes_of
+from mqttproxy.shaping import shapes_of
 from mqttproxy.spool import Feeding, Spool
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.logs import RateLimited

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mqttproxy.config.errors import ConfigError
+from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.shaping import key_of, shapes_of
+from mqttproxy.shaping import shapes_of
 from mqttproxy.upstream.callbacks import Unshaped
 from tests.config.documents import UPSTREAM, parse
 

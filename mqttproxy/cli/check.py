@@ -7,9 +7,9 @@ import trio
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
+from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import ProxyConfig, UpstreamSettings
 from mqttproxy.config.units import write_duration
-from mqttproxy.shaping import key_of
 from mqttproxy.upstream.probe import ProbeResult, probe as probe_upstream
 from mqttproxy.validation import build_generation
 

@@ -5,6 +5,7 @@ from typing import Literal
 from attrs import Factory, frozen
 
 from mqttproxy.config.kinds import REQUIRED, Bytes, Conditions, PolicyTopic, Seconds, setting
+from mqttproxy.config.transforms import Step
 
 
 @frozen(kw_only=True)
@@ -93,3 +94,9 @@ class PolicySettings:
     when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
     require: RequireSettings = setting(Factory(RequireSettings), "what messages must be beside their payload")
     expressions: tuple[ExpressionSettings, ...] = setting((), "conditions in CEL")
+    transforms: tuple[Step, ...] = setting(
+        (), "what becomes of messages that are carried on, in order; see docs/transforms.md"
+    )
+    carry_as: Literal["same", "json"] = setting(
+        "same", "json: messages of a Protobuf or Avro schema are carried on as JSON; same: as they came"
+    )

@@ -6,7 +6,7 @@ from typing import Any, Final
 from mqttproxy.config.errors import quoted
 from mqttproxy.config.mapping_checks import is_capture, pattern_fault
 from mqttproxy.config.measures import MEASURES, units_like
-from mqttproxy.config.model import LimitSettings, ProxyConfig
+from mqttproxy.config.model import LimitSettings, PolicySettings, ProxyConfig
 from mqttproxy.config.pointers import ALL, parts_of, shared
 from mqttproxy.config.ranges import Range
 from mqttproxy.config.report import Report
@@ -40,6 +40,8 @@ def check_transforms(config: ProxyConfig, report: Report) -> None:
         for place, entry in enumerate(upstream.transforms):
             key = f"upstreams[{index}].transforms[{place}]"
             _check_destination(entry, key, has_key=has_key, limits=config.limits, report=report)
+    for index, policy in enumerate(config.policies):
+        _check_policy(policy, f"policies[{index}]", has_key=has_key, report=report)
     for index, mask in enumerate(config.masks):
         _check_mask(mask, f"masks[{index}]", has_key=has_key, report=report)
 
@@ -97,6 +99,18 @@ def _check_destination(
         else:
             good.append(pattern)
     check_steps(entry.steps, f"{key}.steps", good, has_key=has_key, report=report)
+
+
+def _check_policy(policy: PolicySettings, key: str, *, has_key: bool, report: Report) -> None:
+    if policy.transforms:
+        check_steps(policy.transforms, f"{key}.transforms", policy.topics, has_key=has_key, report=report)
+    for index, step in enumerate(policy.transforms):
+        if isinstance(step, SetTopic) and policy.direction != "up":
+            hint = "devices that subscribed asked for the topic that the message has"
+            expected = f"another step, because direction is {quoted(policy.direction)}"
+            report.add(f"{key}.transforms[{index}].op", '"set_topic"', expected, hint)
+    if policy.carry_as == "json" and policy.schema is None:
+        report.add(f"{key}.carry_as", '"json"', "a schema too", "without one nobody can read anything but JSON")
 
 
 def _check_mask(mask: MaskSettings, key: str, *, has_key: bool, report: Report) -> None:

@@ -42,6 +42,7 @@ class Scope:
     seats: tuple[Seat, ...] = ()  # what judges where it is more, in order
     reads_text: bool = False  # text that is none has been noticed by them
     candidates: tuple[Policy, ...] = ()  # who judges depends on the sender: ask `Rules.scope_for`
+    changers: tuple[Policy, ...] = ()  # who changes what is carried on, in order
 
     def judge(self, case: Case) -> Verdict:
         """Return the verdict of all who judge here."""
@@ -100,6 +101,10 @@ class Rules:
     def reached(self, topic: str) -> frozenset[int]:
         """Return the positions of the policies for this direction whose topic filters match."""
         return frozenset(self._tree.match(topic))
+
+    def transforms(self, topic: str) -> bool:
+        """Tell whether policies may change messages on a topic."""
+        return any(self.policies[position].change is not None for position in self.reached(topic))
 
     def _find(self, topic: str) -> Scope:
         fixed = self.fixed_scope(topic)
@@ -223,11 +228,12 @@ def _scope(seats: Sequence[Seat], default: Scope) -> Scope:
     if not judging:  # it is as if nothing were said about the topic; broken text is refused there too
         return Scope(seats[0].policy.passed, _BROKEN_TEXT)
     first = judging[0].policy
+    changers = tuple(seat.policy for seat in judging if seat.enforced and seat.policy.change is not None)
     if len(judging) == 1 and first.contract is not None:
         failed = first.failed if judging[0].enforced else first.observed
-        return Scope(first.passed, failed, contract=first.contract, reads_text=True)
+        return Scope(first.passed, failed, contract=first.contract, reads_text=True, changers=changers)
     reads_text = any(seat.policy.reads_text for seat in judging)
-    return Scope(first.passed, _BROKEN_TEXT, seats=tuple(judging), reads_text=reads_text)
+    return Scope(first.passed, _BROKEN_TEXT, seats=tuple(judging), reads_text=reads_text, changers=changers)
 
 
 def _default_scope(settings: DefaultSettings) -> Scope:

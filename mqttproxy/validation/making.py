@@ -23,6 +23,7 @@ from mqttproxy.validation.checks import (
 )
 from mqttproxy.validation.policy import Captures, Policy
 from mqttproxy.validation.selector import make_selector
+from mqttproxy.validation.transforms.making import ChangeMaker, has_change
 from mqttproxy.validation.verdict import Action, Verdict
 
 if TYPE_CHECKING:  # 10 MB that only schemas need
@@ -49,7 +50,8 @@ def make_policies(config: ProxyConfig, contracts: Mapping[str, "Contract"], file
     def complain(key: str, found: str, hint: str) -> None:
         faults.append(Fault(file, key, found, hint=hint))
 
-    maker = _Maker(contracts, json_decoder(config.payload), complain)
+    changes = ChangeMaker(config, contracts) if any(map(has_change, config.policies)) else None
+    maker = _Maker(contracts, json_decoder(config.payload), complain, changes)
     made = [maker.policy(policy, f"policies[{index}]") for index, policy in enumerate(config.policies)]
     if faults:
         raise ConfigError(faults)
@@ -72,6 +74,7 @@ class _Maker:
     contracts: Mapping[str, "Contract"]
     decode_json: Decode
     complain: Callable[[str, str, str], None]  # key, what was found, hint
+    changes: ChangeMaker | None = None
 
     def policy(self, settings: PolicySettings, key: str) -> Policy:
         """Return the policy that these settings, which stand at this key, describe."""
@@ -101,6 +104,7 @@ class _Maker:
             ),
             failed=failed,
             observed=replace(failed, action=Action.FORWARD, mark=False, disconnect=False, observed=True),
+            change=self.changes.of(settings) if self.changes is not None else None,
         )
 
     def _checks(self, settings: PolicySettings, key: str, captures: Captures) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from mqttproxy.validation.verdict import FAILURES_KEPT, Failure, Verdict
 
 if TYPE_CHECKING:  # 10 MB that only schemas need
     from mqttproxy.validation.contract import Contract
+    from mqttproxy.validation.transforms.changing import Change
 
 
 def _named_levels(pattern: str) -> tuple[tuple[str, int], ...]:
@@ -70,6 +71,7 @@ class Policy:
     passed: Verdict
     failed: Verdict  # without its failures
     observed: Verdict  # the same where it only observes
+    change: "Change | None" = None  # what becomes of messages that are carried on
     is_personal: bool = field(init=False)  # whether it applies, or is enforced, depends on who asks
     contract: "Contract | None" = field(init=False)  # of a policy that is a JSON Schema and nothing else
     reads_text: bool = field(init=False)

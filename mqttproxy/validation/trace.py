@@ -13,7 +13,7 @@ from mqttproxy.mqtt.packets import Message
 from mqttproxy.validation.checks import Case
 from mqttproxy.validation.generation import FREE, Rules, Scope
 from mqttproxy.validation.identity import Identity
-from mqttproxy.validation.judge import refused_as_text
+from mqttproxy.validation.judge import changed_by, refused_as_text
 from mqttproxy.validation.policy import Policy
 from mqttproxy.validation.selector import place_of
 from mqttproxy.validation.verdict import Verdict, join
@@ -66,6 +66,9 @@ def trace(message: Message, identity: Identity, rules: Rules) -> Trace:
         steps_made.append(_asked(policy, case))
     steps = tuple(steps_made)
     verdict, rule = _verdict(message, rules, covers, judging, steps)
+    changers = [policy for policy in judging if policy.change is not None and policy.enforces(identity)]
+    if changers:
+        verdict = changed_by(changers, message, identity, rules, verdict)
     return Trace(verdict=verdict, steps=steps, rule=rule)
 
 

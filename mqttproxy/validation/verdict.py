@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 
 FAILURES_KEPT: Final = 32  # of one message; a device can break its contract in more ways than anyone reads
@@ -16,8 +17,8 @@ class Failure(Struct, frozen=True, gc=False):
 
     `pointer` is the JSON Pointer into the payload, empty for the whole. `keyword` is the schema's, or one of our own:
     `utf-8`, `json`, `number`, `integer`, `surrogate`, `duplicate-key`, `depth`, `items`, `cost`, `schema`, `topic`,
-    `policy`, `format`, `size`, `qos`, `retain`, `content-type`, `user-property`, `expiry`, `expression`. `message` and
-    `pointer` are short and printable, whatever the device sent.
+    `policy`, `transform`, `format`, `size`, `qos`, `retain`, `content-type`, `user-property`, `expiry`,
+    `expression`. `message` and `pointer` are short and printable, whatever the device sent.
     """
 
     pointer: str
@@ -50,6 +51,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     disconnect: bool = False
     observed: bool = False  # failed, but its policy only observes
     parts: "tuple[Verdict, ...]" = ()
+    changed: Message | None = None  # what is carried instead of the message, because policies transform it
 
     @property
     def told(self) -> "tuple[Verdict, ...]":

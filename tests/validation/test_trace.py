@@ -18,6 +18,7 @@ from mqttproxy.validation import Generation, Identity, identity_of_upstream, jud
 from mqttproxy.validation.trace import trace
 from tests.validation.schema_shelf import generation, policy
 from tests.validation.test_policy import FILES, bare, device
+from tests.validation.transforms.steps import steps
 
 FILTERS = st.sampled_from(["a", "a/b", "a/{x}", "+/b", "#", "a/#", "{x}/{y}", "$SYS/#", "b"])
 TOPICS = st.sampled_from(["a", "a/b", "a/c", "b/b", "b", "$SYS/x", "/", "c/d/e"])
@@ -40,6 +41,14 @@ CHECKS: list[dict[str, Any]] = [
     {"format": "none"},
     {"format": "raw"},
     {"require": RequireSettings(max_bytes=Bytes(2), retain=False)},
+]
+TRANSFORMS = [
+    (),
+    (),
+    steps('op = "set", path = "", value = 7'),
+    steps('op = "cast", path = "", type = "integer"'),
+    steps('op = "set_topic", to = "a/c"'),
+    steps('op = "copy_topic", from = "{2}", to = ""', 'op = "set_topic", to = "b"'),
 ]
 IDENTITIES = [
     device("d1"),
@@ -68,6 +77,7 @@ def generations(draw: st.DrawFn) -> Generation:
             "strategy": draw(st.sampled_from(["all", "any"])),
             "on_failure": tuple(draw(st.lists(st.sampled_from(["mark", "hold", "alert", "refuse"]), min_size=1))),
             "when": draw(WHENS),
+            "transforms": draw(st.sampled_from(TRANSFORMS)),
         }
         policies.append(bare(**chosen, **draw(st.sampled_from(CHECKS))))
     return generation(

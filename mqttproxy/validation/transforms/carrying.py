@@ -16,6 +16,7 @@ from mqttproxy.validation.gate import LONG, PayloadError, check_long, read
 from mqttproxy.validation.transforms.context import Context
 from mqttproxy.validation.transforms.errors import TransformError
 from mqttproxy.validation.transforms.transform import Transform, compile_steps
+from mqttproxy.validation.verdict import Failure
 
 CACHED_TOPICS: Final = 10_000
 
@@ -24,13 +25,13 @@ Work = tuple[Transform, Mapping[str, str]]  # and what the captures of its topic
 
 
 class Codec(Protocol):
-    """What reads a payload and writes one; for Protobuf and Avro a contract can be this."""
+    """What reads a payload and writes one: that of JSON here, or a contract, of whatever kind."""
 
     def document(self, payload: bytes) -> Any:
         """Return the payload as JSON types. Raises PayloadError."""
 
-    def payload(self, document: Any) -> bytes:
-        """Return the document as a payload. Raises TransformError."""
+    def encode(self, document: Any) -> bytes:
+        """Return the document as a payload. Raises PayloadError."""
 
 
 @frozen
@@ -39,7 +40,6 @@ class JsonCodec:
 
     max_depth: int
     max_items: int
-    max_bytes: int
 
     def document(self, payload: bytes) -> Any:
         """Return the payload as JSON types. Raises PayloadError."""
@@ -47,20 +47,38 @@ class JsonCodec:
             check_long(payload, self.max_items)
         return read(payload, self.max_depth, self.max_items)
 
-    def payload(self, document: Any) -> bytes:
-        """Return the document as JSON. Raises TransformError: it is too large, or too deep."""
+    def encode(self, document: Any) -> bytes:
+        """Return the document as JSON. Raises PayloadError: it is nested deeper than 254 levels."""
         try:
-            payload = orjson.dumps(document)
-        except TypeError as error:  # of all that steps can make, only what is nested deeper than 254 levels
-            raise TransformError("", f"the result cannot be written: {error}") from None
-        if len(payload) > self.max_bytes:
-            raise TransformError("", f"the result has {len(payload)} bytes, more than {self.max_bytes}")
-        return payload
+            return orjson.dumps(document)
+        except TypeError as error:
+            raise PayloadError(Failure("", "json", str(error))) from None
 
 
-def json_codec(payload: PayloadSettings, limits: LimitSettings) -> JsonCodec:
+def json_codec(settings: PayloadSettings) -> JsonCodec:
     """Return the codec that these settings bound."""
-    return JsonCodec(payload.json_depth, payload.json_items, limits.payload_size)
+    return JsonCodec(settings.json_depth, settings.json_items)
+
+
+def decoded(codec: Codec, payload: bytes) -> Any:
+    """Return what a payload says. Raises TransformError: nobody can tell."""
+    try:
+        return codec.document(payload)
+    except PayloadError as error:
+        first = error.failures[0]
+        raise TransformError(first.pointer, f"the payload cannot be read: {first.message}") from None
+
+
+def encoded(codec: Codec, document: Any, max_bytes: int) -> bytes:
+    """Return a document as a payload. Raises TransformError: it has no place in one, or in so many bytes."""
+    try:
+        payload = codec.encode(document)
+    except PayloadError as error:
+        first = error.failures[0]
+        raise TransformError(first.pointer, f"the result cannot be written: {first.message}") from None
+    if len(payload) > max_bytes:
+        raise TransformError("", f"the result has {len(payload)} bytes, more than {max_bytes}")
+    return payload
 
 
 @frozen
@@ -68,6 +86,7 @@ class Carrier:
     """What makes the message that is carried of the one that came."""
 
     codec: Codec
+    max_bytes: int  # of what it makes
 
     def carry(self, message: M, works: Sequence[Work]) -> M:
         """Return the message as these make it, each from what the one before it has made.
@@ -80,18 +99,14 @@ class Carrier:
         """
         if not message.payload:
             return self._carry_empty(message, works)
-        try:
-            document = self.codec.document(message.payload)
-        except PayloadError as error:
-            first = error.failures[0]
-            raise TransformError(first.pointer, f"the payload cannot be read: {first.message}") from None
+        document = decoded(self.codec, message.payload)
         topic = message.topic
         for transform, captures in works:
             result = transform.run(document, Context(message.topic, captures), is_ours=True)
             document = result.document
             if result.topic != message.topic:
                 topic = result.topic
-        return replace(message, topic=topic, payload=self.codec.payload(document))
+        return replace(message, topic=topic, payload=encoded(self.codec, document, self.max_bytes))
 
     def _carry_empty(self, message: M, works: Sequence[Work]) -> M:
         topic = message.topic
@@ -122,12 +137,12 @@ def pattern_of(text: str) -> Pattern:
 class TopicCarrier:
     """The transforms of one destination. Immutable but for its memory."""
 
-    def __init__(self, entries: Iterable[tuple[Sequence[str], Transform]], codec: Codec) -> None:
+    def __init__(self, entries: Iterable[tuple[Sequence[str], Transform]], carrier: Carrier) -> None:
         """Make one.
 
         Args:
             entries: topic patterns, and what is done for them, in order.
-            codec: reads and writes the payloads.
+            carrier: does it.
 
         """
         self._entries = [([pattern_of(text) for text in texts], transform) for texts, transform in entries]
@@ -135,7 +150,7 @@ class TopicCarrier:
         for place, (patterns, _) in enumerate(self._entries):
             for pattern in patterns:
                 self._tree.add(pattern.topic_filter, place)
-        self._carrier = Carrier(codec)
+        self._carrier = carrier
         self._known: dict[str, tuple[Work, ...]] = {}
 
     def carry(self, message: M) -> M:
@@ -166,6 +181,5 @@ def carrier_of(
     entries: Sequence[DestinationTransforms], key: bytes, payload: PayloadSettings, limits: LimitSettings
 ) -> TopicCarrier:
     """Return what the tables of one upstream say."""
-    return TopicCarrier(
-        [(entry.topics, compile_steps(entry.steps, key, limits)) for entry in entries], json_codec(payload, limits)
-    )
+    made = [(entry.topics, compile_steps(entry.steps, key, limits)) for entry in entries]
+    return TopicCarrier(made, Carrier(json_codec(payload), limits.payload_size))

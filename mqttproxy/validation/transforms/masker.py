@@ -83,8 +83,8 @@ class Masker:
         if not payload or not self._of(topic) or self._codec is None:
             return payload
         try:
-            return self._codec.payload(self.mask(self._codec.document(payload), topic))
-        except (PayloadError, TransformError):
+            return self._codec.encode(self.mask(self._codec.document(payload), topic))
+        except PayloadError:
             return f"{HIDDEN} {len(payload)} bytes that cannot be masked".encode()
 
     def veil(self, topic: str, payload: bytes, failures: Sequence[Any]) -> tuple[bytes, Sequence[Any]]:
@@ -138,7 +138,7 @@ def make_masker(config: ProxyConfig, key: bytes = b"") -> Masker:
     if not config.masks:
         return NO_MASKS
     masks = [(mask.topics, [_made(mask, path, key) for path in mask.paths]) for mask in config.masks]
-    return Masker(masks, json_codec(config.payload, config.limits), stored=config.masking.stored)
+    return Masker(masks, json_codec(config.payload), stored=config.masking.stored)
 
 
 def _made(mask: MaskSettings, pointer: str, key: bytes) -> _Mask:

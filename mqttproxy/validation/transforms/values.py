@@ -57,6 +57,8 @@ def masking_of(step: Mask, key: bytes) -> Doing:
 def masked(how: How, length: int | None, key: bytes) -> Change:
     """Return what makes a value unreadable, for any way but to drop it."""
     if how == "hash":
+        if not key:  # a hash that everybody can make is no mask
+            raise ValueError("a hash needs a key")
         return partial(hashed, hmac.new(key, digestmod="sha256"), length or HASH_LENGTH)
     return partial(truncated, length or 0)
 

@@ -2,17 +2,17 @@
 
 import pytest
 
-from mqttproxy.config.model import Bytes, Count, LimitSettings, PayloadSettings
+from mqttproxy.config.model import Count, LimitSettings, PayloadSettings
 from mqttproxy.mqtt.packets import Message, Properties, Timed
 from mqttproxy.validation.transforms import TopicCarrier, TransformError
-from mqttproxy.validation.transforms.carrying import CACHED_TOPICS, JsonCodec, json_codec, pattern_of
+from mqttproxy.validation.transforms.carrying import CACHED_TOPICS, Carrier, json_codec, pattern_of
 from tests.validation.transforms.steps import transform
 
-CODEC = json_codec(PayloadSettings(), LimitSettings())
+CARRIER = Carrier(json_codec(PayloadSettings()), LimitSettings().payload_size)
 
 
-def carrier(*entries: tuple[list[str], list[str]], codec: JsonCodec = CODEC) -> TopicCarrier:
-    return TopicCarrier([(topics, transform(*written)) for topics, written in entries], codec)
+def carrier(*entries: tuple[list[str], list[str]], by: Carrier = CARRIER) -> TopicCarrier:
+    return TopicCarrier([(topics, transform(*written)) for topics, written in entries], by)
 
 
 def why(of: TopicCarrier, message: Message) -> tuple[str, str]:
@@ -60,15 +60,15 @@ def test_all_but_topic_and_payload_stays() -> None:
     ],
 )
 def test_a_payload_that_everybody_might_read_otherwise_is_not_carried(payload: bytes, pointer: str, words: str) -> None:
-    codec = json_codec(PayloadSettings(json_depth=Count(3), json_items=Count(5)), LimitSettings())
-    of = carrier((["#"], ['op = "set", path = "/x", value = 1']), codec=codec)
+    by = Carrier(json_codec(PayloadSettings(json_depth=Count(3), json_items=Count(5))), 1000)
+    of = carrier((["#"], ['op = "set", path = "/x", value = 1']), by=by)
     found_pointer, found = why(of, Message("t", payload))
     assert (found_pointer, found.startswith(words)) == (pointer, True), found
 
 
 def test_a_result_that_is_too_large_or_too_deep_is_not_carried() -> None:
-    codec = json_codec(PayloadSettings(), LimitSettings(payload_size=Bytes(20)))
-    of = carrier((["#"], ['op = "set", path = "/x", value = "12345"']), codec=codec)
+    by = Carrier(json_codec(PayloadSettings()), 20)
+    of = carrier((["#"], ['op = "set", path = "/x", value = "12345"']), by=by)
     assert of.carry(Message("t", b"{}")).payload == b'{"x":"12345"}'
     assert why(of, Message("t", b'{"yyyyy":1}')) == ("", "the result has 23 bytes, more than 20")
 
