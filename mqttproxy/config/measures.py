@@ -4,6 +4,7 @@ Each is what its definition says (SI brochure, international yard and pound of 1
 nothing is rounded before the result is. Units whose factor is no fraction, or not agreed on, are not here.
 """
 
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -29,9 +30,9 @@ class Measure:
 class Conversion:
     """From one unit to another, in whole numbers: `(value * times + plus) / by`."""
 
-    times: int
-    plus: int
-    by: int
+    times: Decimal
+    plus: Decimal
+    by: Decimal
 
 
 def _of(kind: str, **factors: Fraction | str | int) -> dict[str, Measure]:
@@ -82,4 +83,4 @@ def conversion(source: str, target: str) -> Conversion:
     factor = one.factor / other.factor
     plus = (one.offset - other.offset) / other.factor
     by = factor.denominator * plus.denominator
-    return Conversion(int(factor * by), int(plus * by), by)
+    return Conversion(Decimal(int(factor * by)), Decimal(int(plus * by)), Decimal(by))

@@ -1,15 +1,17 @@
 """The table of units."""
 
+from decimal import Decimal
 from fractions import Fraction
 
 from mqttproxy.config.measures import MEASURES, Conversion, conversion, units_like
 
 
 def test_a_conversion_is_exact() -> None:
-    assert conversion("F", "C") == Conversion(times=45, plus=-1440, by=81)
+    assert conversion("F", "C") == Conversion(times=Decimal(45), plus=Decimal(-1440), by=Decimal(81))
     how = conversion("psi", "bar")
     assert (
-        Fraction(how.times, how.by) == Fraction("0.45359237") * Fraction("9.80665") / Fraction("0.0254") ** 2 / 100_000
+        Fraction(how.times) / Fraction(how.by)
+        == Fraction("0.45359237") * Fraction("9.80665") / Fraction("0.0254") ** 2 / 100_000
     )
 
 
@@ -17,10 +19,10 @@ def test_there_and_back_is_nothing() -> None:
     for source, measure in MEASURES.items():
         for target in units_like(source):
             there, back = conversion(source, target), conversion(target, source)
-            assert Fraction(there.times, there.by) * Fraction(back.times, back.by) == 1
+            assert Fraction(there.times) / Fraction(there.by) * Fraction(back.times) / Fraction(back.by) == 1
             assert MEASURES[target].kind == measure.kind
-            zero = Fraction(there.plus, there.by)
-            assert (zero * back.times + back.plus) / back.by == 0
+            zero = Fraction(there.plus) / Fraction(there.by)
+            assert zero * Fraction(back.times) + Fraction(back.plus) == 0
 
 
 def test_units_of_one_kind_are_known_together() -> None:

@@ -98,8 +98,7 @@ def converted(how: Conversion, digits: int | None, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{shown(value)} is no number")  # noqa: TRY004 # as above
     # Its shortest writing, which is what the device meant: 98.6 is 98.6, and not 98.599999999999994.
-    exact = _EXACTLY.fma(Decimal(repr(value)), Decimal(how.times), Decimal(how.plus))
-    exact = _EXACTLY.divide(exact, Decimal(how.by))
+    exact = _EXACTLY.divide(_EXACTLY.fma(Decimal(repr(value)), how.times, how.plus), how.by)
     if digits is not None and abs(exact) < _ROUNDABLE:
         exact = exact.quantize(Decimal((0, (1,), -digits)), context=_EXACTLY)
     result = float(exact)
