@@ -8,7 +8,8 @@ import orjson
 from mqttproxy.config.model import DefaultSettings, PayloadSettings, PolicySettings, ProxyConfig, TopicSettings
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.validation import Generation, Identity, Rules, Verdict, build_generation, judge
-from mqttproxy.validation.contract import Contract
+from mqttproxy.validation.json_contract import JsonContract
+from mqttproxy.validation.protoc import compile_protos
 
 SENDER = Identity("dev-1", None, "192.0.2.1", "plain")
 
@@ -19,6 +20,8 @@ class Shelf:
     def __init__(self, files: Mapping[str, Any]) -> None:
         self.files = {path: value if isinstance(value, bytes) else orjson.dumps(value) for path, value in files.items()}
         self.asked: list[str] = []
+        self.remembered: dict[str, str] = {}  # content hashes by path, from before
+        self.in_use: dict[str, str] = {}
 
     def read(self, path: str) -> bytes:
         self.asked.append(path)
@@ -29,6 +32,15 @@ class Shelf:
 
     def names(self) -> Iterable[str]:
         return self.files
+
+    def used(self) -> Mapping[str, str]:
+        return self.remembered
+
+    def use(self, hashes: Mapping[str, str]) -> None:
+        self.in_use.update(hashes)
+
+    def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
+        return compile_protos(sources, root, 10.0)
 
 
 def policy(schema: str = "t@1", **settings: Any) -> PolicySettings:
@@ -52,11 +64,11 @@ def generation(
     return build_generation(1, config, files if isinstance(files, Shelf) else Shelf(files), checked=checked)
 
 
-def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: Any) -> Contract:
+def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: Any) -> JsonContract:
     """Return the contract of one schema, on the topic `t`."""
     rules = generation({"t/1.json": schema, **(others or {})}, policy(), payload=PayloadSettings(**payload))
     found = rules.scope_of("t").contract
-    assert found is not None
+    assert isinstance(found, JsonContract)
     return found
 
 
