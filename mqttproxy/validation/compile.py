@@ -49,13 +49,14 @@ def compile_contracts(
         contracts |= compiled
         faults += more
     faults = [*registry.faults, *faults, *ledger.faults()]
+    hashes = dict(ledger.hashes)  # of what will be in force, without what it is compared with
     if not checked and not faults:
         from mqttproxy.validation.comparing import compare_named  # noqa: PLC0415 - only where schemas are checked
 
         faults = compare_named(registry, versions, settings)
     if faults:
         return {}, faults
-    ledger.use()
+    files.use(hashes)
     return {reference: contracts[version] for reference, version in found.items()}, []
 
 

@@ -18,7 +18,7 @@ from mqttproxy.validation.nodes import Node, tables
 from mqttproxy.validation.registry import Registry, Version
 from mqttproxy.validation.words import MESSAGE_LENGTH, pointer, printable
 
-_POINTER_SAFE: Final = "/~!$&'()*+,;=:@"
+POINTER_SAFE: Final = "/~!$&'()*+,;=:@"
 
 
 def compile_versions(
@@ -88,6 +88,6 @@ def _part_compiler(draft: Draft, registry: jsonschema_rs.Registry) -> Callable[[
 
     def compile_part(node: Node) -> jsonschema_rs.Validator:
         place = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in node.place)
-        return _compiled(draft, {"$ref": f"{node.uri}#{quote(place, _POINTER_SAFE)}"}, registry, "")
+        return _compiled(draft, {"$ref": f"{node.uri}#{quote(place, POINTER_SAFE)}"}, registry, "")
 
     return compile_part

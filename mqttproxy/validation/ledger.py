@@ -16,6 +16,7 @@ class Ledger:
     files: SchemaFiles
     directory: Path  # only for words
     hashes: dict[str, str] = field(init=False, factory=dict)
+    _described: dict[tuple[object, ...], bytes] = field(init=False, factory=dict)
 
     def read(self, path: str) -> bytes:
         """Return the content of a file, as `SchemaFiles` says."""
@@ -32,13 +33,16 @@ class Ledger:
         """Return the content hashes of files that were in force before."""
         return self.files.used()
 
-    def use(self, hashes: Mapping[str, str] | None = None) -> None:
-        """Take note of all that was read until now."""
-        self.files.use(self.hashes if hashes is None else hashes)
+    def use(self, hashes: Mapping[str, str]) -> None:
+        """Take note of content hashes, as `SchemaFiles` says."""
+        self.files.use(hashes)
 
     def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
-        """Return a descriptor set, as `SchemaFiles` says."""
-        return self.files.descriptors(sources, root)
+        """Return a descriptor set, as `SchemaFiles` says; the same sources are compiled once."""
+        key = (root, *((path, digest(data)) for path, data in sorted(sources.items())))
+        if key not in self._described:
+            self._described[key] = self.files.descriptors(sources, root)
+        return self._described[key]
 
     def faults(self) -> list[Fault]:
         """Return what has changed although it was in force."""

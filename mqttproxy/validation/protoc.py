@@ -15,6 +15,8 @@ from typing import Final
 
 EXTRA: Final = "needs the extra mqttproxy[protobuf]: pip install 'mqttproxy[protobuf]'"
 
+_COMMENT: Final = re.compile(rb'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_IMPORT: Final = re.compile(rb'\bimport\s+(?:public\s+|weak\s+|option\s+)?"([^"\n]+)"\s*;')
 _NOTE: Final = re.compile(r"WARNING: All log messages|[IWE]\d{4} ")
 _LARGEST_WORDS: Final = 4000  # characters of the compiler's complaints
 
@@ -71,6 +73,12 @@ def compile_protos(sources: Mapping[str, bytes], root: str, seconds: float) -> b
         if done.returncode != 0:
             raise ProtocError(_words(done.stderr, folder) or f"the compiler ended with {done.returncode}")
         return (folder / "out").read_bytes()
+
+
+def imports(source: bytes) -> list[str]:
+    """Return what a `.proto` file imports."""
+    bare = _COMMENT.sub(lambda match: match[1] or b" ", source)
+    return [found.decode(errors="backslashreplace") for found in _IMPORT.findall(bare)]
 
 
 def _words(stderr: bytes, folder: Path) -> str:

@@ -1,6 +1,5 @@
 """From `.proto` files and descriptor sets to the descriptor of the one message that payloads are."""
 
-import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -12,13 +11,10 @@ from google.protobuf.message import DecodeError
 
 from mqttproxy.config.errors import quoted
 from mqttproxy.validation.files import LARGEST_SCHEMA, SchemaFiles, joined
-from mqttproxy.validation.protoc import ProtocError
+from mqttproxy.validation.protoc import ProtocError, imports
 from mqttproxy.validation.words import listed
 
 MOST_FILES: Final = 1000
-
-_COMMENT: Final = re.compile(rb'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_IMPORT: Final = re.compile(rb'\bimport\s+(?:public\s+|weak\s+|option\s+)?"([^"\n]+)"\s*;')
 
 
 class UnusableError(Exception):
@@ -80,12 +76,6 @@ def describe(path: str, files: SchemaFiles, message: str | None) -> Described:
         ) from None
     file = next(file for file in described.file if file.name == found.file.name)
     return Described(found, file, pool)
-
-
-def imports(source: bytes) -> list[str]:
-    """Return what a `.proto` file imports."""
-    bare = _COMMENT.sub(lambda match: match[1] or b" ", source)
-    return [found.decode(errors="backslashreplace") for found in _IMPORT.findall(bare)]
 
 
 def _sources(path: str, files: SchemaFiles) -> dict[str, bytes]:

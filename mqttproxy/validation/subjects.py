@@ -36,6 +36,7 @@ class SubjectSettings:
 
     compatibility: str = "NONE"
     compatibility_from: str | None = None  # versions before this one are not compared
+    undeclared: str = "anything"  # or "nothing": what devices send besides what a JSON Schema names, when compared
     aliases: Mapping[str, str] = {}
     protobuf: ProtobufSettings = ProtobufSettings()
 
@@ -137,6 +138,7 @@ def _size(value: Any) -> int:
 _OF_SUBJECT: Final[dict[str, Callable[[Any], Any]]] = {
     "compatibility": _one_of(*MODES),
     "compatibility_from": _version,
+    "undeclared": _one_of("anything", "nothing"),
 }
 _OF_PROTOBUF: Final[dict[str, Callable[[Any], Any]]] = {
     "message": _text,

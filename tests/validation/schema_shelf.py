@@ -1,6 +1,7 @@
 """A schema folder in memory, and generations made of it."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -12,6 +13,11 @@ from mqttproxy.validation.json_contract import JsonContract
 from mqttproxy.validation.protoc import compile_protos
 
 SENDER = Identity("dev-1", None, "192.0.2.1", "plain")
+
+
+@lru_cache
+def compiled(sources: tuple[tuple[str, bytes], ...], root: str) -> bytes:
+    return compile_protos(dict(sources), root, 30.0)
 
 
 class Shelf:
@@ -40,7 +46,7 @@ class Shelf:
         self.in_use.update(hashes)
 
     def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
-        return compile_protos(sources, root, 10.0)
+        return compiled(tuple(sorted(sources.items())), root)
 
 
 def policy(schema: str = "t@1", **settings: Any) -> PolicySettings:
