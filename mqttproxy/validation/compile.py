@@ -41,10 +41,12 @@ def compile_contracts(
     ledger = Ledger(files, directory)
     registry = Registry(ledger, directory)
     found, faults = _resolved(wanted, registry, file)
-    versions = {version: reference for reference, version in reversed(found.items())}
+    versions: dict[Version, str] = {}
+    for reference, version in found.items():
+        versions.setdefault(version, wanted[reference])
     contracts: dict[Version, Contract] = {}
     for kind in sorted({version.kind for version in versions}):
-        of_kind = {version: wanted[reference] for version, reference in versions.items() if version.kind == kind}
+        of_kind = {version: key for version, key in versions.items() if version.kind == kind}
         compiled, more = _compile(kind, of_kind, registry, settings, file, checked=checked)
         contracts |= compiled
         faults += more

@@ -16,7 +16,7 @@ from mqttproxy.validation.protoc import compile_protos
 LARGEST_SCHEMA: Final = 1024 * 1024  # bytes of one file
 SUBJECT: Final = "subject.toml"
 KINDS: Final = {".json": "json", ".proto": "protobuf", ".desc": "protobuf", ".binpb": "protobuf", ".avsc": "avro"}
-USED: Final = "schemas.json"  # in the data folder: content hashes of files that were in force
+USED: Final = "used-schemas.json"  # in the data folder: content hashes of files that were in force
 
 _LARGEST_USED: Final = 64 * 1024 * 1024
 

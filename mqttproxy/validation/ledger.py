@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from attrs import define, field
 
 from mqttproxy.config.errors import Fault
-from mqttproxy.validation.files import SUBJECT, SchemaFiles, digest
+from mqttproxy.validation.files import SUBJECT, USED, SchemaFiles, digest
 
 
 @define
@@ -51,7 +51,7 @@ class Ledger:
         except (OSError, ValueError) as error:
             words = (getattr(error, "strerror", None) or str(error)).lower()
             hint = "it holds the content hashes of schemas that were in force; restore it, or remove it to begin anew"
-            return [Fault("schemas.json", "", f"in proxy.data_dir: {words}", "a readable file", hint)]
+            return [Fault(USED, "", f"in proxy.data_dir: {words}", "a readable file", hint)]
         return [self._changed(path) for path, found in sorted(self.hashes.items()) if used.get(path, found) != found]
 
     def _changed(self, path: str) -> Fault:

@@ -1,5 +1,6 @@
 """Protobuf contracts: what is refused, where, and that what is taken reads the same as JSON and back."""
 
+import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -276,3 +277,16 @@ def test_a_compiler_that_takes_too_long_is_ended() -> None:
 
     with pytest.raises(ProtocError, match=r"longer than 0\.01 s"):
         compile_protos({"t/1.proto": SOURCE}, "t/1.proto", 0.01)
+
+
+@pytest.mark.parametrize(("module", "path"), [("google.protobuf", "t/1.proto"), ("fastavro", "t/1.avsc")])
+def test_without_its_extra_a_schema_is_a_fault_that_says_what_to_install(
+    module: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in [
+        name for name in sys.modules if name in {"mqttproxy.validation.avro", "mqttproxy.validation.protobuf"}
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=r"policies\[0\]\.schema: .* pip install 'mqttproxy\[(protobuf|avro)\]'"):
+        generation({path: b'"string"'}, policy())
