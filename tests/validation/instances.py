@@ -29,7 +29,7 @@ class _Many(many):
 
 
 if not hasattr(many, "more"):
-    _from_schema.cu = SimpleNamespace(many=_Many)
+    vars(_from_schema)["cu"] = SimpleNamespace(many=_Many)
 
 
 def instances_of(schema: Any) -> st.SearchStrategy[Any]:
