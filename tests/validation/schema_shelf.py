@@ -9,6 +9,8 @@ import orjson
 from mqttproxy.config.model import DefaultSettings, PayloadSettings, PolicySettings, ProxyConfig, TopicSettings
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.validation import Generation, Identity, Rules, Verdict, build_generation, judge
+from mqttproxy.validation.checks import SchemaCheck
+from mqttproxy.validation.contract import Contract
 from mqttproxy.validation.json_contract import JsonContract
 from mqttproxy.validation.protoc import compile_protos
 
@@ -68,6 +70,16 @@ def generation(
         payload=payload or PayloadSettings(),
     )
     return build_generation(1, config, files if isinstance(files, Shelf) else Shelf(files), checked=checked)
+
+
+def contract_of(rules: Rules, topic: str = "t") -> Contract:
+    """Return the contract of the only policy of a topic."""
+    scope = rules.scope_of(topic)
+    if scope.contract is not None:
+        return scope.contract
+    (check,) = scope.seats[0].policy.checks
+    assert isinstance(check, SchemaCheck)
+    return check.contract
 
 
 def contract(schema: Any, others: Mapping[str, Any] | None = None, **payload: Any) -> JsonContract:

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.validation.avro import AvroContract
 from mqttproxy.validation.gate import PayloadError
-from tests.validation.schema_shelf import generation, policy
+from tests.validation.schema_shelf import contract_of, generation, policy
 
 READING = {
     "type": "record", "name": "Reading", "namespace": "acme",
@@ -28,7 +28,7 @@ READING = {
 
 
 def contract(schema: Any, **others: Any) -> AvroContract:
-    found = generation({"t/1.avsc": schema, **others}, policy()).scope_of("t").contract
+    found = contract_of(generation({"t/1.avsc": schema, **others}, policy()))
     assert isinstance(found, AvroContract)
     return found
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.validation.gate import PayloadError
 from mqttproxy.validation.protobuf import ProtobufContract
-from tests.validation.schema_shelf import Shelf, generation, policy
+from tests.validation.schema_shelf import Shelf, contract_of, generation, policy
 
 SOURCE = b"""
 syntax = "proto3";
@@ -45,7 +45,7 @@ UNITS = b'syntax = "proto3"; package common; message Unit { string name = 1; }'
 def contract(toml: str = "", source: bytes = SOURCE, message: str = "acme.Reading", **others: Any) -> Any:
     header = f'[protobuf]\nmessage = "{message}"\n' if message else "[protobuf]\n"
     files = {"t/1.proto": source, "common/units.proto": UNITS, "t/subject.toml": (header + toml).encode(), **others}
-    found = generation(files, policy()).scope_of("t").contract
+    found = contract_of(generation(files, policy()))
     assert isinstance(found, ProtobufContract)
     return found
 
@@ -267,9 +267,7 @@ def test_a_descriptor_set_needs_no_compiler() -> None:
 
     toml = b'[protobuf]\nmessage = "acme.Reading"\n'
     rules = generation(NoCompiler({"t/1.desc": described, "t/subject.toml": toml}), policy())
-    found = rules.scope_of("t").contract
-    assert found is not None
-    assert [failure.pointer for failure in found.failures(b"\x0a\x03abc")] == ["/celsius"]
+    assert [failure.pointer for failure in contract_of(rules).failures(b"\x0a\x03abc")] == ["/celsius"]
 
 
 def test_a_compiler_that_takes_too_long_is_ended() -> None:

@@ -8,7 +8,7 @@ import pytest
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.validation.files import digest
 from mqttproxy.validation.registry import Registry, UnresolvedError
-from tests.validation.schema_shelf import Shelf, generation, policy, verdict_on
+from tests.validation.schema_shelf import Shelf, contract_of, generation, policy, verdict_on
 
 FILES: dict[str, Any] = {
     "t/1.json": {"type": "number"},
@@ -89,7 +89,15 @@ def test_a_policy_judges_by_what_its_reference_means_and_its_verdict_says_so() -
 
 def test_two_references_to_one_version_share_its_contract() -> None:
     rules = generation(FILES, policy("t@stable", name="a"), policy("t@2", name="b", topics=("u",)))
-    assert rules.scope_of("t").contract is rules.scope_of("u").contract
+    assert contract_of(rules) is contract_of(rules, "u")
+
+
+def test_a_format_that_the_schema_is_not_for_is_a_fault() -> None:
+    (fault,) = faults_of(FILES, policy("t@1", format="avro"))
+    assert fault == (
+        'proxy.toml: policies[0].format: found "avro"; the schema is for json; '
+        "without a format that is what the payload must be"
+    )
 
 
 def test_a_version_that_nothing_names_may_be_broken() -> None:
