@@ -64,6 +64,17 @@ class Shelf:
         """Return its path."""
         return ["t/1.json"]
 
+    def used(self) -> Mapping[str, str]:
+        """Return that nothing was in force before."""
+        return {}
+
+    def use(self, hashes: Mapping[str, str]) -> None:
+        """Forget what is."""
+
+    def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
+        """Compile no Protobuf: there is none."""
+        raise NotImplementedError
+
 
 @frozen
 class Row:

@@ -36,7 +36,7 @@ from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
-from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
+from mqttproxy.reload import check_schemas, make_ruleset, put_in_force, remember_schemas
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
 from mqttproxy.telemetry.audit import AuditTrail
@@ -51,6 +51,7 @@ from mqttproxy.upstream.errors import leaves
 from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.status import as_json
+from mqttproxy.validation.files import schema_folder
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
@@ -379,12 +380,14 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
     await check_schemas(path, config)
-    ruleset = make_ruleset(config, number=1)
+    schemas = schema_folder(config)
+    ruleset = make_ruleset(config, 1, schemas)
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
             database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
+            remember_schemas(schemas, log)
             await Proxy(path, config, ruleset, dry_run=dry_run).run()
     # An address in use, a folder that cannot be written.
     except* (OSError, NewerDatabaseError, TooManyDestinationsError) as group:

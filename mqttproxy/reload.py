@@ -28,7 +28,7 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
-from mqttproxy.validation.files import SchemaFolder
+from mqttproxy.validation.files import SchemaFolder, schema_folder
 from mqttproxy.validation.transforms import make_masker
 
 # Sections that are read once, at start. Changing them is told, and waits for a restart.
@@ -86,16 +86,29 @@ async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL
         raise ConfigError([Told("", "", f"{path}: the check of schemas ended with {done.returncode}: {last}")])
 
 
-def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
+def make_ruleset(config: ProxyConfig, number: int, schemas: SchemaFolder | None = None) -> Ruleset:
     """Compile a configuration, whose schemas were checked, into what judges and routes messages.
+
+    Args:
+        config: checked.
+        number: of the generation.
+        schemas: the folder that the configuration names; it takes note of what is used, see `remember_schemas`.
 
     Raises:
         ConfigError: a schema cannot be used, although it was checked: its file has changed since.
 
     """
-    generation = build_generation(number, config, SchemaFolder(config.schemas.directory), checked=True)
+    generation = build_generation(number, config, schemas or schema_folder(config), checked=True)
     key = key_of(config)
     return Ruleset(config, generation, RouteTable(config), shapes_of(config, key), make_masker(config, key))
+
+
+def remember_schemas(schemas: SchemaFolder, log: Log) -> None:
+    """Write down the content hashes of schemas that are in force now, so that they cannot change any more."""
+    try:
+        schemas.remember()
+    except (OSError, ValueError) as error:
+        log.warning("content hashes of schemas not written", file=str(schemas.memory), error=str(error))
 
 
 def _check_upstreams(running: Running, config: ProxyConfig) -> None:
@@ -111,8 +124,9 @@ async def put_in_force(running: Running) -> bool:
         config = load_config(running.path)
         await check_schemas(running.path, config, running.outside)
         limiter = trio.CapacityLimiter(1)
+        schemas = schema_folder(config)
         ruleset: Ruleset = await running.outside.to_thread(
-            partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=limiter
+            partial(make_ruleset, config, number, schemas), abandon_on_cancel=False, limiter=limiter
         )
         await trio.lowlevel.checkpoint_if_cancelled()  # nobody interrupts the thread: the process may be ending by now
         _check_upstreams(running, config)
@@ -140,4 +154,7 @@ async def put_in_force(running: Running) -> bool:
     running.metrics.reloads += 1
     needs_restart = [name for name in AT_START if getattr(before, name) != getattr(config, name)]
     running.log.info("reloaded", generation=number, **attrs.asdict(changes), needs_restart=needs_restart)
+    await running.outside.to_thread(
+        partial(remember_schemas, schemas, running.log), abandon_on_cancel=False, limiter=limiter
+    )
     return True

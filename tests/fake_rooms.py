@@ -306,6 +306,15 @@ class Shelf:
     def names(self) -> Iterable[str]:
         return self._files
 
+    def used(self) -> Mapping[str, str]:
+        return {}
+
+    def use(self, hashes: Mapping[str, str]) -> None:
+        pass
+
+    def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
+        raise NotImplementedError
+
 
 class MemoryReader:
     """Reads what the fake journal was given, as if it came back from disk."""

@@ -9,7 +9,9 @@ import trio
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
 from mqttproxy.outside import REAL, Outside
-from mqttproxy.reload import CHECK_BEGINS, check_schemas, make_ruleset
+from mqttproxy.reload import CHECK_BEGINS, check_schemas, make_ruleset, remember_schemas
+from mqttproxy.telemetry.logs import get_log
+from mqttproxy.validation.files import schema_folder
 
 POLICY = '[[policies]]\nname = "p{0}"\ntopics = ["{0}"]\nschema = "{0}@1"\n'
 
@@ -50,6 +52,33 @@ async def test_a_schema_that_changes_after_the_check_is_refused(tmp_path: Path) 
     (tmp_path / "schemas" / "a" / "1.json").write_text('{"type": "nonsense"}')
     with pytest.raises(ConfigError, match="/type"):
         make_ruleset(config, 1)
+
+
+def test_a_version_that_was_in_force_cannot_change_after_that(tmp_path: Path) -> None:
+    path = configuration(tmp_path, a='{"type": "number"}')
+    config = load_config(path)
+    folder = schema_folder(config)
+    make_ruleset(config, 1, folder)
+    schema = tmp_path / "schemas" / "a" / "1.json"
+    schema.write_text('{"type": "integer"}')
+    make_ruleset(config, 1)  # it is not in force yet
+    schema.write_text('{"type": "number"}')
+    remember_schemas(folder, get_log())
+    make_ruleset(config, 2)
+    schema.write_text('{"type": "integer"}')
+    with pytest.raises(ConfigError, match="version 1 of a was in force and cannot change"):
+        make_ruleset(config, 3)
+
+
+def test_a_memory_that_cannot_be_written_is_told_and_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = configuration(tmp_path, a='{"type": "number"}')
+    config = load_config(path)
+    folder = schema_folder(config)
+    make_ruleset(config, 1, folder)
+    (tmp_path / "data").write_text("a file where the folder should be")
+    remember_schemas(folder, get_log())
 
 
 async def test_without_policies_nothing_is_started(tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ app.command(
     help="Look at the messages that were held, and why; export or purge them.",
 )
 app.command(
+    "mqttproxy.cli.schema:schema_app",
+    name="schema",
+    help="Look after the schemas: versions, aliases, compatibility, who uses what.",
+)
+app.command(
     "mqttproxy.cli.status:status",
     name="status",
     help="Ask the proxy that runs on a configuration file whether it is ready, and how each destination is.",

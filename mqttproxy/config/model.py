@@ -184,7 +184,9 @@ class TopicSettings:
 class SchemaSettings:
     """`[schemas]`: where contracts are kept."""
 
-    directory: Path = setting(Path("schemas"), "folder of <subject>/<version>.json")
+    directory: Path = setting(
+        Path("schemas"), "folder of <subject>/<version>.json, .proto or .avsc, and <subject>/subject.toml"
+    )
     check_time: Seconds = setting(Seconds(5.0), "longest time one schema may take to be checked and compiled")
 
 

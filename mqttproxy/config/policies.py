@@ -66,7 +66,9 @@ class PolicySettings:
     )
     priority: int = setting(0, "order among the policies that apply: higher first")
     final: bool = setting(False, "true: where this one applies, those behind it do not")
-    schema: str | None = setting(None, "subject@version in the schema folder")
+    schema: str | None = setting(
+        None, "a version in the schema folder, as in temperature@1, temperature@stable or temperature@>=1,<3"
+    )
     format: Literal["json", "protobuf", "avro", "text", "raw", "none"] | None = setting(
         None,
         "what the payload must be: json, protobuf, avro; text: UTF-8; raw: any bytes; none: empty. Without it, what "

@@ -15,13 +15,12 @@ from mqttproxy.config.model import (
     RequireSettings,
     WhenSettings,
 )
+from mqttproxy.config.references import WORDS, parse_reference
 from mqttproxy.config.report import Report
 
 LONGEST_EXPRESSION: Final = 4096  # characters
 WITH_SCHEMA: Final = ("protobuf", "avro")  # formats that nobody can read without one
 
-# Both become parts of a path: no separators, nothing that begins with a dot.
-_SCHEMA: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LISTS: Final = ("client_id", "username", "listener")
 _UNSAFE: Final = frozenset("+#/\0")
 _CONDITION_WORDS: Final = 'a glob such as "tx-*", or a comparison such as ">=2.1, <3"'
@@ -29,9 +28,9 @@ _CONDITION_WORDS: Final = 'a glob such as "tx-*", or a comparison such as ">=2.1
 
 def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     """Check one policy."""
-    if policy.schema is not None and not _SCHEMA.fullmatch(policy.schema):
-        hint = "both of letters, digits, dots, hyphens and underscores"
-        report.add(f"{key}.schema", quoted(policy.schema), 'subject@version such as "temperature@1"', hint)
+    if policy.schema is not None and parse_reference(policy.schema) is None:
+        hint = "names are of letters, digits, dots, hyphens and underscores"
+        report.add(f"{key}.schema", quoted(policy.schema), WORDS, hint)
     if not policy.on_failure:
         report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
     if policy.direction == "down" and "disconnect" in policy.on_failure:

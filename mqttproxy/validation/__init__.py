@@ -6,9 +6,14 @@ verdict      `Verdict`, `Action`, `Failure`
 identity     `Identity`: who sent the message; `identity_of_upstream`
 answers      a verdict in words, for devices
 gate, scan   what a JSON payload must be before its schema is looked at
-contract     a schema at work: judging within a budget, explaining with JSON Pointers
-budget, nodes, graph   what judging and explaining can cost, computed from the schema
-files, library, drafts, metaschemas, expressions, compile   from schema files to contracts
+contract     what a schema of any kind is at work; `compile`: from references to contracts
+registry, subjects, files, ledger, uses   versions and aliases; what was in force and cannot change; who uses what
+json_contract, budget, nodes, graph       JSON Schema: judging within a budget, explaining with JSON Pointers
+compile_json, library, drafts, metaschemas, expressions   from JSON Schema files to contracts
+protobuf, protojson, wire                 Protobuf payloads
+protofiles, protoc, compile_protobuf      from `.proto` files to contracts; the compiler has a process of its own
+avro, avroread, compile_avro              Avro
+comparing, compare_json, json_sides, compare_protobuf, compare_avro   compatibility of versions, in words
 words        what a device sent, made safe to show
 """
 

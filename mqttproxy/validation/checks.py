@@ -73,7 +73,7 @@ class SchemaCheck:
     @property
     def reads_text(self) -> bool:
         """Tell whether a payload that is not UTF-8 fails for certain: that of JSON does."""
-        return bool(getattr(self.contract, "reads_text", True))
+        return self.contract.reads_text
 
     def failures(self, case: Case) -> tuple[Failure, ...]:
         """Return all that is wrong."""

@@ -1,25 +1,18 @@
-"""From schema files to contracts: the only place where schemas meet the validator of device data."""
+"""From schema files to contracts: references resolved, files checked, and one compiler for each kind of schema.
 
-from collections.abc import Callable, Iterable, Mapping
+Each kind is imported when the first schema of it is wanted: the libraries of the others are never loaded.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
-import jsonschema_rs
-
-from mqttproxy.config.errors import Fault
+from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.config.model import PayloadSettings
-from mqttproxy.validation.budget import make_plan
-from mqttproxy.validation.contract import MASK, Contract
-from mqttproxy.validation.drafts import Draft
-from mqttproxy.validation.expressions import OPTIONS
+from mqttproxy.validation.contract import Contract
 from mqttproxy.validation.files import SchemaFiles
-from mqttproxy.validation.graph import Graph
-from mqttproxy.validation.library import Document, Library
-from mqttproxy.validation.nodes import Node, tables
-from mqttproxy.validation.words import MESSAGE_LENGTH, pointer, printable
-
-_POINTER_SAFE: Final = "/~!$&'()*+,;=:@"
+from mqttproxy.validation.ledger import Ledger
+from mqttproxy.validation.registry import Registry, UnresolvedError, Version
 
 
 def compile_contracts(
@@ -34,79 +27,90 @@ def compile_contracts(
     """Read, check and compile schemas.
 
     Args:
-        wanted: subject@version, and the key of the setting that names it.
+        wanted: references such as `subject@1` or `subject@stable`, and the key of the setting that has each.
         files: the schema folder.
         directory: its path, for words.
         settings: the bounds of a payload.
         file: the file of the settings, for words.
-        checked: another process has checked them, see `Library`.
+        checked: another process has checked them, see `Library`; versions are not compared again.
 
     Returns:
-        Contracts by name, and all that is wrong with any of them.
+        Contracts by reference, each with the name of the version that it means now; and all that is wrong with any.
 
     """
-    library = Library(files, directory, checked)
-    found = {name: library.add(name, key, file) for name, key in wanted.items()}
-    graph = Graph(library)
-    graph.build()
-    if library.faults:
-        return {}, library.faults
-    documents = {name: document for name, document in found.items() if document is not None}
-    return _contracts(documents, library, graph, settings)
+    ledger = Ledger(files, directory)
+    registry = Registry(ledger, directory)
+    found, faults = _resolved(wanted, registry, file)
+    versions: dict[Version, str] = {}
+    for reference, version in found.items():
+        versions.setdefault(version, wanted[reference])
+    contracts: dict[Version, Contract] = {}
+    for kind in sorted({version.kind for version in versions}):
+        of_kind = {version: key for version, key in versions.items() if version.kind == kind}
+        compiled, more = _compile(kind, of_kind, registry, settings, file, checked=checked)
+        contracts |= compiled
+        faults += more
+    faults = [*registry.faults, *faults, *ledger.faults()]
+    hashes = dict(ledger.hashes)  # of what will be in force, without what it is compared with
+    if not checked and not faults:
+        from mqttproxy.validation.comparing import compare_named  # noqa: PLC0415 - only where schemas are checked
+
+        faults = compare_named(registry, versions, settings)
+    if faults:
+        return {}, faults
+    files.use(hashes)
+    return {reference: contracts[version] for reference, version in found.items()}, []
 
 
-def _contracts(
-    documents: Mapping[str, Document], library: Library, graph: Graph, settings: PayloadSettings
-) -> tuple[dict[str, Contract], list[Fault]]:
-    costs = tables(graph.order, Node.judging)
-    explanations = tables(graph.order, Node.explaining)
-    registry = _registry(library.documents.values())
-    contracts, faults = {}, []
-    for name, document in documents.items():
-        node = graph.of(document)
-        try:
-            contracts[name] = Contract(
-                name,
-                validator=_compiled(document.draft, document.schema, registry, document.uri),
-                plan=make_plan(node, costs[node]),
-                node=node,
-                explanations=explanations,
-                validator_of=_part_compiler(document.draft, registry),
-                max_depth=settings.json_depth,
-                max_items=settings.json_items,
-            )
-        except (ValueError, jsonschema_rs.ReferencingError) as error:
-            # Whatever jsonschema does not know but jsonschema-rs minds.
-            place = error.instance_path if isinstance(error, jsonschema_rs.ValidationError) else []
-            words = printable(str(error).partition("\n")[0], MESSAGE_LENGTH)
-            faults.append(Fault(library.name(document.path), pointer(place), words, "valid JSON Schema"))
+def compile_versions(
+    versions: Mapping[Version, str], registry: Registry, settings: PayloadSettings, file: str
+) -> tuple[dict[Version, Contract], list[Fault]]:
+    """Return contracts of any versions, for those who compare or show them, and what is wrong with them.
+
+    Args:
+        versions: with the key of what wants each, for words.
+        registry: that has them.
+        settings: the bounds of a payload.
+        file: the file of those keys, for words.
+
+    """
+    contracts: dict[Version, Contract] = {}
+    faults: list[Fault] = []
+    for kind in sorted({version.kind for version in versions}):
+        of_kind = {version: key for version, key in versions.items() if version.kind == kind}
+        compiled, more = _compile(kind, of_kind, registry, settings, file, checked=False)
+        contracts |= compiled
+        faults += more
     return contracts, faults
 
 
-def _registry(documents: Iterable[Document]) -> jsonschema_rs.Registry:
-    resources = [(document.uri, document.schema) for document in documents]
-    return jsonschema_rs.Registry(resources, draft=jsonschema_rs.Draft202012)
+def _resolved(wanted: Mapping[str, str], registry: Registry, file: str) -> tuple[dict[str, Version], list[Fault]]:
+    found, faults = {}, []
+    for reference, key in wanted.items():
+        try:
+            found[reference] = registry.find(reference)
+        except UnresolvedError as error:
+            faults.append(Fault(file, key, quoted(reference), error.expected, error.hint))
+    return found, faults
 
 
-def _compiled(
-    draft: Draft, schema: dict[str, Any], registry: jsonschema_rs.Registry, uri: str
-) -> jsonschema_rs.Validator:
-    return draft.compiler(
-        schema,
-        registry=registry,
-        base_uri=uri,
-        offline=True,  # a closed registry: nothing is fetched, whatever a reference says
-        validate_formats=True,
-        pattern_options=OPTIONS,
-        mask=MASK,
+def _compile(
+    kind: str,
+    versions: Mapping[Version, str],
+    registry: Registry,
+    settings: PayloadSettings,
+    file: str,
+    *,
+    checked: bool,
+) -> tuple[Mapping[Version, Contract], list[Fault]]:
+    maker: Any
+    if kind == "json":
+        from mqttproxy.validation import compile_json as maker  # noqa: PLC0415 - see the module
+    elif kind == "protobuf":
+        from mqttproxy.validation import compile_protobuf as maker  # noqa: PLC0415
+    else:
+        from mqttproxy.validation import compile_avro as maker  # noqa: PLC0415
+    made: tuple[Mapping[Version, Contract], list[Fault]] = maker.compile_versions(
+        versions, registry, settings, file, checked=checked
     )
-
-
-def _part_compiler(draft: Draft, registry: jsonschema_rs.Registry) -> Callable[[Node], jsonschema_rs.Validator]:
-    """Return what compiles a single schema of a document, to find out which part of a large payload fails."""
-
-    def compile_part(node: Node) -> jsonschema_rs.Validator:
-        place = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in node.place)
-        return _compiled(draft, {"$ref": f"{node.uri}#{quote(place, _POINTER_SAFE)}"}, registry, "")
-
-    return compile_part
+    return made

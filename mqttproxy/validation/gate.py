@@ -86,7 +86,7 @@ def check_long(payload: bytes, max_items: int) -> None:
     """
     # One of them is the document itself, which does not count as a value in it.
     if payload.count(b"[") + payload.count(b"{") > max_items + 1 and containers(payload) > max_items + 1:
-        raise PayloadError(_too_many(max_items))
+        raise PayloadError(too_many(max_items))
 
 
 def measure(document: Json, max_depth: int, max_items: int) -> Measure:
@@ -108,7 +108,7 @@ def measure(document: Json, max_depth: int, max_items: int) -> Measure:
         levels.append(sum(counts))
         items += levels[-1]
         if items > max_items:
-            raise PayloadError(_too_many(max_items))
+            raise PayloadError(too_many(max_items))
         below: list[dict[str, Json] | list[Json]] = []
         for container, count in zip(level, counts, strict=True):
             if isinstance(container, dict):
@@ -129,7 +129,8 @@ def too_deep(max_depth: int) -> Failure:
     return Failure("", "depth", f"nested deeper than {max_depth} levels")
 
 
-def _too_many(max_items: int) -> Failure:
+def too_many(max_items: int) -> Failure:
+    """Return the failure of a payload that holds more values than allowed."""
     return Failure("", "items", f"more than {max_items} values")
 
 

@@ -7,10 +7,11 @@ from attrs import define, field, frozen
 
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import DefaultSettings, ProxyConfig, TopicSettings
+from mqttproxy.config.references import schema_references
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import FilterTree
 from mqttproxy.validation.checks import Case
-from mqttproxy.validation.files import SchemaFiles, SchemaFolder
+from mqttproxy.validation.files import SchemaFiles, schema_folder
 from mqttproxy.validation.identity import Identity
 from mqttproxy.validation.making import action_of, make_policies
 from mqttproxy.validation.policy import Policy
@@ -182,7 +183,7 @@ def build_generation(
         ConfigError: schemas or expressions are missing, broken, or refer to what is not there; with all that is wrong.
 
     """
-    contracts = _contracts(config, files or SchemaFolder(config.schemas.directory), checked=checked)
+    contracts = _contracts(config, files or schema_folder(config), checked=checked)
     policies = make_policies(config, contracts, _FILE)
     # Upstreams decide themselves which topics there are.
     down = Rules(direction="down", policies=tuple(policy.without_disconnect() for policy in policies), default=FREE)
@@ -199,9 +200,8 @@ def build_generation(
 
 def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
     wanted: dict[str, str] = {}
-    for index, policy in enumerate(config.policies):
-        if policy.schema is not None:
-            wanted.setdefault(policy.schema, f"policies[{index}].schema")  # those that are off too: they may come on
+    for key, reference in schema_references(config):
+        wanted.setdefault(reference, key)  # those of policies that are off too: they may come on
     if not wanted:
         return {}
     from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only schemas need

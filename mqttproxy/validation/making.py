@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 from msgspec.structs import replace
 
-from mqttproxy.config.errors import ConfigError, Fault
+from mqttproxy.config.errors import ConfigError, Fault, quoted
 from mqttproxy.config.model import PolicySettings, ProxyConfig, RequireSettings
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation.checks import (
@@ -38,7 +38,7 @@ def make_policies(config: ProxyConfig, contracts: Mapping[str, "Contract"], file
 
     Args:
         config: checked.
-        contracts: by subject@version, all that the policies name.
+        contracts: by reference, all that the policies name.
         file: the file of the settings, for words.
 
     Raises:
@@ -79,11 +79,12 @@ class _Maker:
     def policy(self, settings: PolicySettings, key: str) -> Policy:
         """Return the policy that these settings, which stand at this key, describe."""
         captures = Captures(settings.topics)
+        schema = self.contracts[settings.schema].name if settings.schema is not None else None  # of an alias, say
         action = action_of(settings.on_failure)
         failed = Verdict(
             action=action,
             policy=settings.name,
-            schema=settings.schema,
+            schema=schema,
             reason=ReasonCode.PAYLOAD_FORMAT_INVALID,
             mark=action is Action.FORWARD,
             alert="alert" in settings.on_failure,
@@ -100,7 +101,7 @@ class _Maker:
             checks=tuple(self._checks(settings, key, captures)),
             any_will_do=settings.strategy == "any",
             passed=Verdict(
-                action=Action.FORWARD, policy=settings.name, schema=settings.schema if settings.level != "off" else None
+                action=Action.FORWARD, policy=settings.name, schema=schema if settings.level != "off" else None
             ),
             failed=failed,
             observed=replace(failed, action=Action.FORWARD, mark=False, disconnect=False, observed=True),
@@ -113,6 +114,9 @@ class _Maker:
             yield RequireCheck(settings.require)
         contract = self.contracts[settings.schema] if settings.schema is not None else None
         if contract is not None:  # it knows its format
+            if settings.format is not None and settings.format != contract.kind:
+                hint = f"the schema is for {contract.kind}; without a format that is what the payload must be"
+                self.complain(f"{key}.format", quoted(settings.format), hint)
             yield SchemaCheck(contract)
         elif settings.format == "json":
             yield JsonCheck(self.decode_json)
@@ -138,6 +142,5 @@ class _Maker:
     def _decoder(self, settings: PolicySettings, contract: "Contract | None") -> Decode:
         """Return what makes the `payload` of expressions of the bytes."""
         if contract is not None:
-            own: Decode | None = getattr(contract, "document", None)
-            return own or self.decode_json
+            return contract.document
         return {"json": self.decode_json, "text": decode_text}.get(settings.format or "", decode_bytes)

@@ -8,7 +8,10 @@ POLICY = '[[policies]]\nname = "p"\ntopics = ["#"]\nschema = "s@1"\n'
 ROUTE = '[[routes]]\ntopics = ["#"]\n'
 NAME = "1 to 64 printable characters"
 ID = "1 to 64 letters, digits, dots, hyphens and underscores"
-SCHEMA = 'subject@version such as "temperature@1"; both of letters, digits, dots, hyphens and underscores'
+SCHEMA = (
+    'subject@version such as "temperature@1", "temperature@stable" or "temperature@>=1,<3"; '
+    "names are of letters, digits, dots, hyphens and underscores"
+)
 CENTURY = "at most 36500d"
 
 

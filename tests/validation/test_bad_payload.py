@@ -16,8 +16,8 @@ from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Action, Verdict, build_generation, judge
 from mqttproxy.validation.budget import EXPLAINING, JUDGING
-from mqttproxy.validation.contract import Contract
 from mqttproxy.validation.gate import measure
+from mqttproxy.validation.json_contract import JsonContract
 from tests.validation.schema_shelf import SENDER, Shelf, contract, generation, policy, verdict_on
 
 ANYTHING: dict[str, Any] = {"t/1.json": {}}
@@ -147,7 +147,7 @@ class Counted:
         return self.real.iter_errors(instance)
 
 
-def work(rules: Contract, document: Any) -> tuple[tuple[str, ...], int]:
+def work(rules: JsonContract, document: Any) -> tuple[tuple[str, ...], int]:
     """Return the keywords of the failures, and how often the whole document was explained."""
     counted = Counted(rules.validator)
     rules.validator = counted  # type: ignore[assignment] # it stands for one
