@@ -199,6 +199,8 @@ class Proxy:
         metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
         metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
+        metrics.quarantine_issues = self.quarantine.issues
+        metrics.quarantine_issues_forgotten = self.quarantine.issues_forgotten
         metrics.audit_lines, metrics.audit_dropped = self.audit.lines, self.audit.dropped
         metrics.audit_trouble = int(self.audit.trouble is not None)
 

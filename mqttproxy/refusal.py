@@ -279,11 +279,11 @@ class Refusal:
         )
         if isinstance(token, Ticket):
             identity = token.origin.identity
-            held = self._held(identity, message, verdict)
+            held = self._held(identity, message, verdict, destination)
             return held, HeldTicket(token, verdict, message, held.id, identity, judged=False)
         who = token.who
         identity = Identity(who.client_id, who.username, who.address, who.listener)
-        held = self._held(identity, message, verdict)
+        held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)
 
@@ -316,7 +316,7 @@ class Refusal:
                 if feed.is_paused:
                     feed.go_on()
 
-    def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
+    def _held(self, identity: Identity, message: Message, verdict: Verdict, destination: str | None = None) -> Held:
         return Held(
             id=self.new_id(),
             at=self.wall(),
@@ -333,6 +333,7 @@ class Refusal:
             schema=verdict.schema,
             reason=int(verdict.reason),
             failures=tuple((failure.pointer, failure.keyword, failure.message) for failure in verdict.failures),
+            destination=destination,
         )
 
     def _tell_device(

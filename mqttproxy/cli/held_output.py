@@ -96,6 +96,10 @@ def describe(record: Record, payload: bytes) -> str:
         ("policy", record.policy or ""),
         ("schema", record.schema or ""),
         ("reason", f"0x{record.reason:02X} {reason}"),
+        *([("refused by", record.destination)] if record.destination is not None else []),
+        *([("release", str(record.release))] if record.release is not None else []),
+        *([("released", _time(record.released_at))] if record.released_at is not None else []),
+        ("issues", " ".join(record.issues)),
         ("properties", properties_to_json(record.properties) or ""),
     ]
     lines = [f"{name + ':':<12}{printable(value)}".rstrip() for name, value in facts]
@@ -143,6 +147,10 @@ def as_line(record: Record, payload: bytes | None = None) -> str:
         "policy": record.policy,
         "schema": record.schema,
         "reason": record.reason,
+        "destination": record.destination,
+        "release": record.release,
+        "released_at": record.released_at,
+        "issues": list(record.issues),
         "failures": [
             {"pointer": pointer, "keyword": keyword, "message": message}
             for pointer, keyword, message in record.failures

@@ -19,7 +19,8 @@ class HeldFacts:
     """Everything that is told of a held message, except its payload.
 
     `id` is a ULID of our own, `at` seconds since 1970, `schema` is subject@version, `reason` the MQTT reason code that
-    the device was given. In `failures`, pointer is a JSON Pointer into the payload, empty for the whole.
+    the device was given. In `failures`, pointer is a JSON Pointer into the payload, empty for the whole. `destination`
+    is the upstream that would not have it, None: it was not let through to any.
     """
 
     id: str
@@ -36,6 +37,7 @@ class HeldFacts:
     schema: str | None
     reason: int
     failures: Failures
+    destination: str | None = None
 
 
 @frozen(kw_only=True)
@@ -47,9 +49,15 @@ class Held(HeldFacts):
 
 @frozen(kw_only=True)
 class Record(HeldFacts):
-    """A message found in the quarantine. Its payload, of `payload_size` bytes, is read when it is asked for."""
+    """A message found in the quarantine. Its payload, of `payload_size` bytes, is read when it is asked for.
+
+    `release` is the number of the release that took it up last, `issues` are those of its failures.
+    """
 
     seq: int
+    release: int | None = None
+    released_at: float | None = None
+    issues: tuple[str, ...] = ()
     state: str
     payload_size: int
     file: str | None

@@ -28,10 +28,11 @@ _LOG: Final = get_log(component="quarantine")
 class Quarantine:
     """Holds messages durably. One at a time in a data folder: see `lock_data_dir`.
 
-    Plain attributes for metrics: `messages` and `size_bytes` are on disk; `pending` and `pending_bytes` wait for their
-    commit; `committed_total`, `commits_total`, `failures_total` (of the disk), `full_total` (how often there was no
-    room) and `expired_total` (by bound) count since the start. `trouble` says in words why nothing can be committed
-    at present, None: all is well. `set_aside` is the folder that a broken database was moved to last.
+    Plain attributes for metrics: `messages` and `size_bytes` are on disk, `issues` are by state, `issues_forgotten` is
+    how many were let go of; `pending` and `pending_bytes` wait for their commit; `committed_total`, `commits_total`,
+    `failures_total` (of the disk), `full_total` (how often there was no room) and `expired_total` (by bound) count
+    since the start. `trouble` says in words why nothing can be committed at present, None: all is well. `set_aside` is
+    the folder that a broken database was moved to last.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Quarantine:
         """
         self.messages = 0
         self.size_bytes = 0
+        self.issues: dict[str, int] = {}
+        self.issues_forgotten = 0
         self.pending = 0
         self.pending_bytes = 0
         self.committed_total = 0
@@ -240,6 +243,7 @@ class Quarantine:
     def _take_news(self) -> None:
         writer = self._writer
         self.messages, self.size_bytes = writer.messages, writer.size_bytes
+        self.issues, self.issues_forgotten = writer.issues, writer.issues_forgotten
         while writer.set_aside:
             self.set_aside, reason = writer.set_aside.pop(0)
             _LOG.error("quarantine_set_aside", folder=str(self.set_aside), reason=reason)

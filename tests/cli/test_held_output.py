@@ -157,7 +157,7 @@ def test_a_hex_dump_holds_every_byte(data: bytes) -> None:
 
 def test_a_line_for_programs_tells_everything() -> None:
     properties = Properties(correlation_data=b"\x00", user_properties=(("k", "v"),))
-    assert json.loads(as_line(make_record(properties=properties), b'{"a": 1}')) == {
+    assert json.loads(as_line(make_record(properties=properties, issues=("0123456789ab",)), b'{"a": 1}')) == {
         "id": "01KXAMPLE00000000000000000",
         "state": "held",
         "at": NOW,
@@ -173,6 +173,10 @@ def test_a_line_for_programs_tells_everything() -> None:
         "policy": "temperature",
         "schema": "temperature@1",
         "reason": 153,
+        "destination": None,
+        "release": None,
+        "released_at": None,
+        "issues": ["0123456789ab"],
         "failures": [
             {"pointer": "/value", "keyword": "type", "message": "is not a number"},
             {"pointer": "", "keyword": "required", "message": "unit is missing"},

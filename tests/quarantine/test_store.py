@@ -14,8 +14,9 @@ import trio
 from attrs import evolve
 
 from mqttproxy.config.model import Bytes, Count, Seconds
-from mqttproxy.quarantine.archive import Archive, Filters
+from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
+from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.quarantine.writer import SLICE

@@ -252,7 +252,8 @@ class SimulatedWriter:
         self._disk = disk
         self.settings = settings
         self.set_aside: list[tuple[Path, str]] = []
-        self.messages = self.size_bytes = 0
+        self.messages = self.size_bytes = self.issues_forgotten = 0
+        self.issues: dict[str, int] = {}
 
     def open(self) -> None:
         self._disk.quarantine.look_at_read()
