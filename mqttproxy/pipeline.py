@@ -151,7 +151,7 @@ class Pipeline:
                     verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
-                plan = plans.get(publish.topic) or self._plan(publish.topic)
+                plan = plans.get(publish.topic) or self.plan_of(publish.topic)
                 qos = publish.qos
                 received[qos] += 1
                 ticket = None
@@ -324,7 +324,10 @@ class Pipeline:
         missing.subtract(map(id, taken))
         release([ticket for ticket in taken if not missing[id(ticket)]])
 
-    def _plan(self, topic: str) -> Plan:
+    def plan_of(self, topic: str) -> Plan:
+        """Return where the messages of a topic go."""
+        if (known := self._plans.get(topic)) is not None:
+            return known
         if len(self._plans) >= CACHED_TOPICS:
             self._plans.clear()
         drop_unrouted = self.ruleset.config.default.unrouted == "drop"

@@ -137,6 +137,12 @@ def m003_attributes(db: Database) -> None:
     db.execute("ALTER TABLE wills ADD COLUMN attributes TEXT")
 
 
+@migrations()
+def m004_releases(db: Database) -> None:
+    """Make the table of held messages that were let go."""
+    db.execute("CREATE TABLE releases (id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the database to the newest form, and mark it with its version.
 

@@ -118,8 +118,8 @@ class FilterOptions:
     state: Annotated[tuple[Literal["held", "releasing", "released"], ...], Parameter(negative=())] = ()
     """Only messages in these states; by default those that were not released."""
 
-    def filters(self, states: tuple[str, ...] = NOT_RELEASED) -> Filters:
-        """Return them as the quarantine wants them. `states` count if none was given."""
+    def filters(self, states: tuple[str, ...] = NOT_RELEASED, ids: tuple[str, ...] = ()) -> Filters:
+        """Return them as the quarantine wants them. `states` count if none was given; of `ids` any will do."""
         return Filters(
             since=self.since,
             until=self.until,
@@ -133,6 +133,7 @@ class FilterOptions:
             keyword=self.keyword,
             pointer=self.pointer,
             failure=self.failure,
+            ids=ids,
             states=self.state or states,
         )
 

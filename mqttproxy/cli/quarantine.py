@@ -19,12 +19,14 @@ from mqttproxy.cli.held_options import (
     messages_of,
 )
 from mqttproxy.cli.held_output import as_line, describe, printable, tabulate
+from mqttproxy.cli.held_release import cancel, release, releases
 from mqttproxy.cli.output import complain, say
 from mqttproxy.quarantine.archive import Archive
 
 quarantine_app: Final = App(
     name="quarantine",
-    help="Look at the messages that were held, and why; decide on them; export or purge them. Times in tables are UTC.",
+    help="Look at the messages that were held, and why; decide on them; export, purge or release them. Times in tables "
+    "are UTC.",
 )
 
 
@@ -133,5 +135,5 @@ def purge(
     return look(config, work, none=0, writable=True)
 
 
-for command in (issues, mute, resolve, reopen, export):
+for command in (issues, mute, resolve, reopen, export, release, releases, cancel):
     quarantine_app.command(command)

@@ -11,11 +11,13 @@ from typing import Any, Final, Self
 from attrs import frozen
 from sqlite_utils import Database
 
+from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.database import connect_existing
 from mqttproxy.quarantine.filters import Filters, conditions, prepare
 from mqttproxy.quarantine.issues import Issue, State
 from mqttproxy.quarantine.model import Record, properties_from_json, storable
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+from mqttproxy.quarantine.releases import Order, Release
 from mqttproxy.quarantine.writer import SLICE, remove_rows
 
 _PAGE: Final = SLICE  # records read in one go, so that a slow reader of ours never keeps the log from being cut
@@ -46,7 +48,7 @@ class Archive:
 
         Args:
             directory: of the quarantine.
-            writable: needed by `purge` and `set_state` only.
+            writable: needed by what changes something.
 
         Raises:
             FileNotFoundError: nothing was ever held here.
@@ -225,3 +227,21 @@ class Archive:
             "UPDATE issues SET state = ?, state_at = ? WHERE id = ?", (state, at, storable(identifier))
         )
         return bool(cursor.rowcount)
+
+    # Releases.
+
+    def order(self, order: Order, now: float) -> Release:
+        """Put an order on record, for the running proxy."""
+        return releases.add(self._connection, order, now)
+
+    def release(self, number: int) -> Release | None:
+        """Return a release, None: there is none."""
+        return releases.get(self._connection, number)
+
+    def releases(self, limit: int) -> list[Release]:
+        """Return releases, the newest first, at most so many."""
+        return releases.all_of(self._connection, limit)
+
+    def cancel(self, number: int, now: float) -> bool:
+        """Stop a release; False: it is over, or was never there."""
+        return releases.cancel(self._connection, number, now)

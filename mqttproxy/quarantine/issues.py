@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 
 from attrs import define, field, frozen
 
-from mqttproxy.quarantine.model import Held, HeldFacts, storable, storable_or_none
+from mqttproxy.quarantine.model import Failures, Held, HeldFacts, storable, storable_or_none
 
 State = Literal["open", "muted", "resolved", "regressed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -34,6 +34,11 @@ _SEEN: Final = """
         sample = excluded.sample,
         state_at = CASE state WHEN 'resolved' THEN excluded.last_seen ELSE state_at END,
         state = CASE state WHEN 'resolved' THEN 'regressed' ELSE state END
+"""
+_REMEMBER: Final = """
+    INSERT OR IGNORE INTO issues (id, policy, schema, pointer, keyword, state, state_at, first_seen, last_seen, count,
+                                  devices, sample)
+    VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 1, 0, ?)
 """
 # What nobody has decided anything about goes first, and of that what was seen once: a device that makes up a new
 # failure for each message drives out its own.
@@ -161,6 +166,17 @@ def _count(connection: sqlite3.Connection, issue: str, seen: _Seen) -> None:
             break
     if new:
         connection.execute("UPDATE issues SET devices = ? WHERE id = ?", (known + new, issue))
+
+
+def remember(
+    connection: sqlite3.Connection, seq: int, policy: str | None, schema: str | None, failures: Failures
+) -> None:
+    """Make the issues of a message that was there before and fails in another way now. Known ones stay as they are."""
+    row = connection.execute("SELECT id, at FROM held WHERE seq = ?", (seq,)).fetchone()
+    for pointer, keyword, _ in failures:
+        issue = fingerprint(policy, schema, pointer, keyword)
+        facts = (storable_or_none(policy), storable_or_none(schema), storable(normalise(pointer)), storable(keyword))
+        connection.execute(_REMEMBER, (issue, *facts, *[row[1]] * 3, row[0]))
 
 
 def count_states(connection: sqlite3.Connection) -> dict[str, int]:

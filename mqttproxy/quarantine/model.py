@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from attrs import frozen
+from attrs import fields, frozen
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties
 
@@ -61,6 +61,11 @@ class Record(HeldFacts):
     state: str
     payload_size: int
     file: str | None
+
+    def with_payload(self, payload: bytes) -> Held:
+        """Return the message as it came into the quarantine."""
+        facts = {attribute.name: getattr(self, attribute.name) for attribute in fields(HeldFacts)}
+        return Held(**facts, payload=payload)
 
 
 def weigh(held: Held) -> int:

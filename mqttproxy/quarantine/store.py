@@ -1,6 +1,7 @@
 """The quarantine of a running proxy: takes held messages, commits them in groups, says when they are durable."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
 from mqttproxy.quarantine.model import Held, weigh
+from mqttproxy.quarantine.payloads import PayloadFolder
 from mqttproxy.quarantine.writer import BOUNDS, Writer
 from mqttproxy.sqlite import DISK_TROUBLE, words
 from mqttproxy.telemetry.logs import get_log
@@ -126,6 +128,15 @@ class Quarantine:
         while not self._has_room():
             await self._room.park()
 
+    async def use(self, work: Callable[[sqlite3.Connection, PayloadFolder], T]) -> T:
+        """Do some work with the database, between two commits; see `Writer.use`.
+
+        Raises:
+            QuarantineTroubleError: the disk failed; what was done of it is not known.
+
+        """
+        return await self._in_thread(partial(self._writer.use, work))
+
     def apply(self, settings: QuarantineSettings) -> None:
         """Use other bounds from now on. Retention follows within seconds."""
         self._settings = settings
@@ -168,7 +179,7 @@ class Quarantine:
                 await (self._turn() if begun else self._open())
                 self._set_trouble(None)
                 delay = _FIRST_RETRY
-            except _DiskError as error:
+            except QuarantineTroubleError as error:
                 self.failures_total += 1
                 self._set_trouble(str(error))
             if not begun:
@@ -233,7 +244,9 @@ class Quarantine:
             # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
             result: T = await self._to_thread(call_and_look, abandon_on_cancel=True, limiter=self._thread)
         except DISK_TROUBLE as error:
-            raise _DiskError(f"held messages cannot be stored in {self._directory}: {words(error)}") from error
+            raise QuarantineTroubleError(
+                f"held messages cannot be stored in {self._directory}: {words(error)}"
+            ) from error
         else:
             return result
         finally:
@@ -262,5 +275,5 @@ class Quarantine:
         self._trouble_changed(trouble)
 
 
-class _DiskError(Exception):
+class QuarantineTroubleError(Exception):
     """The disk failed; the text says how, for people."""

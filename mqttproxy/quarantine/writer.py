@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from attrs import frozen
 
@@ -24,10 +24,13 @@ from mqttproxy.quarantine.database import (
     open_for_writing,
     set_aside,
 )
+from mqttproxy.quarantine.filters import prepare
 from mqttproxy.quarantine.issues import STATES, count_in, count_states, fingerprints
 from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
 from mqttproxy.sqlite import close_after_error, renew_log
+
+T = TypeVar("T")
 
 SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
 
@@ -142,6 +145,17 @@ class Writer:
         self._written.clear()
         self._since_checkpoint += sum(weights) + _ROW_COST * len(batch)
 
+    def use(self, work: Callable[[sqlite3.Connection, PayloadFolder], T]) -> T:
+        """Return what some work with the database says; it begins and ends its own transactions.
+
+        Raises:
+            sqlite3.Error, OSError: as in `commit`.
+
+        """
+        self.open()
+        with _Closing(self):
+            return work(*self._disk)
+
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
         return (
@@ -210,6 +224,7 @@ class Writer:
             connection.close()
             raise
         self._opened = _Opened(connection, folder)
+        prepare(connection)
         renew_log(connection, in_doubt=self._log_in_doubt)
         self._log_in_doubt = False
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")

@@ -301,6 +301,19 @@ class Metrics:
         default=0,
         metadata=_counter("mqtt_proxy_quarantine_issues_forgotten", "issues let go of: there were too many"),
     )
+    released: int = field(
+        default=0, metadata=_counter("mqtt_proxy_quarantine_released", "held messages that were released")
+    )
+    release_failures: int = field(
+        default=0,
+        metadata=_counter(
+            "mqtt_proxy_quarantine_release_failures", "held messages that were to be released and failed again"
+        ),
+    )
+    release_running: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_quarantine_release_running", "number of the release under way, 0: there is none"),
+    )
     audit_lines: int = field(default=0, metadata=_counter("mqtt_proxy_audit_lines", "lines in the audit trail"))
     audit_dropped: int = field(
         default=0, metadata=_counter("mqtt_proxy_audit_dropped", "audit lines lost: the disk could not keep up")
