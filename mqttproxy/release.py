@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import trio
 from attrs import Factory, define, field
 
+from mqttproxy.committing import DiskFailedError
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Ticket
@@ -25,7 +26,7 @@ from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.releases import Again, Batch, Claimed, Outcome, Release
 from mqttproxy.quarantine.rows import ReleaseRow
-from mqttproxy.quarantine.store import Quarantine, QuarantineTroubleError
+from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.recipe import CompileRecipe, Mend, compile_recipe
 from mqttproxy.spool import SpoolLane
 from mqttproxy.telemetry.logs import get_log
@@ -273,7 +274,7 @@ class Releases:
         while True:
             try:
                 return await self.quarantine.use(work)
-            except QuarantineTroubleError:  # which the quarantine tells
+            except DiskFailedError:  # which the quarantine tells
                 await trio.sleep(RETRY)
 
 

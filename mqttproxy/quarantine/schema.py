@@ -5,14 +5,15 @@ Only imported when there is something to migrate, because sqlite-utils costs 4 M
     python -m mqttproxy.quarantine.schema DIRECTORY
 """
 
-import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from mqttproxy import migrating
 from mqttproxy.quarantine.database import connect, open_for_writing
 from mqttproxy.quarantine.issues import DEVICES_KEPT, fingerprint, normalise
 
@@ -157,15 +158,7 @@ def _group(db: Database) -> None:
         )
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the database to the newest form, and mark it with its version.
-
-    Raises:
-        sqlite3.Error: it could not be written; it stands at the last complete step.
-
-    """
-    migrations.apply(Database(connection, execute_plugins=False))
-    connection.execute(f"PRAGMA user_version = {version:d}")
+migrate: Final = partial(migrating.migrate, migrations)
 
 
 if __name__ == "__main__":
