@@ -36,7 +36,7 @@ def identity_of(held: Held) -> Identity:
     upstream = came_from(held)
     if upstream is not None:
         return identity_of_upstream(upstream)
-    return Identity(held.client_id, held.username, held.address, held.listener)
+    return Identity(held.client_id, held.username, held.address, held.listener, held.attributes)
 
 
 def mended(held: Held, options: Options, mend: Mend | None, *, age: float, now: float) -> Message:
@@ -53,6 +53,9 @@ def mended(held: Held, options: Options, mend: Mend | None, *, age: float, now: 
         MendingError: it cannot go, whatever the rules say.
 
     """
+    if held.is_masked:
+        words = "its payload was masked when it was stored, so nobody knows what it was"
+        raise MendingError(refusal(Failure("", "masked", words), reason=ReasonCode.UNSPECIFIED_ERROR))
     properties, over = held.properties, inf
     interval = properties.message_expiry_interval
     if interval is not None:

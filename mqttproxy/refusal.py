@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mqttproxy.access import error_topic
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
-from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, upstream_failure
+from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_failure
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
@@ -326,6 +326,8 @@ class Refusal:
             listener=identity.listener,
             topic=message.topic,
             payload=message.payload,
+            attributes=identity.attributes,
+            blamed=blamed(verdict),
             qos=message.qos,
             retain=message.retain,
             properties=message.properties,

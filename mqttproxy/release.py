@@ -18,6 +18,7 @@ from mqttproxy.committing import DiskFailedError
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Ticket
+from mqttproxy.holding import blamed
 from mqttproxy.journal import Journal
 from mqttproxy.mending import MendingError, came_from, identity_of, judged, mended, refusal, stamped
 from mqttproxy.mqtt.packets import Message
@@ -184,7 +185,8 @@ class Releases:
             except MendingError as error:
                 verdict = error.verdict
                 told = tuple((failure.pointer, failure.keyword, failure.message) for failure in verdict.failures)
-                done.failed[claimed.seq] = Again(verdict.policy, verdict.schema, int(verdict.reason), told)
+                rules = blamed(verdict)
+                done.failed[claimed.seq] = Again(verdict.policy, verdict.schema, int(verdict.reason), told, rules)
             except _NoRoomError as error:
                 done.full = error.lane
                 return done

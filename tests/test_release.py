@@ -14,6 +14,7 @@ from mqttproxy.quarantine.releases import Options
 from tests.plant import CONFIG, Axe, Plant, held_ids
 from tests.quarantine.examples import NOW, make_held
 
+SELECTIVE = CONFIG.replace('schema = "number@1"', 'schema = "number@1"\nwhen = { attributes = { firmware = "2" } }')
 ROOM_FOR_TWO = f'{CONFIG}\n[spool]\nmax_bytes = "2B"\n'
 
 
@@ -220,6 +221,24 @@ async def test_a_faulty_recipe_stops_it(tmp_path: Path) -> None:
     await plant.run_until_over()
     assert plant.release().state == "stopped"
     assert "recipe" in plant.release().words
+
+
+async def test_what_was_masked_when_it_was_stored_is_never_released(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.hold(masked := good(is_masked=True))
+    plant.order()
+    await plant.run_until_over()
+    assert plant.records()[masked.id].failures[0][1] == "masked"
+    assert plant.spooled("a") == []
+
+
+async def test_selectors_see_the_attributes_that_the_sender_had(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, SELECTIVE)
+    plant.hold(old := bad(attributes={"firmware": "1"}), new := bad(attributes={"firmware": "2"}))
+    plant.order()
+    await plant.run_until_over()
+    states = {record.id: record.state for record in plant.records().values()}
+    assert states == {old.id: "released", new.id: "held"}
 
 
 def everything() -> list[Held]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.quarantine.model import Failures, Record, properties_to_json
+from mqttproxy.quarantine.model import Failures, Record, properties_to_json, rules_of
 
 _CUT: Final = 200  # characters of one cell
 _WIDTH: Final = 200  # of a table that does not go to a terminal
@@ -90,6 +90,7 @@ def describe(record: Record, payload: bytes) -> str:
         ("user name", "" if record.username is None else record.username),
         ("address", record.address),
         ("listener", record.listener),
+        *([("attributes", json.dumps(dict(record.attributes)))] if record.attributes else []),
         ("topic", record.topic),
         ("qos", str(record.qos)),
         ("retain", "yes" if record.retain else "no"),
@@ -140,6 +141,7 @@ def as_line(record: Record, payload: bytes | None = None) -> str:
         "username": record.username,
         "address": record.address,
         "listener": record.listener,
+        "attributes": dict(record.attributes),
         "topic": record.topic,
         "qos": record.qos,
         "retain": record.retain,
@@ -152,10 +154,11 @@ def as_line(record: Record, payload: bytes | None = None) -> str:
         "released_at": record.released_at,
         "issues": list(record.issues),
         "failures": [
-            {"pointer": pointer, "keyword": keyword, "message": message}
-            for pointer, keyword, message in record.failures
+            {"pointer": pointer, "keyword": keyword, "message": message, "policy": policy, "schema": schema}
+            for (policy, schema), (pointer, keyword, message) in zip(rules_of(record), record.failures, strict=True)
         ],
         "payload_size": record.payload_size,
+        "masked": record.is_masked,
     }
     if payload is None:
         return json.dumps(document)

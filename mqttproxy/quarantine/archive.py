@@ -15,7 +15,7 @@ from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.database import connect_existing
 from mqttproxy.quarantine.filters import Filters, conditions, prepare
 from mqttproxy.quarantine.issues import Issue, State
-from mqttproxy.quarantine.model import Record, properties_from_json, storable
+from mqttproxy.quarantine.model import Record, attributes_from_json, properties_from_json, storable
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
 from mqttproxy.quarantine.releases import Order, Release
 from mqttproxy.quarantine.writer import SLICE, remove_rows
@@ -25,7 +25,8 @@ Row = dict[str, Any]  # a column's type is SQLite's
 
 _COLUMNS: Final = (
     "seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema, reason, "
-    "payload_size, file, properties, destination, release, released_at"
+    "payload_size, file, properties, destination, attributes, is_masked, "
+    "release, released_at"
 )
 
 
@@ -188,8 +189,11 @@ class Archive:
             row["properties"] = properties_from_json(row["properties"])
             of_row = failures.get(row["seq"], ())
             told = tuple((failure["pointer"], failure["keyword"], failure["message"]) for failure in of_row)
+            row["attributes"], row["is_masked"] = attributes_from_json(row["attributes"]), bool(row["is_masked"])
+            rules = tuple((failure["policy"], failure["schema"]) for failure in of_row)
+            blamed = rules if any(rule != (None, None) for rule in rules) else ()
             issues = tuple(dict.fromkeys(failure["issue"] for failure in of_row))
-            yield Record(**row, failures=told, issues=issues)
+            yield Record(**row, failures=told, issues=issues, blamed=blamed)
 
     def _failures(self, seqs: Sequence[int]) -> dict[int, list[Row]]:
         found: dict[int, list[Row]] = {}

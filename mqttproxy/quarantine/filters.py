@@ -18,8 +18,8 @@ _SIMPLE: Final = {
     "until": "at < :until",
     "client_id": "client_id = :client_id",
     "user": "username = :user",
-    "policy": "policy = :policy",
-    "schema": "schema = :schema",
+    "policy": "(held.policy = :policy OR seq IN (SELECT held FROM failures WHERE policy = :policy))",
+    "schema": "(held.schema = :schema OR seq IN (SELECT held FROM failures WHERE policy > '' AND schema = :schema))",
     "reason": "reason = :reason",
     "issue": "seq IN (SELECT held FROM failures WHERE issue = :issue)",
 }

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 
 from attrs import define, field, frozen
 
-from mqttproxy.quarantine.model import Failures, Held, HeldFacts, storable, storable_or_none
+from mqttproxy.quarantine.model import Failures, Held, HeldFacts, rules_of, storable, storable_or_none
 
 State = Literal["open", "muted", "resolved", "regressed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -34,6 +34,10 @@ _SEEN: Final = """
         sample = excluded.sample,
         state_at = CASE state WHEN 'resolved' THEN excluded.last_seen ELSE state_at END,
         state = CASE state WHEN 'resolved' THEN 'regressed' ELSE state END
+"""
+FailureRow = tuple[int, int, str, str, str, str, str | None, str | None]
+INSERT_FAILURE: Final = """
+    INSERT INTO failures (held, place, pointer, keyword, message, issue, policy, schema) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REMEMBER: Final = """
     INSERT OR IGNORE INTO issues (id, policy, schema, pointer, keyword, state, state_at, first_seen, last_seen, count,
@@ -74,6 +78,7 @@ class Issue:
 class _Seen:
     """The messages of one batch that belong to an issue."""
 
+    rule: tuple[str | None, str | None]
     pointer: str
     keyword: str
     first: float
@@ -109,7 +114,8 @@ def device_name(held: HeldFacts) -> str:
 
 def fingerprints(held: HeldFacts) -> list[str]:
     """Return the fingerprint of each failure, in order."""
-    return [fingerprint(held.policy, held.schema, pointer, keyword) for pointer, keyword, _ in held.failures]
+    pairs = zip(rules_of(held), held.failures, strict=True)
+    return [fingerprint(*rule, pointer, keyword) for rule, (pointer, keyword, _) in pairs]
 
 
 def count_in(connection: sqlite3.Connection, batch: Sequence[Held], most: int) -> int:
@@ -139,13 +145,14 @@ def _gather(batch: Iterable[Held]) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
     for held in batch:
         of_this: set[str] = set()
-        for issue, (pointer, keyword, _) in zip(fingerprints(held), held.failures, strict=True):
+        failures = zip(fingerprints(held), rules_of(held), held.failures, strict=True)
+        for issue, rule, (pointer, keyword, _) in failures:
             if issue in of_this:
                 continue
             of_this.add(issue)
             found = seen.get(issue)
             if found is None:
-                found = seen[issue] = _Seen(normalise(pointer), keyword, held.at, held)
+                found = seen[issue] = _Seen(rule, normalise(pointer), keyword, held.at, held)
             found.last = held
             found.count += 1
             if len(found.devices) < DEVICES_KEPT:
@@ -155,7 +162,8 @@ def _gather(batch: Iterable[Held]) -> dict[str, _Seen]:
 
 def _count(connection: sqlite3.Connection, issue: str, seen: _Seen) -> None:
     last = seen.last
-    facts = (issue, storable_or_none(last.policy), storable_or_none(last.schema), storable(seen.pointer))
+    policy, schema = seen.rule
+    facts = (issue, storable_or_none(policy), storable_or_none(schema), storable(seen.pointer))
     times = (last.at, seen.first, last.at)
     connection.execute(_SEEN, (*facts, storable(seen.keyword), *times, seen.count, last.id))
     known: int = connection.execute("SELECT devices FROM issues WHERE id = ?", (issue,)).fetchone()[0]
@@ -169,11 +177,11 @@ def _count(connection: sqlite3.Connection, issue: str, seen: _Seen) -> None:
 
 
 def remember(
-    connection: sqlite3.Connection, seq: int, policy: str | None, schema: str | None, failures: Failures
+    connection: sqlite3.Connection, seq: int, rules: Iterable[tuple[str | None, str | None]], failures: Failures
 ) -> None:
     """Make the issues of a message that was there before and fails in another way now. Known ones stay as they are."""
     row = connection.execute("SELECT id, at FROM held WHERE seq = ?", (seq,)).fetchone()
-    for pointer, keyword, _ in failures:
+    for (policy, schema), (pointer, keyword, _) in zip(rules, failures, strict=True):
         issue = fingerprint(policy, schema, pointer, keyword)
         facts = (storable_or_none(policy), storable_or_none(schema), storable(normalise(pointer)), storable(keyword))
         connection.execute(_REMEMBER, (issue, *facts, *[row[1]] * 3, row[0]))
@@ -183,3 +191,14 @@ def count_states(connection: sqlite3.Connection) -> dict[str, int]:
     """Return how many issues are in each state."""
     found = dict(connection.execute("SELECT state, count(*) FROM issues GROUP BY state").fetchall())
     return {state: found.get(state, 0) for state in STATES}
+
+
+def failure_rows(
+    seq: int, failures: Failures, issues: Sequence[str], blamed: Sequence[tuple[str | None, str | None]]
+) -> Iterable[FailureRow]:
+    """Return the failures of a message as rows, for `INSERT_FAILURE`."""
+    rules = blamed or [(None, None)] * len(failures)
+    for place, ((pointer, keyword, message), issue, (policy, schema)) in enumerate(
+        zip(failures, issues, rules, strict=True)
+    ):
+        yield seq, place, storable(pointer), storable(keyword), storable(message), issue, policy, schema

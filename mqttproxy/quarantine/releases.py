@@ -15,8 +15,8 @@ import msgspec
 from attrs import field, frozen
 
 from mqttproxy.quarantine.filters import Filters, conditions
-from mqttproxy.quarantine.issues import fingerprint, remember
-from mqttproxy.quarantine.model import Failures, Held, properties_from_json, storable, storable_or_none
+from mqttproxy.quarantine.issues import INSERT_FAILURE, failure_rows, fingerprint, remember
+from mqttproxy.quarantine.model import Failures, Held, attributes_from_json, properties_from_json, storable_or_none
 from mqttproxy.quarantine.payloads import PayloadFolder
 
 State = Literal["waiting", "running", "done", "stopped", "cancelled"]
@@ -27,7 +27,7 @@ WINDOW: Final = 5000  # messages that are looked at in one go, so that a commit 
 
 _COLUMNS: Final = (
     "seq, id, at, client_id, username, address, listener, topic, qos, retain, policy, schema, reason, properties, "
-    "destination, attributes, file, payload"
+    "destination, attributes, is_masked, file, payload"
 )
 _INSERT: Final = """
     INSERT INTO releases (state, words, made_at, filters, recipe, destinations, options, rate, failure_ratio, upto,
@@ -128,6 +128,7 @@ class Again:
     schema: str | None
     reason: int
     failures: Failures
+    blamed: tuple[tuple[str | None, str | None], ...] = ()
 
 
 @frozen(kw_only=True)
@@ -302,8 +303,8 @@ def _claimed(row: Sequence[Any], folder: PayloadFolder) -> Claimed:
     seq, *facts, file, payload = row
     names = _COLUMNS.split(", ")[1:-2]
     told = dict(zip(names, facts, strict=True))
-    told.pop("attributes")
-    told["retain"] = bool(told["retain"])
+    told["attributes"] = attributes_from_json(told["attributes"])
+    told["retain"], told["is_masked"] = bool(told["retain"]), bool(told["is_masked"])
     told["properties"] = properties_from_json(told["properties"])
     trouble = None
     if file is not None:
@@ -330,15 +331,10 @@ def _failed_again(connection: sqlite3.Connection, number: int, seq: int, again: 
     ).rowcount
     if changed:
         connection.execute("DELETE FROM failures WHERE held = ?", (seq,))
-        remember(connection, seq, again.policy, again.schema, again.failures)
-        connection.executemany(
-            "INSERT INTO failures (held, place, pointer, keyword, message, issue) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (seq, place, storable(pointer), storable(keyword), storable(message), issue)
-                for place, (pointer, keyword, message) in enumerate(again.failures)
-                for issue in (fingerprint(again.policy, again.schema, pointer, keyword),)
-            ],
-        )
+        rules = again.blamed or [(again.policy, again.schema)] * len(again.failures)
+        issues = [fingerprint(*rule, *failure[:2]) for rule, failure in zip(rules, again.failures, strict=True)]
+        remember(connection, seq, rules, again.failures)
+        connection.executemany(INSERT_FAILURE, failure_rows(seq, again.failures, issues, again.blamed))
     return changed
 
 

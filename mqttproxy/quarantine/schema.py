@@ -69,9 +69,12 @@ def m001_held_and_failures(db: Database) -> None:
 @migrations()
 def m002_issues_and_releases(db: Database) -> None:
     """Make the tables of issues and of releases, and group what is held already."""
-    for column in ("destination TEXT", "attributes TEXT", "release INTEGER", "released_at REAL"):
+    columns = "destination TEXT", "attributes TEXT", "is_masked INTEGER NOT NULL DEFAULT 0"
+    for column in (*columns, "release INTEGER", "released_at REAL"):
         db.execute(f"ALTER TABLE held ADD COLUMN {column}")
-    db.execute("ALTER TABLE failures ADD COLUMN issue TEXT NOT NULL DEFAULT ''")
+    # policy and schema: where they are not those of the message
+    for column in ("issue TEXT NOT NULL DEFAULT ''", "policy TEXT", "schema TEXT"):
+        db.execute(f"ALTER TABLE failures ADD COLUMN {column}")
     db.execute("""
         CREATE TABLE issues (
             id TEXT PRIMARY KEY,
@@ -117,6 +120,7 @@ def m002_issues_and_releases(db: Database) -> None:
     """)
     _group(db)
     db.execute("CREATE INDEX failures_by_issue ON failures(issue, held)")
+    db.execute("CREATE INDEX failures_by_policy ON failures(policy, held) WHERE policy IS NOT NULL")
     db.execute("CREATE INDEX held_by_release ON held(release, state) WHERE release IS NOT NULL")
 
 
@@ -126,12 +130,13 @@ def _group(db: Database) -> None:
     db.register_function(normalise)
     db.execute("""
         UPDATE failures SET issue = (
-            SELECT fingerprint(policy, schema, failures.pointer, failures.keyword) FROM held WHERE seq = failures.held
+            SELECT fingerprint(held.policy, held.schema, failures.pointer, failures.keyword)
+            FROM held WHERE seq = failures.held
         )
     """)
     db.execute(f"""
         INSERT INTO issues
-        SELECT issue, policy, schema, normalise(pointer), keyword, 'open', max(at), min(at), max(at),
+        SELECT issue, held.policy, held.schema, normalise(pointer), keyword, 'open', max(at), min(at), max(at),
                count(DISTINCT seq), 0, max(id)
         FROM failures JOIN held ON seq = held GROUP BY issue ORDER BY max(at) DESC LIMIT {_ISSUES_TAKEN_OVER}
     """)  # noqa: S608 # our own number
@@ -151,7 +156,7 @@ def _group(db: Database) -> None:
         db.execute(
             """
             UPDATE held SET destination = substr(message, :from, instr(message, :end) - :from)
-            FROM failures WHERE failures.held = held.seq AND keyword = :keyword AND policy IS NULL
+            FROM failures WHERE failures.held = held.seq AND keyword = :keyword AND held.policy IS NULL
             AND substr(message, 1, :from - 1) = :begin AND instr(message, :end) > :from
         """,
             {"from": len(begin) + 1, "begin": begin, "end": end, "keyword": keyword},

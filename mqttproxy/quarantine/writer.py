@@ -25,8 +25,16 @@ from mqttproxy.quarantine.database import (
     set_aside,
 )
 from mqttproxy.quarantine.filters import prepare
-from mqttproxy.quarantine.issues import STATES, count_in, count_states, fingerprints
-from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
+from mqttproxy.quarantine.issues import (
+    INSERT_FAILURE,
+    STATES,
+    FailureRow,
+    count_in,
+    count_states,
+    failure_rows,
+    fingerprints,
+)
+from mqttproxy.quarantine.model import Held, attributes_to_json, properties_to_json, storable, storable_or_none, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
 from mqttproxy.sqlite import close_after_error, renew_log
 
@@ -42,13 +50,11 @@ _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is 
 
 _INSERT_HELD: Final = """
     INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
-                      reason, weight, payload_size, file, properties, destination, payload)
-    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      reason, weight, payload_size, file, properties, destination, attributes, is_masked,
+                      payload)
+    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _DELETE: Final = "DELETE FROM held WHERE id = ?"
-_INSERT_FAILURE: Final = (
-    "INSERT INTO failures (held, place, pointer, keyword, message, issue) VALUES (?, ?, ?, ?, ?, ?)"
-)
 
 
 @frozen
@@ -274,7 +280,7 @@ class Writer:
             fresh = [held for held in batch if not self._execute(_DELETE, (held.id,)).rowcount]
         first = self._next_seq
         connection.executemany(_INSERT_HELD, self._rows(batch, weights))
-        connection.executemany(_INSERT_FAILURE, _failure_rows(first, batch))
+        connection.executemany(INSERT_FAILURE, _failure_rows(first, batch))
         forgotten = count_in(connection, fresh, self.settings.max_issues)
         self._execute("COMMIT")
         self.issues_forgotten += forgotten
@@ -303,6 +309,8 @@ class Writer:
                 file,
                 properties_to_json(held.properties),
                 storable_or_none(held.destination),
+                attributes_to_json(held.attributes),
+                held.is_masked,
                 held.payload if file is None else None,
             )
 
@@ -368,11 +376,9 @@ def remove_rows(connection: sqlite3.Connection, folder: PayloadFolder, rows: Seq
     return cursor.rowcount
 
 
-def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[tuple[object, ...]]:
+def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[FailureRow]:
     for seq, held in enumerate(batch, first):
-        issues = fingerprints(held)
-        for place, (pointer, keyword, message) in enumerate(held.failures):
-            yield seq, place, storable(pointer), storable(keyword), storable(message), issues[place]
+        yield from failure_rows(seq, held.failures, fingerprints(held), held.blamed)
 
 
 class _Closing:

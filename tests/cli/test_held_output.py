@@ -10,6 +10,7 @@ from mqttproxy.mqtt.packets import Properties
 from mqttproxy.quarantine.model import Record
 from tests.quarantine.examples import NOW
 
+RULE = {"policy": "temperature", "schema": "temperature@1"}
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e\u2028\x7f[red]x[/red]:smile:"
 
 
@@ -166,6 +167,7 @@ def test_a_line_for_programs_tells_everything() -> None:
         "username": None,
         "address": "192.0.2.7",
         "listener": "plain",
+        "attributes": {},
         "topic": "sensor/1",
         "qos": 2,
         "retain": True,
@@ -178,10 +180,11 @@ def test_a_line_for_programs_tells_everything() -> None:
         "released_at": None,
         "issues": ["0123456789ab"],
         "failures": [
-            {"pointer": "/value", "keyword": "type", "message": "is not a number"},
-            {"pointer": "", "keyword": "required", "message": "unit is missing"},
+            {"pointer": "/value", "keyword": "type", "message": "is not a number"} | RULE,
+            {"pointer": "", "keyword": "required", "message": "unit is missing"} | RULE,
         ],
         "payload_size": 2,
+        "masked": False,
         "payload": "eyJhIjogMX0=",
         "json": {"a": 1},
     }

@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from mqttproxy.config.model import Count
 from mqttproxy.quarantine.archive import Archive
+from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.issues import DEVICES_KEPT, Issue, device_name, fingerprint, fingerprints, normalise
 from tests.quarantine.examples import NOW, SETTINGS, Disk, io_error, make_held, make_writer
 
@@ -138,3 +139,26 @@ def test_a_commit_that_is_tried_again_counts_once(tmp_path: Path, committed: boo
     writer.close()
     (issue,) = issues_in(tmp_path).values()
     assert issue.count == 3
+
+
+def test_where_several_policies_found_something_each_failure_belongs_to_its_own(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    failures = (("/a", "type", "x"), ("", "size", "y"))
+    held = make_held(policy="first", failures=failures, blamed=(("first", "s@1"), ("second", None)))
+    writer.commit([held, make_held(policy="first")])
+    writer.close()
+    with Archive(tmp_path) as archive:
+        found = {(issue.policy, issue.schema, issue.keyword) for issue in archive.issues()}
+        (record,) = archive.search(Filters(policy="second"))
+        assert archive.total(Filters(policy="first")).messages == 2
+    assert found >= {("first", "s@1", "type"), ("second", None, "size")}
+    assert (record.id, record.blamed) == (held.id, held.blamed)
+
+
+def test_what_is_known_of_the_sender_comes_back(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    writer.commit([make_held(attributes={"model": "x"}, is_masked=True)])
+    writer.close()
+    with Archive(tmp_path) as archive:
+        (record,) = archive.search(Filters())
+    assert (record.attributes, record.is_masked) == ({"model": "x"}, True)
