@@ -34,6 +34,9 @@ class Device:
         """Say yes."""
         return True
 
+    def hold(self) -> None:
+        """Do nothing: there is nothing to withhold."""
+
     def deliver(self, messages: Sequence[Message]) -> None:
         """Take messages."""
 

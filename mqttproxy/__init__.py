@@ -14,6 +14,9 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     groups        messages of one batch that go the same way
     settling      what destinations answer, told to the tickets
     arrivals      the way back: what brokers send, judged and handed to devices
+    release       held messages let go: claimed, mended, judged, carried once
+    mending       a held message as it would go today
+    recipe        the steps that mend held messages
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
     shaping       what each upstream gets of a message
@@ -27,10 +30,13 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     spool         what is acknowledged and not yet at all its destinations; a cursor for each
     upstream      the far side: routing∘ breaker∘ backoff∘ outbox supervisor pool, and the link to an MQTT broker
     journal       what must not be lost, on its way to disk: one commit for all that waits
+    committing    a thread for the disk, trying again, draining: for journal and quarantine
+    migrating     tables brought to their newest form
     transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines
     telemetry     the notebook: metrics, structured logs, audit trail, health
+    process       how the process uses its machine: interpreter, memory
     clock         the time of day, which does not jump by years
     sqlite        database files that back promises: made, private, durable, checked, set aside if broken
     apart         work that is done once and needs much memory, in a process of its own

@@ -4,12 +4,8 @@
 a second one ends at once, SIGHUP reloads. An error in a room that is not a device's is a bug, and ends the process.
 """
 
-import ctypes
-import gc
-import linecache
 import os
 import signal
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,10 +28,12 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.process import share_interpreter, share_memory, tidy_memory
 from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
+from mqttproxy.release import Releases
 from mqttproxy.reload import check_schemas, make_ruleset, put_in_force, remember_schemas
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
@@ -59,18 +57,6 @@ DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
-
-SWITCH_INTERVAL: Final = 0.0005  # seconds that one thread of Python may go on while another waits
-
-_ARENA_MAX: Final = -8  # of glibc's mallopt
-
-# When circles are looked for: among the youngest objects after so many new ones; among those that stayed since the
-# last such look after so many looks at the youngest; among all after so many of those. A message makes about ten
-# objects that live until it is acknowledged: to look every 700 objects, as Python does by default, costs a tenth of
-# the throughput. A look takes up to 0.5 µs an object while all else waits: some 30 ms at most when thousands of
-# devices connect. Devices that are gone leave no circles (a test holds them to it), so the look among all, which
-# takes longer, is there for bugs.
-GC_THRESHOLDS: Final = (10_000, 5, 1_000)
 
 
 class Proxy:
@@ -121,6 +107,7 @@ class Proxy:
             dry_run=dry_run,
         )
         limits = config.limits
+        senders = Senders(outside.draw)
         self.pipeline = Pipeline(
             ruleset=ruleset,
             lanes={},
@@ -130,7 +117,15 @@ class Proxy:
             metrics=self.metrics,
             journal=self.keeping.journal,
             spool=self.keeping.spool,
-            senders=Senders(outside.draw),
+            senders=senders,
+        )
+        self.releases = Releases(
+            quarantine=self.quarantine,
+            journal=self.keeping.journal,
+            pipeline=self.pipeline,
+            metrics=self.metrics,
+            senders=senders,
+            wall=outside.wall,
         )
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
@@ -201,6 +196,9 @@ class Proxy:
         metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
         metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
+        metrics.quarantine_issues = self.quarantine.issues
+        metrics.quarantine_issues_forgotten = self.quarantine.issues_forgotten
+        metrics.release_running = self.releases.running
         metrics.audit_lines, metrics.audit_dropped = self.audit.lines, self.audit.dropped
         metrics.audit_trouble = int(self.audit.trouble is not None)
 
@@ -275,10 +273,11 @@ class Proxy:
         # by whether all of their subscriptions have been asked for again.
         await self.door.premises.rehome()
         await background.start(self.pool.run)
+        background.start_soon(self.releases.run)
         background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:
-        _tidy_memory()
+        tidy_memory()
         self.log.info(
             "ready",
             version=__version__,
@@ -321,6 +320,7 @@ class Proxy:
         """Take nothing more, finish what was taken within the grace period, end by cancelling `serving`."""
         self.health.report("listeners", False, "draining")
         self.keeping.wills.defer()
+        self.releases.stop()
         now, grace = trio.current_time(), self.config.proxy.drain_grace
         await self.door.drain(now + grace * DEVICES_SHARE)
         self.keeping.feeding.stop()  # what is on disk waits for the next process; what is on its way arrives
@@ -332,26 +332,6 @@ class Proxy:
 
 async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await room.run(task_status=task_status)
-
-
-def _share_interpreter() -> None:
-    """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def _share_memory() -> None:
-    """Let all threads take memory from one arena; the few that write to disk would else keep one each."""
-    with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
-
-
-def _tidy_memory() -> None:
-    linecache.clearcache()  # attrs and cattrs keep the source there of what they have generated
-    gc.collect()
-    gc.freeze()  # what is here now stays: no need to look at it again
-    gc.set_threshold(*GC_THRESHOLDS)
-    with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)  # up to 2 MB that only the start needed
 
 
 async def _make_tables(data_dir: Path) -> None:
@@ -374,8 +354,8 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
         ConfigError: the file, or a schema it names, is faulty.
 
     """
-    _share_memory()
-    _share_interpreter()
+    share_memory()
+    share_interpreter()
     config = load_config(path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()

@@ -1,4 +1,4 @@
-"""The one database of what must not be lost: the tables of sessions and spool, written in the same commits.
+"""The one database of what must not be lost: the tables of all rooms, written in the same commits.
 
 Run as a module it makes the tables, where what that needs does not stay in memory:
 
@@ -14,11 +14,12 @@ from typing import Final
 
 from mqttproxy import sqlite
 from mqttproxy.journal.store import Layout, SqliteStore
+from mqttproxy.quarantine.rows import TABLES as OF_RELEASES
 from mqttproxy.sessions.tables import REMOVE_ORPHANS, TABLES as OF_SESSIONS
 from mqttproxy.spool.tables import TABLES as OF_SPOOL
 
 DATABASE: Final = "journal.sqlite3"
-VERSION: Final = 3  # of the tables: the number of migrations in schema.py
+VERSION: Final = 4  # of the tables: the number of migrations in schema.py
 
 _BEFORE: Final = "sessions"  # folder and file of versions that had sessions only
 
@@ -37,11 +38,11 @@ def _migrate(connection: sqlite3.Connection) -> None:
 LAYOUT: Final = Layout(
     database=DATABASE,
     version=VERSION,
-    tables=OF_SPOOL | OF_SESSIONS,
+    tables=OF_SPOOL | OF_SESSIONS | OF_RELEASES,
     tidy=REMOVE_ORPHANS,
     migrate=_migrate,
     saved=(
-        "destinations", "in_flight", "runs",
+        "releases", "destinations", "in_flight", "runs",
         "sessions", "subscriptions", "messages", "queued", "incoming_qos2", "retained", "wills",
     ),
 )  # fmt: skip

@@ -62,3 +62,12 @@ def upstream_failure(destination: str, why: ReasonCode | Poison | Unshaped) -> F
         words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
         return Failure("", "upstream_poison", words)
     return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")
+
+
+def blamed(verdict: Verdict) -> tuple[tuple[str | None, str | None], ...]:
+    """Return policy and schema of each failure, where several policies found something; else nothing."""
+    told = verdict.told
+    if len(told) < 2:
+        return ()
+    rules = [(part.policy, part.schema) for part in told for _ in part.failures]
+    return tuple(rules[: len(verdict.failures)])

@@ -156,7 +156,7 @@ class Pipeline:
                     verdict = self.refusal.judge_raised(error)
                 if verdict.changed is not None:
                     message = verdict.changed
-                plan = plans.get(message.topic) or self._plan(message.topic)
+                plan = plans.get(message.topic) or self.plan_of(message.topic)
                 qos = publish.qos
                 received[qos] += 1
                 ticket = None
@@ -329,7 +329,10 @@ class Pipeline:
         missing.subtract(map(id, taken))
         release([ticket for ticket in taken if not missing[id(ticket)]])
 
-    def _plan(self, topic: str) -> Plan:
+    def plan_of(self, topic: str) -> Plan:
+        """Return where the messages of a topic go."""
+        if (known := self._plans.get(topic)) is not None:
+            return known
         if len(self._plans) >= CACHED_TOPICS:
             self._plans.clear()
         drop_unrouted = self.ruleset.config.default.unrouted == "drop"

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mqttproxy.access import error_topic
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
-from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, upstream_failure
+from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_failure
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
@@ -285,11 +285,11 @@ class Refusal:
         )
         if isinstance(token, Ticket):
             identity = token.origin.identity
-            held = self._held(identity, message, verdict)
+            held = self._held(identity, message, verdict, destination)
             return held, HeldTicket(token, verdict, message, held.id, identity, judged=False)
         who = token.who
         identity = Identity(who.client_id, who.username, who.address, who.listener)
-        held = self._held(identity, message, verdict)
+        held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)
 
@@ -322,7 +322,7 @@ class Refusal:
                 if feed.is_paused:
                     feed.go_on()
 
-    def _held(self, identity: Identity, message: Message, verdict: Verdict) -> Held:
+    def _held(self, identity: Identity, message: Message, verdict: Verdict, destination: str | None = None) -> Held:
         payload = message.payload
         if self.masker.stored:
             payload, verdict = self.masker.payload(payload, message.topic), self.masker.verdict(verdict, message.topic)
@@ -335,6 +335,8 @@ class Refusal:
             listener=identity.listener,
             topic=message.topic,
             payload=payload,
+            attributes=identity.attributes,
+            blamed=blamed(verdict),
             qos=message.qos,
             retain=message.retain,
             properties=message.properties,
@@ -342,6 +344,7 @@ class Refusal:
             schema=verdict.schema,
             reason=int(verdict.reason),
             failures=tuple((failure.pointer, failure.keyword, failure.message) for failure in verdict.failures),
+            destination=destination,
         )
 
     def _tell_device(

@@ -3,11 +3,13 @@
 Only imported when there is something to migrate, because sqlite-utils costs 4 MB.
 """
 
-import sqlite3
+from functools import partial
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from mqttproxy import migrating
 
 migrations: Final = Migrations("sessions")
 
@@ -137,12 +139,10 @@ def m003_attributes(db: Database) -> None:
     db.execute("ALTER TABLE wills ADD COLUMN attributes TEXT")
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the database to the newest form, and mark it with its version.
+@migrations()
+def m004_releases(db: Database) -> None:
+    """Make the table of held messages that were let go."""
+    db.execute("CREATE TABLE releases (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
-    Raises:
-        sqlite3.Error: it could not be written; it stands at the last complete step.
 
-    """
-    migrations.apply(Database(connection, execute_plugins=False))
-    connection.execute(f"PRAGMA user_version = {version:d}")
+migrate: Final = partial(migrating.migrate, migrations)

@@ -17,7 +17,7 @@ app.command("mqttproxy.cli.check:check", name="check", help="Check a configurati
 app.command(
     "mqttproxy.cli.quarantine:quarantine_app",
     name="quarantine",
-    help="Look at the messages that were held, and why; export or purge them.",
+    help="Look at the messages that were held, and why; decide on them; export, purge or release them.",
 )
 app.command(
     "mqttproxy.cli.schema:schema_app",

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mqttproxy.mqtt.reasons import ReasonCode
-from mqttproxy.quarantine.model import Failures, Record, properties_to_json
+from mqttproxy.quarantine.model import Failures, Record, properties_to_json, rules_of
 
 _CUT: Final = 200  # characters of one cell
 _WIDTH: Final = 200  # of a table that does not go to a terminal
@@ -90,12 +90,17 @@ def describe(record: Record, payload: bytes) -> str:
         ("user name", "" if record.username is None else record.username),
         ("address", record.address),
         ("listener", record.listener),
+        *([("attributes", json.dumps(dict(record.attributes)))] if record.attributes else []),
         ("topic", record.topic),
         ("qos", str(record.qos)),
         ("retain", "yes" if record.retain else "no"),
         ("policy", record.policy or ""),
         ("schema", record.schema or ""),
         ("reason", f"0x{record.reason:02X} {reason}"),
+        *([("refused by", record.destination)] if record.destination is not None else []),
+        *([("release", str(record.release))] if record.release is not None else []),
+        *([("released", _time(record.released_at))] if record.released_at is not None else []),
+        ("issues", " ".join(record.issues)),
         ("properties", properties_to_json(record.properties) or ""),
     ]
     lines = [f"{name + ':':<12}{printable(value)}".rstrip() for name, value in facts]
@@ -136,6 +141,7 @@ def as_line(record: Record, payload: bytes | None = None) -> str:
         "username": record.username,
         "address": record.address,
         "listener": record.listener,
+        "attributes": dict(record.attributes),
         "topic": record.topic,
         "qos": record.qos,
         "retain": record.retain,
@@ -143,11 +149,16 @@ def as_line(record: Record, payload: bytes | None = None) -> str:
         "policy": record.policy,
         "schema": record.schema,
         "reason": record.reason,
+        "destination": record.destination,
+        "release": record.release,
+        "released_at": record.released_at,
+        "issues": list(record.issues),
         "failures": [
-            {"pointer": pointer, "keyword": keyword, "message": message}
-            for pointer, keyword, message in record.failures
+            {"pointer": pointer, "keyword": keyword, "message": message, "policy": policy, "schema": schema}
+            for (policy, schema), (pointer, keyword, message) in zip(rules_of(record), record.failures, strict=True)
         ],
         "payload_size": record.payload_size,
+        "masked": record.is_masked,
     }
     if payload is None:
         return json.dumps(document)

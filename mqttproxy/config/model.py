@@ -345,6 +345,9 @@ class QuarantineSettings:
     max_age: Seconds = setting(Seconds(30 * 86_400.0), "how long a held message is kept")
     max_bytes: Bytes = setting(Bytes(10 * 1024**3), "bytes of payloads, properties and failures kept in all")
     max_messages: Count = setting(Count(1_000_000), "messages kept in all")
+    max_issues: Count = setting(
+        Count(1000), "issues kept in all: failures that are alike, with what was decided on them"
+    )
     inline_bytes: Bytes = setting(Bytes(16 * 1024), "larger payloads go to a file of their own beside the database")
     queue_messages: Count = setting(Count(10_000), "held messages that may wait for the commit; then devices wait")
     queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes of payloads, properties and failures")

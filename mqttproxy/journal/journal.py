@@ -11,16 +11,12 @@ from typing import Final, Protocol, TypeVar, cast
 import trio
 
 from mqttproxy.apart import IN_THREAD, ToThread
+from mqttproxy.committing import Committer, DiskFailedError
 from mqttproxy.journal.rows import Changes, Key, Loaded, Row
 from mqttproxy.mqtt.packets import Message, Timed
-from mqttproxy.sqlite import DISK_TROUBLE, NewerDatabaseError, words
-from mqttproxy.telemetry.logs import get_log
+from mqttproxy.sqlite import DISK_TROUBLE, NewerDatabaseError
 
 T = TypeVar("T")
-
-_FIRST_RETRY: Final = 0.1  # seconds, doubled at each failure
-_LAST_RETRY: Final = 5.0
-_LOG: Final = get_log(component="journal")
 
 
 class Store(Protocol):
@@ -43,7 +39,7 @@ class Store(Protocol):
         """Close it. It opens again by itself."""
 
 
-class Journal:
+class Journal(Committer):
     """Writes down what is noted. One for a data folder.
 
     Plain attributes for metrics: `noted` (changes), `commits_total`, `written_total` (rows) and `failures_total` (of
@@ -73,30 +69,31 @@ class Journal:
             to_thread: as `trio.to_thread.run_sync`; simulations have no threads.
 
         """
+        super().__init__(
+            "journal",
+            "the journal cannot be written",
+            trouble_changed=trouble_changed,
+            drain=drain,
+            to_thread=to_thread,
+            hopeless=(NewerDatabaseError,),
+            starts_failing=False,  # a proxy that does not know what it has kept must not begin anew
+        )
         self.noted = 0
         self.batches = 0  # how many were given to the store; what is noted between two goes into one commit
         self.commits_total = 0
         self.written_total = 0
-        self.failures_total = 0
-        self.trouble: str | None = None
         self.set_aside: Path | None = None
         self.lost_commits = 0
         self._store: Final = store
         self.wall: Final = wall
         self._now: Final = now
-        self._trouble_changed: Final = trouble_changed
-        self._drain: Final = drain
-        self._to_thread: Final = to_thread
-        self._thread: Final = trio.CapacityLimiter(1)
         self._loaded: Loaded = {}
         self._changes = Changes()
         self._calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_changes`
         self._writing: Changes | None = None  # is with the store, again and again until it is committed
         self._writing_calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_writing`
+        self._is_loaded = False
         self._is_retry = False  # the disk failed last
-        self._wake = trio.Event()
-        self._closing: Final = trio.Event()
-        self._ended = False
 
     # What the rooms say.
 
@@ -147,8 +144,7 @@ class Journal:
 
     def _note(self) -> None:
         self.noted += 1
-        if not self._wake.is_set():
-            self._wake.set()
+        self._awake()
 
     # Clocks: wall on disk, because the monotonic one begins anew; monotonic in memory, because the wall one is set.
 
@@ -175,74 +171,43 @@ class Journal:
 
     # The work.
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Load what is there, then commit what is noted, until cancelled; what waits then is still committed in time.
+    @property
+    def _is_idle(self) -> bool:
+        return self.is_clear
 
-        Started once everything is loaded, however often the disk must be asked: a proxy that does not know what it has
-        kept must not begin anew.
-        """
-        try:
-            async with trio.open_nursery() as nursery:
-                # Cancelling must not tear a commit from its report, so the work is shielded, and told to end.
-                with trio.CancelScope(shield=True) as work:
-                    nursery.start_soon(self._end_in_time, work)
-                    await self._work(task_status)
-                if self.pending:
-                    _LOG.error("journal_not_drained", rows=self.pending, reason=self.trouble)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._ended = True
-            # Otherwise the thread that was given up closes, if it ever comes back.
-            if self._store is not None and not self._thread.borrowed_tokens:
-                self._store.close()
-
-    async def _end_in_time(self, work: trio.CancelScope) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            work.deadline = trio.current_time() + self._drain
-            self._closing.set()
-            self._wake.set()
+    @property
+    def _waiting(self) -> int:
+        return self.pending
 
     async def _work(self, task_status: trio.TaskStatus[None]) -> None:
-        store = self._store
-        if store is None:
+        if self._store is None:
             task_status.started()
             await self._closing.wait()
-            return
-        delay = _FIRST_RETRY
-        is_loaded = False
-        while not self.is_clear or not self._closing.is_set():
-            try:
-                if not is_loaded:
-                    self._loaded = await self._in_thread(store.load, store)
-                    is_loaded = True
-                    task_status.started()
-                else:
-                    await self._turn(store)
-                self._set_trouble(None)
-                self._is_retry = False
-                delay = _FIRST_RETRY
-            except _DiskError as error:
-                self.failures_total += 1
-                self._is_retry = True
-                self._set_trouble(str(error))
-                await self._pause(delay)
-                delay = min(delay * 2, _LAST_RETRY)
-                if self._closing.is_set() and not is_loaded:
-                    return
-        await self._in_thread(store.close, store)
+        else:
+            await super()._work(task_status)
 
-    async def _turn(self, store: Store) -> None:
-        """Commit what waits, or wait until there is something."""
-        if self.is_clear:
-            if not self._closing.is_set():
-                self._wake = trio.Event()
-                await self._wake.wait()
+    async def _turn(self) -> None:
+        """Load what is there, however often the disk must be asked; then commit what waits, or wait for something."""
+        store = self._store
+        if store is None:
             return
+        if not self._is_loaded:
+            self._loaded = await self._in_thread(store.load)
+            self._is_loaded = True
+        elif not self.is_clear:
+            await self._commit_all(store)
+        elif not self._closing.is_set():
+            await self._wait_for_work()
+
+    async def _commit_all(self, store: Store) -> None:
         changes = self._begin()
         if changes:  # otherwise all that was noted has cancelled itself
-            await self._commit(store, changes)
+            try:
+                await self._commit(store, changes)
+            except DiskFailedError:
+                self._is_retry = True
+                raise
+            self._is_retry = False
             self.commits_total += 1
             self.written_total += len(changes)
         self._set_trouble(None)
@@ -253,8 +218,8 @@ class Journal:
             try:
                 store.prepare(changes)
             except DISK_TROUBLE as error:
-                raise _DiskError(f"the journal cannot be written: {words(error)}") from error
-        await self._in_thread(partial(store.apply, changes), store)
+                raise self._failed(error) from error
+        await self._in_thread(partial(store.apply, changes))
 
     def _begin(self) -> Changes:
         """Return what is to be committed: the same again until `_finish` was called."""
@@ -270,49 +235,16 @@ class Journal:
         for call in calls:
             call()
 
-    async def _pause(self, delay: float) -> None:
-        if self._closing.is_set():
-            await trio.sleep(delay)
-        else:
-            with trio.move_on_after(delay):
-                await self._closing.wait()
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
-    async def _in_thread(self, call: Callable[[], T], store: Store) -> T:
-        def call_and_look() -> T:
-            try:
-                return call()
-            finally:
-                if self._ended:
-                    store.close()
-
-        try:
-            # Abandoned only at the end of the drain: a disk that hangs must not keep the process from ending.
-            result: T = await self._to_thread(call_and_look, abandon_on_cancel=True, limiter=self._thread)
-        except NewerDatabaseError:
-            raise  # no time heals that
-        except DISK_TROUBLE as error:
-            raise _DiskError(f"the journal cannot be written: {words(error)}") from error
-        else:
-            return result
-        finally:
-            while not self._thread.borrowed_tokens and store.set_aside:
-                self.set_aside, reason = store.set_aside.pop(0)
-                _LOG.error("journal_set_aside", folder=str(self.set_aside), reason=reason)
-            while not self._thread.borrowed_tokens and store.news:
-                event, fields = store.news.pop(0)
-                self.lost_commits += int(cast("int", fields.get("commits", 0)))
-                _LOG.error(event, **fields)
-
-    def _set_trouble(self, trouble: str | None) -> None:
-        if trouble == self.trouble:
-            return
-        self.trouble = trouble
-        if trouble is None:
-            _LOG.info("journal_healed")
-        else:
-            _LOG.error("journal_trouble", reason=trouble, waiting=self.pending)
-        self._trouble_changed(trouble)
-
-
-class _DiskError(Exception):
-    """The disk failed; the text says how, for people."""
+    def _take_news(self) -> None:
+        store = self._store
+        while store is not None and store.set_aside:
+            self.set_aside, reason = store.set_aside.pop(0)
+            self._log.error("journal_set_aside", folder=str(self.set_aside), reason=reason)
+        while store is not None and store.news:
+            event, fields = store.news.pop(0)
+            self.lost_commits += int(cast("int", fields.get("commits", 0)))
+            self._log.error(event, **fields)

@@ -11,10 +11,13 @@ from typing import Any, Final, Self
 from attrs import frozen
 from sqlite_utils import Database
 
-from mqttproxy.mqtt.topics import matches
+from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.database import connect_existing
-from mqttproxy.quarantine.model import Failures, Record, properties_from_json, storable
+from mqttproxy.quarantine.filters import Filters, conditions, prepare
+from mqttproxy.quarantine.issues import Issue, State
+from mqttproxy.quarantine.model import Record, attributes_from_json, properties_from_json, storable
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+from mqttproxy.quarantine.releases import Order, Release
 from mqttproxy.quarantine.writer import SLICE, remove_rows
 
 _PAGE: Final = SLICE  # records read in one go, so that a slow reader of ours never keeps the log from being cut
@@ -22,23 +25,9 @@ Row = dict[str, Any]  # a column's type is SQLite's
 
 _COLUMNS: Final = (
     "seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema, reason, "
-    "payload_size, file, properties"
+    "payload_size, file, properties, destination, attributes, is_masked, "
+    "release, released_at"
 )
-
-
-@frozen(kw_only=True)
-class Filters:
-    """Which messages; None: all. Times are seconds since 1970, `since` inclusive and `until` exclusive.
-
-    `topic` is a valid topic filter. `failure` is a part of a failure's pointer, keyword or message, exactly as written.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    topic: str | None = None
-    client_id: str | None = None
-    policy: str | None = None
-    failure: str | None = None
 
 
 @frozen
@@ -60,7 +49,7 @@ class Archive:
 
         Args:
             directory: of the quarantine.
-            writable: needed by `purge` only.
+            writable: needed by what changes something.
 
         Raises:
             FileNotFoundError: nothing was ever held here.
@@ -73,8 +62,8 @@ class Archive:
         except BaseException:
             self._folder.close()
             raise
+        prepare(self._connection)
         self._database: Final = Database(self._connection, execute_plugins=False)
-        self._database.register_function(_matches, name="topic_matches", deterministic=True)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -95,13 +84,26 @@ class Archive:
         """Return one message, None: not there, or no longer."""
         return next(self._records(self._rows("id = :id", {"id": storable(identifier)}, _COLUMNS)), None)
 
-    def search(self, filters: Filters, *, limit: int | None = None, oldest_first: bool = False) -> Iterator[Record]:
+    def search(
+        self,
+        filters: Filters,
+        *,
+        limit: int | None = None,
+        oldest_first: bool = False,
+        after: Record | None = None,
+    ) -> Iterator[Record]:
         """Return the messages that all filters fit, the newest first or the oldest.
 
         Read page by page: messages that come or go meanwhile may or may not be among them.
 
+        Args:
+            filters: which messages.
+            limit: at most so many.
+            oldest_first: in this order.
+            after: only what comes behind this one in that order.
+
         """
-        pages = self._pages(filters, _COLUMNS, limit=limit, oldest_first=oldest_first)
+        pages = self._pages(filters, _COLUMNS, limit=limit, oldest_first=oldest_first, after=after)
         for page in pages:
             yield from self._records(page)
 
@@ -124,9 +126,9 @@ class Archive:
 
     def total(self, filters: Filters) -> Total:
         """Return how many messages all filters fit."""
-        conditions, parameters = _conditions(filters)
+        where, parameters = conditions(filters)
         columns = "count(*) AS messages, coalesce(sum(payload_size), 0) AS size"
-        row = self._rows(" AND ".join(conditions), parameters, columns)[0]
+        row = self._rows(" AND ".join(where), parameters, columns)[0]
         return Total(row["messages"], row["size"])
 
     def purge(self, filters: Filters) -> int:
@@ -149,23 +151,28 @@ class Archive:
         limit: int | None = None,
         oldest_first: bool = False,
         newest: int | None = None,
+        after: Record | None = None,
     ) -> Iterator[list[Row]]:
-        conditions, parameters = _conditions(filters)
+        where, parameters = conditions(filters)
         if newest is not None:
-            conditions.append("seq <= :newest")
+            where.append("seq <= :newest")
             parameters["newest"] = newest
         direction, sign = ("ASC", ">") if oldest_first else ("DESC", "<")
         order = f"at {direction}, seq {direction}"
+        behind = f"(at, seq) {sign} (:last_at, :last_seq)"
+        if after is not None:
+            where.append(behind)
+            parameters |= {"last_at": after.at, "last_seq": after.seq}
         left = limit
         while left is None or left > 0:
             size = _PAGE if left is None else min(_PAGE, left)
-            page = self._rows(" AND ".join(conditions), parameters, columns, order=order, limit=size)
+            page = self._rows(" AND ".join(where), parameters, columns, order=order, limit=size)
             if page:
                 yield page
             if len(page) < size:
                 return
             if "last_at" not in parameters:
-                conditions.append(f"(at, seq) {sign} (:last_at, :last_seq)")
+                where.append(behind)
             parameters |= {"last_at": page[-1]["at"], "last_seq": page[-1]["seq"]}
             left = None if left is None else left - size
 
@@ -180,60 +187,65 @@ class Archive:
         for row in rows:
             row["retain"] = bool(row["retain"])
             row["properties"] = properties_from_json(row["properties"])
-            yield Record(**row, failures=failures.get(row["seq"], ()))
+            of_row = failures.get(row["seq"], ())
+            told = tuple((failure["pointer"], failure["keyword"], failure["message"]) for failure in of_row)
+            row["attributes"], row["is_masked"] = attributes_from_json(row["attributes"]), bool(row["is_masked"])
+            rules = tuple((failure["policy"], failure["schema"]) for failure in of_row)
+            blamed = rules if any(rule != (None, None) for rule in rules) else ()
+            issues = tuple(dict.fromkeys(failure["issue"] for failure in of_row))
+            yield Record(**row, failures=told, issues=issues, blamed=blamed)
 
-    def _failures(self, seqs: Sequence[int]) -> dict[int, Failures]:
-        found: dict[int, Failures] = {}
+    def _failures(self, seqs: Sequence[int]) -> dict[int, list[Row]]:
+        found: dict[int, list[Row]] = {}
         marks = ",".join("?" * len(seqs))
         for row in self._database.table("failures").rows_where(f"held IN ({marks})", seqs, order_by="held, place"):
-            found[row["held"]] = (*found.get(row["held"], ()), (row["pointer"], row["keyword"], row["message"]))
+            found.setdefault(row["held"], []).append(row)
         return found
 
+    # Issues.
 
-def _conditions(filters: Filters) -> tuple[list[str], dict[str, object]]:
-    conditions: list[str] = ["true"]
-    parameters: dict[str, object] = {}
+    def issues(self, states: Sequence[State] = (), policy: str | None = None) -> list[Issue]:
+        """Return the issues in these states (none given: in all), of a policy or all, the last seen first."""
+        where = ["true"]
+        if states:
+            where.append(f"state IN ({','.join('?' * len(states))})")
+        if policy is not None:
+            where.append("policy = ?")
+        values = [*states, *([] if policy is None else [policy])]
+        rows = self._database.table("issues").rows_where(" AND ".join(where), values, order_by="last_seen DESC, id")
+        return [Issue(**row) for row in rows]
 
-    def add(condition: str, **values: object) -> None:
-        conditions.append(condition)
-        parameters.update(values)
+    def issue(self, identifier: str) -> Issue | None:
+        """Return one issue, None: there is none."""
+        rows = self._database.table("issues").rows_where("id = ?", [storable(identifier)])
+        return next((Issue(**row) for row in rows), None)
 
-    if filters.since is not None:
-        add("at >= :since", since=filters.since)
-    if filters.until is not None:
-        add("at < :until", until=filters.until)
-    if filters.client_id is not None:
-        add("client_id = :client", client=storable(filters.client_id))
-    if filters.policy is not None:
-        add("policy = :policy", policy=storable(filters.policy))
-    if filters.topic is not None:
-        topic = storable(filters.topic)
-        start = _fixed_start(topic)
-        if start == topic:
-            add("topic = :topic", topic=topic)
-        else:
-            if start:
-                add("topic >= :start AND topic < :end", start=start, end=f"{start}0")  # "0" comes next after "/"
-            add("topic_matches(:topic, topic)", topic=topic)
-    if filters.failure is not None:
-        # instr and not LIKE, which ends at a NUL
-        add(
-            "EXISTS (SELECT 1 FROM failures WHERE failures.held = held.seq AND (instr(pointer, :failure)"
-            " OR instr(keyword, :failure) OR instr(message, :failure)))",
-            failure=storable(filters.failure),
+    def devices(self, identifier: str) -> list[str]:
+        """Return the devices of an issue, as far as they were kept."""
+        rows = self._database.table("issue_devices").rows_where("issue = ?", [storable(identifier)], order_by="device")
+        return [row["device"] for row in rows]
+
+    def set_state(self, identifier: str, state: State, at: float) -> bool:
+        """Decide on an issue at this time; False: there is none."""
+        cursor = self._connection.execute(
+            "UPDATE issues SET state = ?, state_at = ? WHERE id = ?", (state, at, storable(identifier))
         )
-    return conditions, parameters
+        return bool(cursor.rowcount)
 
+    # Releases.
 
-def _fixed_start(topic_filter: str) -> str:
-    """Return the levels before the first wildcard: what matches begins so, and goes on with "/" or ends there."""
-    fixed = []
-    for level in topic_filter.split("/"):
-        if level in {"+", "#"}:
-            break
-        fixed.append(level)
-    return "/".join(fixed)
+    def order(self, order: Order, now: float) -> Release:
+        """Put an order on record, for the running proxy."""
+        return releases.add(self._connection, order, now)
 
+    def release(self, number: int) -> Release | None:
+        """Return a release, None: there is none."""
+        return releases.get(self._connection, number)
 
-def _matches(topic_filter: str, topic: str) -> bool:
-    return matches(topic_filter, topic)
+    def releases(self, limit: int) -> list[Release]:
+        """Return releases, the newest first, at most so many."""
+        return releases.all_of(self._connection, limit)
+
+    def cancel(self, number: int, now: float) -> bool:
+        """Stop a release; False: it is over, or was never there."""
+        return releases.cancel(self._connection, number, now)

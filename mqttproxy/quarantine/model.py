@@ -1,16 +1,17 @@
 """What is held: a message that was not let through, who sent it, and every reason why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
-from attrs import frozen
+from attrs import field, fields, frozen
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties
 
 Failures = tuple[tuple[str, str, str], ...]  # pointer, keyword, message of each
 
 _encode_json: Final = msgspec.json.Encoder().encode
+_decode_attributes: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_properties: Final = msgspec.json.Decoder(Properties).decode
 
 
@@ -19,7 +20,10 @@ class HeldFacts:
     """Everything that is told of a held message, except its payload.
 
     `id` is a ULID of our own, `at` seconds since 1970, `schema` is subject@version, `reason` the MQTT reason code that
-    the device was given. In `failures`, pointer is a JSON Pointer into the payload, empty for the whole.
+    the device was given. In `failures`, pointer is a JSON Pointer into the payload, empty for the whole. `destination`
+    is the upstream that would not have it, None: it was not let through to any. `blamed` has policy and schema of each
+    failure where several policies found something; empty: those of the message. `attributes` are the sender's. If
+    it `is_masked`, its payload was changed when it was stored.
     """
 
     id: str
@@ -36,6 +40,10 @@ class HeldFacts:
     schema: str | None
     reason: int
     failures: Failures
+    destination: str | None = None
+    blamed: tuple[tuple[str | None, str | None], ...] = ()
+    attributes: Mapping[str, str] = field(factory=dict)
+    is_masked: bool = False
 
 
 @frozen(kw_only=True)
@@ -47,12 +55,28 @@ class Held(HeldFacts):
 
 @frozen(kw_only=True)
 class Record(HeldFacts):
-    """A message found in the quarantine. Its payload, of `payload_size` bytes, is read when it is asked for."""
+    """A message found in the quarantine. Its payload, of `payload_size` bytes, is read when it is asked for.
+
+    `release` is the number of the release that took it up last, `issues` are those of its failures.
+    """
 
     seq: int
+    release: int | None = None
+    released_at: float | None = None
+    issues: tuple[str, ...] = ()
     state: str
     payload_size: int
     file: str | None
+
+    def with_payload(self, payload: bytes) -> Held:
+        """Return the message as it came into the quarantine."""
+        facts = {attribute.name: getattr(self, attribute.name) for attribute in fields(HeldFacts)}
+        return Held(**facts, payload=payload)
+
+
+def rules_of(held: HeldFacts) -> Iterable[tuple[str | None, str | None]]:
+    """Return policy and schema of each failure, in order."""
+    return held.blamed or [(held.policy, held.schema)] * len(held.failures)
 
 
 def weigh(held: Held) -> int:
@@ -87,6 +111,16 @@ def properties_from_json(text: str | None) -> Properties:
 
     """
     return NO_PROPERTIES if text is None else _decode_properties(text)
+
+
+def attributes_to_json(attributes: Mapping[str, str]) -> str | None:
+    """Return a sender's attributes as JSON, None for none."""
+    return _encode_json(attributes).decode() if attributes else None
+
+
+def attributes_from_json(text: str | None) -> Mapping[str, str]:
+    """Return what `attributes_to_json` was given."""
+    return {} if text is None else _decode_attributes(text)
 
 
 def storable(text: str) -> str:

@@ -5,15 +5,19 @@ Only imported when there is something to migrate, because sqlite-utils costs 4 M
     python -m mqttproxy.quarantine.schema DIRECTORY
 """
 
-import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from mqttproxy import migrating
 from mqttproxy.quarantine.database import connect, open_for_writing
+from mqttproxy.quarantine.issues import DEVICES_KEPT, fingerprint, normalise
+
+_ISSUES_TAKEN_OVER: Final = 1000  # of messages that were held before there were issues
 
 migrations: Final = Migrations("quarantine")
 
@@ -62,15 +66,104 @@ def m001_held_and_failures(db: Database) -> None:
     db.execute("CREATE INDEX held_by_file ON held(file) WHERE file IS NOT NULL")
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the database to the newest form, and mark it with its version.
+@migrations()
+def m002_issues_and_releases(db: Database) -> None:
+    """Make the tables of issues and of releases, and group what is held already."""
+    columns = "destination TEXT", "attributes TEXT", "is_masked INTEGER NOT NULL DEFAULT 0"
+    for column in (*columns, "release INTEGER", "released_at REAL"):
+        db.execute(f"ALTER TABLE held ADD COLUMN {column}")
+    # policy and schema: where they are not those of the message
+    for column in ("issue TEXT NOT NULL DEFAULT ''", "policy TEXT", "schema TEXT"):
+        db.execute(f"ALTER TABLE failures ADD COLUMN {column}")
+    db.execute("""
+        CREATE TABLE issues (
+            id TEXT PRIMARY KEY,
+            policy TEXT,
+            schema TEXT,
+            pointer TEXT NOT NULL,
+            keyword TEXT NOT NULL,
+            state TEXT NOT NULL,
+            state_at REAL NOT NULL,
+            first_seen REAL NOT NULL,
+            last_seen REAL NOT NULL,
+            count INTEGER NOT NULL,
+            devices INTEGER NOT NULL,
+            sample TEXT NOT NULL
+        ) WITHOUT ROWID
+    """)
+    db.execute("""
+        CREATE TABLE issue_devices (
+            issue TEXT NOT NULL REFERENCES issues(id) ON DELETE CASCADE,
+            device TEXT NOT NULL,
+            PRIMARY KEY (issue, device)
+        ) WITHOUT ROWID
+    """)
+    db.execute("""
+        CREATE TABLE releases (
+            number INTEGER PRIMARY KEY,
+            state TEXT NOT NULL,
+            words TEXT NOT NULL,
+            made_at REAL NOT NULL,
+            ended_at REAL,
+            filters TEXT NOT NULL,
+            recipe TEXT,
+            destinations TEXT,
+            options TEXT NOT NULL,
+            rate REAL NOT NULL,
+            failure_ratio REAL NOT NULL,
+            upto INTEGER NOT NULL,
+            cursor INTEGER NOT NULL,
+            total INTEGER NOT NULL,
+            released INTEGER NOT NULL,
+            failed INTEGER NOT NULL
+        )
+    """)
+    _group(db)
+    db.execute("CREATE INDEX failures_by_issue ON failures(issue, held)")
+    db.execute("CREATE INDEX failures_by_policy ON failures(policy, held) WHERE policy IS NOT NULL")
+    db.execute("CREATE INDEX held_by_release ON held(release, state) WHERE release IS NOT NULL")
 
-    Raises:
-        sqlite3.Error: it could not be written; it stands at the last complete step.
 
-    """
-    migrations.apply(Database(connection, execute_plugins=False))
-    connection.execute(f"PRAGMA user_version = {version:d}")
+def _group(db: Database) -> None:
+    """Give each failure its issue, and upstreams' refusals their destination."""
+    db.register_function(fingerprint)
+    db.register_function(normalise)
+    db.execute("""
+        UPDATE failures SET issue = (
+            SELECT fingerprint(held.policy, held.schema, failures.pointer, failures.keyword)
+            FROM held WHERE seq = failures.held
+        )
+    """)
+    db.execute(f"""
+        INSERT INTO issues
+        SELECT issue, held.policy, held.schema, normalise(pointer), keyword, 'open', max(at), min(at), max(at),
+               count(DISTINCT seq), 0, max(id)
+        FROM failures JOIN held ON seq = held GROUP BY issue ORDER BY max(at) DESC LIMIT {_ISSUES_TAKEN_OVER}
+    """)  # noqa: S608 # our own number
+    db.execute(f"""
+        INSERT INTO issue_devices SELECT issue, device FROM (
+            SELECT issue, device, row_number() OVER (PARTITION BY issue) AS place FROM (
+                SELECT DISTINCT issue, substr(iif(client_id = '', listener, client_id), 1, 100) AS device
+                FROM failures JOIN held ON seq = held WHERE issue IN (SELECT id FROM issues)
+            )
+        ) WHERE place <= {DEVICES_KEPT}
+    """)  # noqa: S608 # our own number
+    db.execute("UPDATE issues SET devices = (SELECT count(*) FROM issue_devices WHERE issue = id)")
+    for keyword, begin, end in (
+        ("upstream", "upstream ", " answered "),
+        ("upstream_poison", "the link to upstream ", " was lost "),
+    ):
+        db.execute(
+            """
+            UPDATE held SET destination = substr(message, :from, instr(message, :end) - :from)
+            FROM failures WHERE failures.held = held.seq AND keyword = :keyword AND held.policy IS NULL
+            AND substr(message, 1, :from - 1) = :begin AND instr(message, :end) > :from
+        """,
+            {"from": len(begin) + 1, "begin": begin, "end": end, "keyword": keyword},
+        )
+
+
+migrate: Final = partial(migrating.migrate, migrations)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from attrs import frozen
 
@@ -24,9 +24,21 @@ from mqttproxy.quarantine.database import (
     open_for_writing,
     set_aside,
 )
-from mqttproxy.quarantine.model import Held, properties_to_json, storable, storable_or_none, weigh
+from mqttproxy.quarantine.filters import prepare
+from mqttproxy.quarantine.issues import (
+    INSERT_FAILURE,
+    STATES,
+    FailureRow,
+    count_in,
+    count_states,
+    failure_rows,
+    fingerprints,
+)
+from mqttproxy.quarantine.model import Held, attributes_to_json, properties_to_json, storable, storable_or_none, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
 from mqttproxy.sqlite import close_after_error, renew_log
+
+T = TypeVar("T")
 
 SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
 
@@ -38,10 +50,11 @@ _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is 
 
 _INSERT_HELD: Final = """
     INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
-                      reason, weight, payload_size, file, properties, payload)
-    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      reason, weight, payload_size, file, properties, destination, attributes, is_masked,
+                      payload)
+    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_FAILURE: Final = "INSERT INTO failures (held, place, pointer, keyword, message) VALUES (?, ?, ?, ?, ?)"
+_DELETE: Final = "DELETE FROM held WHERE id = ?"
 
 
 @frozen
@@ -58,7 +71,10 @@ class _Opened(NamedTuple):
 
 
 class Writer:
-    """`messages` and `size_bytes` are what the quarantine holds. Read them only while no call is under way."""
+    """`messages` and `size_bytes` are what the quarantine holds, `issues` how many there were of late in each state.
+
+    Read them only while no call is under way.
+    """
 
     def __init__(
         self,
@@ -84,6 +100,8 @@ class Writer:
         self.settings = settings
         self.messages = 0
         self.size_bytes = 0
+        self.issues: dict[str, int] = dict.fromkeys(STATES, 0)
+        self.issues_forgotten = 0
         self.set_aside: list[tuple[Path, str]] = []  # broken databases, with the reason; the reader empties it
         self._directory: Final = directory
         self._now: Final = now
@@ -133,6 +151,17 @@ class Writer:
         self._written.clear()
         self._since_checkpoint += sum(weights) + _ROW_COST * len(batch)
 
+    def use(self, work: Callable[[sqlite3.Connection, PayloadFolder], T]) -> T:
+        """Return what some work with the database says; it begins and ends its own transactions.
+
+        Raises:
+            sqlite3.Error, OSError: as in `commit`.
+
+        """
+        self.open()
+        with _Closing(self):
+            return work(*self._disk)
+
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
         return (
@@ -156,6 +185,7 @@ class Writer:
             if (version := self._number("PRAGMA data_version")) != self._seen_version:
                 self._seen_version = version
                 self._count()
+            self.issues = count_states(self._disk.connection)
             expired = self._trim()
             shrunk = self._shrink()
         return Tidied(expired, more=sum(expired.values()) >= SLICE or shrunk)
@@ -200,6 +230,7 @@ class Writer:
             connection.close()
             raise
         self._opened = _Opened(connection, folder)
+        prepare(connection)
         renew_log(connection, in_doubt=self._log_in_doubt)
         self._log_in_doubt = False
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
@@ -243,12 +274,16 @@ class Writer:
     def _insert(self, batch: Sequence[Held], weights: Sequence[int]) -> None:
         connection = self._disk.connection
         self._execute("BEGIN IMMEDIATE")
+        fresh = batch
         if self._commit_failed:
-            connection.executemany("DELETE FROM held WHERE id = ?", ((held.id,) for held in batch))
+            # What is there already was counted in the same transaction.
+            fresh = [held for held in batch if not self._execute(_DELETE, (held.id,)).rowcount]
         first = self._next_seq
         connection.executemany(_INSERT_HELD, self._rows(batch, weights))
-        connection.executemany(_INSERT_FAILURE, _failure_rows(first, batch))
+        connection.executemany(INSERT_FAILURE, _failure_rows(first, batch))
+        forgotten = count_in(connection, fresh, self.settings.max_issues)
         self._execute("COMMIT")
+        self.issues_forgotten += forgotten
         self._next_seq += len(batch)
 
     def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
@@ -273,6 +308,9 @@ class Writer:
                 len(held.payload),
                 file,
                 properties_to_json(held.properties),
+                storable_or_none(held.destination),
+                attributes_to_json(held.attributes),
+                held.is_masked,
                 held.payload if file is None else None,
             )
 
@@ -338,10 +376,9 @@ def remove_rows(connection: sqlite3.Connection, folder: PayloadFolder, rows: Seq
     return cursor.rowcount
 
 
-def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[tuple[object, ...]]:
+def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[FailureRow]:
     for seq, held in enumerate(batch, first):
-        for place, (pointer, keyword, message) in enumerate(held.failures):
-            yield seq, place, storable(pointer), storable(keyword), storable(message)
+        yield from failure_rows(seq, held.failures, fingerprints(held), held.blamed)
 
 
 class _Closing:

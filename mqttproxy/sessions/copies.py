@@ -24,6 +24,9 @@ class Subscriber(Protocol):
     def has_room_for(self, messages: Sequence[Message]) -> bool:
         """Say whether all of them would fit."""
 
+    def hold(self) -> None:
+        """Withhold what is written to this device from now on until all that is noted is on disk."""
+
     def deliver(self, messages: Sequence[Message]) -> None:
         """Queue messages for this device, in order; never waits. What does not fit is dropped and counted there."""
 

@@ -129,6 +129,7 @@ class SubscriptionTable:
         only: Container[str] | None = None,
         as_published: Container[str] | None = None,
         retained: bool = False,
+        once: bool = False,
     ) -> int:
         """Hand messages to everyone subscribed, each session's in one call. Returns how many copies were made.
 
@@ -143,6 +144,7 @@ class SubscriptionTable:
             as_published: the same for subscriptions with Retain As Published, if those differ.
             retained: they were sent because of a subscription, not because somebody published them now. Shared
                 subscriptions get no such messages.
+            once: no device may see them before what is noted is on disk, or it might get them again after a crash.
 
         """
         due: _Due = {}
@@ -158,6 +160,8 @@ class SubscriptionTable:
                         entry = group.by_hash(sender or message.topic) if self._by_hash else group.by_turn()
                         _add(due, entry, shared_copy_for(message, entry))
                         copies += 1
+        for subscriber, _ in due.values() if once else ():
+            subscriber.hold()
         _hand_over(due)
         return copies
 

@@ -53,11 +53,31 @@ class SpoolLane:
         self.waiting += len(items)
         return items, ()
 
+    def put_nowait(self, items: Sequence[Item]) -> None:
+        """Put all of them in.
+
+        Raises:
+            trio.WouldBlock: there is no room; see `wait_room`.
+
+        """
+        if not self.has_room:
+            raise trio.WouldBlock
+        self._append(items)
+
+    async def wait_room(self) -> None:
+        """Return when there is room."""
+        while not self.has_room:
+            await self._spool.wait_room(self._share)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `put_nowait` would take something."""
+        return not self._spool.is_busy and self._spool.why_full(self._share) is None
+
     async def wait_and_place(self, items: Sequence[Item]) -> None:
         """Wait until there is room, and put all of them in."""
         try:
-            while self._spool.is_busy or self._spool.why_full(self._share) is not None:
-                await self._spool.wait_room(self._share)
+            await self.wait_room()
             self._append(items)
         except BaseException:
             self.give_up(len(items))  # the device is gone: what it was not acknowledged for it will send again

@@ -19,7 +19,7 @@ from mqttproxy.telemetry.auditfiles import AuditFiles
 from mqttproxy.telemetry.health import Health
 from mqttproxy.telemetry.jsonlines import encode_line
 
-Action = Literal["forwarded", "observed", "marked", "held", "refused", "dropped"]
+Action = Literal["forwarded", "observed", "marked", "held", "refused", "dropped", "released"]
 
 GATHER_SECONDS: Final = 0.2  # how long lines gather before they are written
 GATHER_BYTES: Final = 256 * 1024  # or until this many

@@ -25,8 +25,10 @@ HOPS: Final = f"{PREFIX}hops"
 ORIGIN: Final = f"{PREFIX}origin"
 SENDER: Final = f"{PREFIX}sender"
 MESSAGE_ID: Final = "mp-id"
+HELD_ID: Final = "mp-held-id"  # of a message that was released from the quarantine: its identifier there
+HELD_AT: Final = "mp-held-at"  # and when it was held
 # What a message that failed its contract is marked with (`validation.answers`); from a device it would be a lie.
-MARKS: Final = frozenset({"mp-policy", "mp-schema", "mp-pointer", MESSAGE_ID})
+MARKS: Final = frozenset({"mp-policy", "mp-schema", "mp-pointer", MESSAGE_ID, HELD_ID, HELD_AT})
 
 MOST_HOPS: Final = 1000  # counted; whatever says more says this
 SENDERS_LIMIT: Final = 100_000  # clients whose hashes are known again

@@ -10,6 +10,7 @@ from mqttproxy.mqtt.packets import Properties
 from mqttproxy.quarantine.model import Record
 from tests.quarantine.examples import NOW
 
+RULE = {"policy": "temperature", "schema": "temperature@1"}
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e\u2028\x7f[red]x[/red]:smile:"
 
 
@@ -157,7 +158,7 @@ def test_a_hex_dump_holds_every_byte(data: bytes) -> None:
 
 def test_a_line_for_programs_tells_everything() -> None:
     properties = Properties(correlation_data=b"\x00", user_properties=(("k", "v"),))
-    assert json.loads(as_line(make_record(properties=properties), b'{"a": 1}')) == {
+    assert json.loads(as_line(make_record(properties=properties, issues=("0123456789ab",)), b'{"a": 1}')) == {
         "id": "01KXAMPLE00000000000000000",
         "state": "held",
         "at": NOW,
@@ -166,6 +167,7 @@ def test_a_line_for_programs_tells_everything() -> None:
         "username": None,
         "address": "192.0.2.7",
         "listener": "plain",
+        "attributes": {},
         "topic": "sensor/1",
         "qos": 2,
         "retain": True,
@@ -173,11 +175,16 @@ def test_a_line_for_programs_tells_everything() -> None:
         "policy": "temperature",
         "schema": "temperature@1",
         "reason": 153,
+        "destination": None,
+        "release": None,
+        "released_at": None,
+        "issues": ["0123456789ab"],
         "failures": [
-            {"pointer": "/value", "keyword": "type", "message": "is not a number"},
-            {"pointer": "", "keyword": "required", "message": "unit is missing"},
+            {"pointer": "/value", "keyword": "type", "message": "is not a number"} | RULE,
+            {"pointer": "", "keyword": "required", "message": "unit is missing"} | RULE,
         ],
         "payload_size": 2,
+        "masked": False,
         "payload": "eyJhIjogMX0=",
         "json": {"a": 1},
     }

@@ -1,51 +1,16 @@
 import io
 import json
-import stat
 import sys
-from pathlib import Path
 
 import pytest
 
-from mqttproxy.cli.quarantine import moment, quarantine_app
-from mqttproxy.quarantine.database import DATABASE, quarantine_dir
-from mqttproxy.quarantine.model import Held
+from mqttproxy.quarantine.database import DATABASE
 from mqttproxy.quarantine.payloads import FOLDER
-from tests.quarantine.examples import NOW, SMALL_INLINE, damage, make_held, make_writer
+from tests.cli.shell import Shell
+from tests.quarantine.examples import NOW, damage, make_held, make_writer
 
 LARGE = b"larger than ten bytes"
-
-
-class Shell:
-    """Runs commands on the quarantine of a configuration, and remembers what they wrote."""
-
-    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.config = folder / "proxy.toml"
-        self.config.write_text('[proxy]\ndata_dir = "data"\n')
-        self.directory = quarantine_dir(folder / "data")
-        self.out = ""
-        self.err = ""
-        self._capture = capture
-
-    def __call__(self, *arguments: str) -> int:
-        with pytest.raises(SystemExit) as end:
-            quarantine_app([*arguments, "--config", str(self.config)])
-        self.out, self.err = self._capture.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code
-
-    def hold(self, *held: Held) -> None:
-        writer = make_writer(self.directory, SMALL_INLINE)
-        writer.commit(held)
-        writer.close()
-
-    def ids(self) -> list[str]:
-        assert self("list", "--json") == 0
-        return [json.loads(line)["id"] for line in self.out.splitlines()]
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(tmp_path, capsys)
+PLACED = (("/list/3/a", "type", "x"),)
 
 
 def test_where_nothing_was_held_yet_there_is_nothing_to_list(shell: Shell) -> None:
@@ -64,6 +29,11 @@ def test_list_shows_a_table_and_says_when_there_is_more(shell: Shell) -> None:
     assert "sensor/1" in shell.out
     assert "sensor/0" not in shell.out
     assert "the newest 2 are shown" in shell.out
+    after = shell.out.split("--after ")[1].split()[0]
+    assert shell("list", "--after", after) == 0
+    assert "sensor/0" in shell.out
+    assert "sensor/1" not in shell.out
+    assert shell("list", "--after", "01KX") == 1
     assert shell("list", "--limit", "3") == 0
     assert "shown" not in shell.out
 
@@ -81,6 +51,16 @@ def test_list_for_programs_has_one_object_a_line_the_newest_first(shell: Shell) 
         (["--topic", "a/#", "--client", "two"], "2"),
         (["--policy", "p"], "3"),
         (["--failure", "/deep"], "1"),
+        (["--user", "bob"], "3"),
+        (["--schema", "s@2"], "2"),
+        (["--reason", "quota_exceeded"], "1"),
+        (["--reason", "0x97"], "1"),
+        (["--keyword", "type", "--pointer", "/deep"], "1"),
+        (["--keyword", "required", "--pointer", "/deep"], ""),
+        (["--pointer", "/list/*/a"], "2"),
+        (["--pointer", "/list/7/a"], "2"),
+        (["--state", "released"], ""),
+        (["--state", "released", "--state", "held"], "123"),
         (["--since", "2027-01-15T08:00:02+00:00"], "23"),
         (["--until", "2027-01-15T08:00:02Z"], "1"),
         (["--since", "2027-01-15T08:00:02Z", "--until", "2027-01-15T08:00:03Z"], "2"),
@@ -90,9 +70,11 @@ def test_list_for_programs_has_one_object_a_line_the_newest_first(shell: Shell) 
 )
 def test_filters_choose(shell: Shell, arguments: list[str], found: str) -> None:
     shell.hold(
-        make_held(at=NOW + 1, topic="a/b", failures=(("/deep", "type", "x"),), listener="1"),
-        make_held(at=NOW + 2, topic="a/c", client_id="two", listener="2"),
-        make_held(at=NOW + 3, topic="b", policy="p", listener="3"),
+        make_held(at=NOW + 1, topic="a/b", failures=(("/deep", "type", "x"),), listener="1", reason=0x97),
+        make_held(
+            at=NOW + 2, topic="a/c", client_id="two", listener="2", schema="s@2", failures=(("/list/3/a", "type", "x"),)
+        ),
+        make_held(at=NOW + 3, topic="b", policy="p", listener="3", username="bob"),
     )
     assert shell("list", "--json", *arguments) == 0
     assert "".join(json.loads(line)["listener"] for line in reversed(shell.out.splitlines())) == found
@@ -106,6 +88,8 @@ def test_filters_choose(shell: Shell, arguments: list[str], found: str) -> None:
         (["list", "--topic", "a/#/b"], "not the last level"),
         (["list", "--topic", "$share/g/a"], "shared subscription"),
         (["list", "--limit", "0"], "Must be >= 1"),
+        (["list", "--reason", "bad"], "no reason code"),
+        (["list", "--state", "lost"], "lost"),
         (["list", "--limit", "x"], "int"),
         (["list", "--colour", "red"], "--colour"),
         (["show"], "requires an argument"),
@@ -144,37 +128,6 @@ def test_show_of_what_is_not_held_exits_with_1(shell: Shell) -> None:
     shell.hold(make_held())
     assert shell("show", "01\x1b[2J") == 1
     assert "01\\x1b[2J: no such message is held" in shell.err
-
-
-def test_export_writes_payloads_the_oldest_first(shell: Shell) -> None:
-    shell.hold(make_held(payload=b"1", at=NOW), make_held(payload=LARGE, at=NOW + 1))
-    assert shell("export") == 0
-    lines = [json.loads(line) for line in shell.out.splitlines()]
-    assert [line["payload"] for line in lines] == ["MQ==", "bGFyZ2VyIHRoYW4gdGVuIGJ5dGVz"]
-    assert [line.get("json") for line in lines] == [1, None]
-    assert "2 messages exported" in shell.err
-
-
-def test_G12_an_exported_file_is_for_its_owner_only(shell: Shell, tmp_path: Path) -> None:  # the row's id
-    shell.hold(make_held())
-    output = tmp_path / "out.jsonl"
-    output.write_text("from before, and much longer than one line of what will be written here" * 100)
-    output.chmod(0o644)
-    assert shell("export", "--output", str(output)) == 0
-    assert stat.S_IMODE(output.stat().st_mode) == 0o600
-    assert len(output.read_text().splitlines()) == 1
-    assert not shell.out
-
-
-def test_export_tells_of_a_payload_that_cannot_be_read_and_goes_on(shell: Shell) -> None:
-    lost = make_held(payload=LARGE)
-    shell.hold(lost, make_held())
-    for file in (shell.directory / FOLDER).iterdir():
-        file.unlink()
-    assert shell("export") == 1
-    assert len(shell.out.splitlines()) == 1
-    assert f"{lost.id}: the payload cannot be read" in shell.err
-    assert shell("show", lost.id) == 1
 
 
 def test_purge_asks_first(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +177,3 @@ def test_a_damaged_database_exits_with_1_and_says_where(shell: Shell) -> None:
     for command in (["list"], ["export"], ["purge", "--all", "--yes"]):
         assert shell(*command) == 1
         assert str(shell.directory) in shell.err
-
-
-@pytest.mark.parametrize("text", ["1h", "60m", "3600s", "1970-01-12T13:46:40+00:00"])
-def test_a_moment_is_a_duration_ago_or_a_time(text: str) -> None:
-    assert moment(text, 1_003_600.0) == 1_000_000.0
-
-
-@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "now", "9" * 400 + "s", "\udc80"])
-def test_anything_else_is_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match="neither"):
-        moment(text, 0.0)

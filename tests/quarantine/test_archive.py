@@ -7,8 +7,9 @@ from hypothesis import given, strategies as st
 
 from mqttproxy.mqtt.packets import Properties
 from mqttproxy.mqtt.topics import matches
-from mqttproxy.quarantine.archive import Archive, Filters, Total
+from mqttproxy.quarantine.archive import Archive, Total
 from mqttproxy.quarantine.database import DATABASE
+from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.writer import SLICE

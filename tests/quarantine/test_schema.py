@@ -4,6 +4,7 @@ import pytest
 from sqlite_utils import Database
 
 from mqttproxy.quarantine.database import VERSION
+from mqttproxy.quarantine.issues import fingerprint
 from mqttproxy.quarantine.schema import migrate, migrations
 
 
@@ -50,7 +51,44 @@ def test_counting_and_finding_the_oldest_do_not_touch_the_table() -> None:
         ("policy = 'a'", "held_by_policy (policy=?"),
         ("at >= 1", "held_by_time (at>?"),
         ("EXISTS (SELECT 1 FROM failures WHERE held = seq)", "PRIMARY KEY (held=?"),
+        ("seq IN (SELECT held FROM failures WHERE issue = 'a')", "failures_by_issue (issue=?"),
     ],
 )
 def test_filters_use_indexes(condition: str, expected: str) -> None:
     assert expected in plan(f"SELECT * FROM held WHERE {condition} ORDER BY at DESC, seq DESC LIMIT 5")  # noqa: S608  # our own
+
+
+OLD = """
+    INSERT INTO held VALUES
+        (1, 'a', 10.0, 'held', 'one', NULL, '', 'plain', 't', 1, 0, 'p', 's@1', 153, 0, 0, NULL, NULL, ''),
+        (2, 'b', 20.0, 'held', 'two', NULL, '', 'plain', 't', 1, 0, 'p', 's@1', 153, 0, 0, NULL, NULL, ''),
+        (3, 'c', 30.0, 'held', '', NULL, '', 'upstream:x', 't', 1, 0, NULL, NULL, 131, 0, 0, NULL, NULL, ''),
+        (4, 'd', 40.0, 'held', 'one', NULL, '', 'plain', 't', 1, 0, NULL, NULL, 131, 0, 0, NULL, NULL, '');
+    INSERT INTO failures VALUES (1, 0, '/v/1', 'type', ''), (1, 1, '/v/2', 'type', ''), (2, 0, '/v/7', 'type', ''),
+        (3, 0, '', 'upstream', 'upstream b-1 answered 0x83 x'),
+        (4, 0, '', 'upstream_poison', 'the link to upstream b was lost 3 times while this message was in flight');
+"""
+
+
+def test_what_was_held_before_there_were_issues_is_grouped() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrations.apply(Database(connection), stop_before="m002_issues_and_releases")
+    connection.executescript(OLD)
+    migrate(connection, VERSION)
+    issues = connection.execute(
+        "SELECT pointer, keyword, state, first_seen, last_seen, count, devices, sample FROM issues ORDER BY last_seen"
+    ).fetchall()
+    assert issues == [
+        ("/v/*", "type", "open", 10.0, 20.0, 2, 2, "b"),
+        ("", "upstream", "open", 30.0, 30.0, 1, 1, "c"),
+        ("", "upstream_poison", "open", 40.0, 40.0, 1, 1, "d"),
+    ]
+    assert connection.execute("SELECT id, destination FROM held").fetchall() == [
+        ("a", None), ("b", None), ("c", "b-1"), ("d", "b"),
+    ]  # fmt: skip
+    (of_a,) = set(connection.execute("SELECT issue FROM failures WHERE held = 1").fetchall())
+    assert of_a == (fingerprint("p", "s@1", "/v/0", "type"),)
+    assert connection.execute("SELECT device FROM issue_devices ORDER BY 1").fetchall() == [
+        ("one",), ("one",), ("two",), ("upstream:x",),
+    ]  # fmt: skip
+    connection.close()

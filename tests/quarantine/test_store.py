@@ -14,8 +14,9 @@ import trio
 from attrs import evolve
 
 from mqttproxy.config.model import Bytes, Count, Seconds
-from mqttproxy.quarantine.archive import Archive, Filters
+from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
+from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.quarantine.writer import SLICE
@@ -268,8 +269,8 @@ async def test_X12_a_full_disk_for_payload_files_is_waited_for(tmp_path: Path) -
 
 
 async def test_the_pauses_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqttproxy.quarantine.store._FIRST_RETRY", 0.001)
-    monkeypatch.setattr("mqttproxy.quarantine.store._LAST_RETRY", 0.004)
+    monkeypatch.setattr("mqttproxy.committing._FIRST_RETRY", 0.001)
+    monkeypatch.setattr("mqttproxy.committing._LAST_RETRY", 0.004)
     pauses: list[float] = []
 
     class Watched(Quarantine):

@@ -10,8 +10,9 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mqttproxy.config.model import Bytes, Count, Seconds
-from mqttproxy.quarantine.archive import Archive, Filters
+from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE
+from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.writer import SLICE, Writer

@@ -19,6 +19,11 @@ class FakeDevice:
         self.got: list[Message] = []
         self.calls = 0
         self.room = 1000
+        self.holds = 0
+
+    def hold(self) -> None:
+        assert not self.got, "it may have been seen already"
+        self.holds += 1
 
     def has_room_for(self, messages: Sequence[Message]) -> bool:
         return len(messages) <= self.room
@@ -460,3 +465,15 @@ def test_a_subscription_without_wildcards_leaves_other_topics_in_the_cache() -> 
     assert table.has_subscriber("a")
     table.unsubscribe("d", "a")
     assert not table.has_subscriber("a")
+
+
+def test_what_must_not_come_twice_is_withheld_from_each_device_before_it_is_delivered() -> None:
+    table = SubscriptionTable()
+    one, other = FakeDevice("one"), FakeDevice("other")
+    table.subscribe(one, Subscription("a/#"))
+    table.subscribe(other, Subscription("a/b"))
+    table.deliver([Message("a/b", b"1"), Message("a/c", b"2")], once=True)
+    assert (one.holds, other.holds) == (1, 1)
+    assert (len(one.got), len(other.got)) == (2, 1)
+    table.deliver([Message("a/c", b"3")])
+    assert one.holds == 1

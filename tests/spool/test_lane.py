@@ -119,3 +119,20 @@ async def test_a_lane_says_who_acknowledges(waits: bool) -> None:
     assert len(store.acknowledged) == (not waits)
     ((_, entry),) = store.sinks["a"].held
     assert isinstance(entry.ticket, Ticket) is waits
+
+
+async def test_putting_needs_room_and_waiting_for_it_counts_nobody(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    store = full_store("a")
+    lane = lane_of(store)
+    with pytest.raises(trio.WouldBlock):
+        lane.put_nowait(items(store, 1))
+    nursery.start_soon(lane.wait_room)
+    await wait_all_tasks_blocked()
+    assert lane.waiting == 0
+    store.spool.settings = SpoolSettings()
+    store.spool.room_was_made()
+    await wait_all_tasks_blocked()
+    lane.put_nowait(items(store, 1))
+    assert store.spool.messages == 2

@@ -6,8 +6,10 @@ each process mounts it, and what is mounted does nothing more once its process i
 
 import errno
 import os
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -17,7 +19,9 @@ import trio
 from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.database import LAYOUT
 from mqttproxy.journal import Changes, Key, Loaded, Row
+from mqttproxy.quarantine.database import VERSION
 from mqttproxy.quarantine.model import Held, weigh
+from mqttproxy.quarantine.schema import migrate
 from mqttproxy.quarantine.writer import BOUNDS, Tidied
 from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
@@ -245,6 +249,14 @@ class SimulatedReader:
         pass
 
 
+@cache
+def _no_orders() -> sqlite3.Connection:
+    """Return a quarantine in which nobody has ordered a release."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    migrate(connection, VERSION)
+    return connection
+
+
 class SimulatedWriter:
     """A `quarantine.writer.Writer`."""
 
@@ -252,7 +264,8 @@ class SimulatedWriter:
         self._disk = disk
         self.settings = settings
         self.set_aside: list[tuple[Path, str]] = []
-        self.messages = self.size_bytes = 0
+        self.messages = self.size_bytes = self.issues_forgotten = 0
+        self.issues: dict[str, int] = {}
 
     def open(self) -> None:
         self._disk.quarantine.look_at_read()
@@ -263,6 +276,10 @@ class SimulatedWriter:
         self._disk.held.update({held.id: held for held in batch})
         self._count()
         self._disk.quarantine.look_after()
+
+    def use(self, work: Callable[[Any, Any], Any]) -> Any:
+        self._disk.quarantine.look_before()
+        return work(_no_orders(), None)
 
     def overdue(self) -> bool:
         return False
