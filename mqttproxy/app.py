@@ -4,12 +4,8 @@
 a second one ends at once, SIGHUP reloads. An error in a room that is not a device's is a bug, and ends the process.
 """
 
-import ctypes
-import gc
-import linecache
 import os
 import signal
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +18,7 @@ from attrs import evolve
 from mqttproxy import __version__, database
 from mqttproxy.apart import run_apart
 from mqttproxy.clock import SteadyWall
-from mqttproxy.config.load import load_config
+from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.flapping import Flapping
@@ -32,13 +28,15 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.process import share_interpreter, share_memory, tidy_memory
 from mqttproxy.quarantine import database as quarantine
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
-from mqttproxy.reload import check_schemas, make_ruleset, put_in_force
+from mqttproxy.reload import check_schemas, digest_of
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
+from mqttproxy.steering import Cause, Control, Records, Resumed, Steering, resume, watch
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Gates, Health
@@ -59,18 +57,6 @@ UPSTREAMS_SHARE: Final = 0.8
 
 TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
 
-SWITCH_INTERVAL: Final = 0.0005  # seconds that one thread of Python may go on while another waits
-
-_ARENA_MAX: Final = -8  # of glibc's mallopt
-
-# When circles are looked for: among the youngest objects after so many new ones; among those that stayed since the
-# last such look after so many looks at the youngest; among all after so many of those. A message makes about ten
-# objects that live until it is acknowledged: to look every 700 objects, as Python does by default, costs a tenth of
-# the throughput. A look takes up to 0.5 µs an object while all else waits: some 30 ms at most when thousands of
-# devices connect. Devices that are gone leave no circles (a test holds them to it), so the look among all, which
-# takes longer, is there for bugs.
-GC_THRESHOLDS: Final = (10_000, 5, 1_000)
-
 
 class Proxy:
     """All rooms of one process, joined."""
@@ -79,11 +65,14 @@ class Proxy:
         self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool, outside: Outside = REAL
     ) -> None:
         self.path = path
-        self.config = config
+        self.config = self.started_with = config
+        self.digest = ""  # of the file that holds it
+        self.ends_soon = False
         outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.outside = outside
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
+        self.steering = Steering(self, Records(config.proxy.data_dir))
         self._hangup = trio.Event()
         self.health = Health(wall=outside.wall, now=outside.now)
         audit = config.audit
@@ -232,6 +221,8 @@ class Proxy:
             "ready": ready,
             "reasons": self.health.reasons(),
             "uptime": document["uptime_seconds"],
+            "configuration": self.steering.status(),
+            "audit": {"lines": self.audit.lines, "head": self.audit.head},
             "listeners": {listener.settings.name: str(listener) for listener in self.door.listeners},
             "destinations": [
                 as_json(status, now) | {"spooled": self.keeping.spool.feeds[status.name].on_disk}
@@ -262,7 +253,7 @@ class Proxy:
                 self.health.report("listeners", True)
                 self._say_ready(metrics_at)
             background.cancel_scope.cancel()
-        self.log.info("stopped")
+        self.log.info("stopped", audit_head=self.audit.head)
 
     async def open_rooms(self, background: trio.Nursery) -> None:
         """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
@@ -276,7 +267,7 @@ class Proxy:
         background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:
-        _tidy_memory()
+        tidy_memory()
         self.log.info(
             "ready",
             version=__version__,
@@ -290,11 +281,11 @@ class Proxy:
         self, serving: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
             async with trio.open_nursery() as nursery:
                 stopping = False
-                reloading = trio.CancelScope()
-                nursery.start_soon(self._reload_when_told, reloading)
+                steering = trio.CancelScope()
+                await nursery.start(self._be_steered, steering)
+                task_status.started()
                 async for number in signals:
                     if number == signal.SIGHUP:
                         self._hangup.set()
@@ -302,18 +293,34 @@ class Proxy:
                         self.log.warning("stopping at once")
                         os._exit(1)  # what was acknowledged is where its route's `ack` says; the rest is the devices'
                     else:
-                        stopping = True
-                        reloading.cancel()
+                        stopping = self.ends_soon = True
+                        steering.cancel()
                         self.log.info("draining", signal=signal.Signals(number).name)
                         nursery.start_soon(self.drain, serving)
 
-    async def _reload_when_told(self, scope: trio.CancelScope) -> None:
+    async def _be_steered(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         # Apart from the signals: a reload may take seconds, and SIGTERM must not wait for it.
         with scope:
-            while True:
-                await self._hangup.wait()
-                self._hangup = trio.Event()
-                await put_in_force(self)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(Control(self, self.steering).run)
+                nursery.start_soon(self._reload_when_told)
+                nursery.start_soon(self.steering.end_trials)
+                nursery.start_soon(self.steering.watch_file)
+                nursery.start_soon(watch, self, self.steering)
+                task_status.started()
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup = trio.Event()
+            await self.steering.reload(Cause("signal", "SIGHUP"))
+
+    def go_on(self, resumed: Resumed) -> None:
+        """Begin with what was resumed, which is what this was made with."""
+        self.digest = resumed.digest
+        self.steering.begin(resumed.trial, resumed.line)
 
     async def drain(self, serving: trio.CancelScope) -> None:
         """Take nothing more, finish what was taken within the grace period, end by cancelling `serving`."""
@@ -330,26 +337,6 @@ class Proxy:
 
 async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await room.run(task_status=task_status)
-
-
-def _share_interpreter() -> None:
-    """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def _share_memory() -> None:
-    """Let all threads take memory from one arena; the few that write to disk would else keep one each."""
-    with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
-
-
-def _tidy_memory() -> None:
-    linecache.clearcache()  # attrs and cattrs keep the source there of what they have generated
-    gc.collect()
-    gc.freeze()  # what is here now stays: no need to look at it again
-    gc.set_threshold(*GC_THRESHOLDS)
-    with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)  # up to 2 MB that only the start needed
 
 
 async def _make_tables(data_dir: Path) -> None:
@@ -372,19 +359,22 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
         ConfigError: the file, or a schema it names, is faulty.
 
     """
-    _share_memory()
-    _share_interpreter()
-    config = load_config(path)
+    share_memory()
+    share_interpreter()
+    data = read_file(path)
+    config = config_of(data, str(path), path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
     await check_schemas(path, config)
-    ruleset = make_ruleset(config, number=1)
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
             database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
-            await Proxy(path, config, ruleset, dry_run=dry_run).run()
+            resumed = await resume(path, config, digest_of(data), Records(config.proxy.data_dir))
+            proxy = Proxy(path, resumed.config, resumed.ruleset, dry_run=dry_run)
+            proxy.go_on(resumed)
+            await proxy.run()
     # An address in use, a folder that cannot be written.
     except* (OSError, NewerDatabaseError, TooManyDestinationsError) as group:
         faults = [str(error) for error in leaves(group)]
