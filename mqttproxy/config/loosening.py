@@ -115,6 +115,12 @@ def _fate(actions: Iterable[str]) -> tuple[int, bool, bool]:
     return fate, kept, "disconnect" not in words
 
 
+def _directions(before: str, after: str) -> Effect:
+    if before == after:
+        return "neither"
+    return "tightens" if after == "both" else "loosens" if before == "both" else "either"
+
+
 def _ack(value: object) -> float:
     """Rank when a device is acknowledged: the less must be sure by then, the higher."""
     if isinstance(value, Quorum):
@@ -170,9 +176,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ),
     ("policies", "topics"): Rule(wider_is(looser=False), "it applies to fewer topics", "it applies to more topics"),
     ("policies", "on_failure"): _ON_FAILURE,
-    ("policies", "direction"): Rule(
-        ranked({"both": 0}.get), "it judges one direction only", "it judges both directions"
-    ),
+    ("policies", "direction"): Rule(_directions, "it judges one direction only", "it judges both directions"),
     ("payload", "*"): _LIMIT,
     ("limits", "*"): _LIMIT,
     ("limits", "flapping_connects"): Rule(

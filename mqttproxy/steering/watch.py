@@ -95,10 +95,13 @@ async def _follow(running: Steered, folder: Path, recursive: bool, wake: trio.Me
             step=STEP_MS,
             rust_timeout=RUST_TIMEOUT_MS,
             recursive=recursive,
-            raise_interrupt=False,
         ):
             _wake(wake)
-    except (ImportError, OSError) as error:  # the kernel has no watches left, or the extra is not installed
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the kernel has no watches left, or the extra is not installed
         running.log.warning("files are looked at instead of watched", folder=str(folder), error=str(error))
     while True:
         await trio.sleep(LOOK_EVERY)

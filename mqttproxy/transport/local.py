@@ -19,6 +19,7 @@ from mqttproxy.transport.stream import TransportError, words
 
 CONTROL: Final = "control.sock"  # in the data folder: what commands ask a running proxy through
 AT_ONCE: Final = 8  # connections; more wait
+BACKLOG: Final = 64  # of those, with the kernel
 REQUEST_SECONDS: Final = 10.0  # for the whole of a request to come
 LARGEST: Final = 20 * 1024 * 1024  # bytes of a request or an answer
 CONNECT_SECONDS: Final = 5.0
@@ -64,7 +65,7 @@ def bind_local(directory: Path, name: str) -> socket.socket:
             os.fchmod(sock.fileno(), 0o600)  # the file will have this mode from its first moment
             sock.bind(path)
             os.chmod(path, 0o600)  # noqa: PTH101
-        sock.listen(AT_ONCE)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()

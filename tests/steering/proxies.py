@@ -8,15 +8,17 @@ from typing import Any, Final
 
 import orjson
 import trio
+import trio.testing
 from attrs import evolve
 
 from mqttproxy.app import Proxy
 from mqttproxy.config.load import config_of
 from mqttproxy.outside import REAL
 from mqttproxy.reload import digest_of
-from mqttproxy.steering import Cause, Records, Resumed, resume
+from mqttproxy.steering import Cause, Control, Records, Resumed, resume
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import ByteStream
+from tests.fake_rooms import FakeLog
 
 ME: Final = Cause("command", "me")
 CONNECT: Final = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01%b"
@@ -63,12 +65,14 @@ async def open_proxy(folder: Path) -> AsyncIterator[Proxy]:
     (folder / "data").mkdir(exist_ok=True)
     resumed = await resumed_from(folder)
     proxy = Proxy(path, resumed.config, resumed.ruleset, dry_run=False, outside=OUTSIDE)
+    proxy.log = FakeLog()  # what commands print stands alone on stdout
     proxy.go_on(resumed)
     async with trio.open_nursery() as background:
         await proxy.open_rooms(background)
         await proxy.door.open(proxy.config.listeners)
         background.start_soon(proxy.door.run)
         background.start_soon(proxy.steering.end_trials)
+        await background.start(Control(proxy, proxy.steering).run)
         await trio.testing.wait_all_tasks_blocked()
         yield proxy
         background.cancel_scope.cancel()
