@@ -108,13 +108,16 @@ def digest_of(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL, *, place: Path | None = None) -> None:
+async def check_schemas(
+    path: Path, config: ProxyConfig, outside: Outside = REAL, *, place: Path | None = None, called: str = ""
+) -> None:
     """Have the schemas that policies name checked.
 
     Args:
         path: of the file; the other process reads it for itself.
         config: what it says.
         place: where the file is to stand, if not where it does.
+        called: its name in faults, if not its path.
         outside: has processes.
 
     Raises:
@@ -132,13 +135,15 @@ async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL
     except trio.TooSlowError as error:
         found = f"schemas whose check had not ended after {write_duration(seconds)}"
         each = f"at most {write_duration(config.schemas.check_time)} for each"
-        raise ConfigError([Fault(str(path), "schemas.check_time", found, each)]) from error
+        raise ConfigError([Fault(called or str(path), "schemas.check_time", found, each)]) from error
     lines = done.stderr.decode(errors="backslashreplace").splitlines()
     if done.returncode == 1 and lines:
         raise ConfigError(Told("", "", line) for line in lines)
     if done.returncode != 0:
         last = lines[-1] if lines else "without a word"
-        raise ConfigError([Told("", "", f"{path}: the check of schemas ended with {done.returncode}: {last}")])
+        raise ConfigError(
+            [Told("", "", f"{called or path}: the check of schemas ended with {done.returncode}: {last}")]
+        )
 
 
 def make_ruleset(config: ProxyConfig, number: int) -> Ruleset:
@@ -161,13 +166,15 @@ def _check_upstreams(running: Running, config: ProxyConfig) -> None:
 async def build(source: Source, number: int, outside: Outside = REAL) -> Built:
     """Read a configuration, check all of it, and compile it, beside the one in force.
 
+    Whatever else must hold of a generation before it may be put in force is checked here.
+
     Raises:
         ConfigError, OSError: it cannot be used.
 
     """
     data = read_file(source.file, source.called)
     config = config_of(data, source.called, source.place)
-    await check_schemas(source.file, config, outside, place=source.place)
+    await check_schemas(source.file, config, outside, place=source.place, called=source.called)
     ruleset: Ruleset = await outside.to_thread(
         partial(make_ruleset, config, number), abandon_on_cancel=False, limiter=trio.CapacityLimiter(1)
     )

@@ -30,6 +30,7 @@ from mqttproxy.reload import (
     tell,
 )
 from mqttproxy.steering.trial import Records, Trial, replace_file, why_not_replaceable
+from mqttproxy.telemetry.health import Health
 
 RETRY_SECONDS: Final = 5.0  # after a roll-back that did not work
 FILE_EVERY: Final = 2.0  # seconds between two looks at whether the file is what is in force
@@ -59,6 +60,7 @@ class Steered(Running, Protocol):
     """The process as its steering sees it (`app.Proxy`)."""
 
     ends_soon: bool
+    health: Health
 
 
 class Steering:
@@ -304,6 +306,7 @@ class Steering:
     def _put_on_trial(self, on_trial: OnTrial | None) -> None:
         self.on_trial = on_trial
         self._running.metrics.generation_on_trial = int(on_trial is not None)
+        self._report()
         tried, self._tried = self._tried, trio.Event()
         tried.set()
 
@@ -362,6 +365,17 @@ class Steering:
             running.log.warning("the file is not what is in force", file=str(running.path))
         self.file_differs = differs
         running.metrics.config_file_differs = int(differs)
+        self._report()
+
+    def _report(self) -> None:
+        """Say to whoever looks at the health when the file and what is in force are not the same."""
+        reason = ""
+        if self.on_trial is not None:
+            trial = self.on_trial.trial
+            reason = f"generation {trial.number} is on trial until {_clock(trial.until)}: {self.on_trial.going_back}"
+        elif self.file_differs:
+            reason = f"{self._running.path} is not what is in force"
+        self._running.health.report("configuration", not reason, reason.removesuffix(": "), gates="nothing")
 
 
 def _again(built: Built, number: int) -> Built:
