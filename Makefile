@@ -12,13 +12,14 @@ IMAGES = 5
 EVERY_CALL = 25
 EVERY_BYTE = 101
 SEEDS = 200
+RELOADS = 1000
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build
 # Debian keeps mosquitto where not everybody looks.
 WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 
 .PHONY: help run test lint types map docs check fuzz faults faults-kills faults-power faults-syscalls faults-corruption \
-  faults-simulation bench bench-devices lock servers clean
+  faults-simulation faults-reloads bench bench-devices lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
@@ -27,7 +28,7 @@ help:
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
 	@echo 'make faults  break it under load and count what is lost: kills (KILLS=200, beside a Mosquitto bridge), power'
 	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
-	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations; or one: make faults-power'
+	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations, RELOADS=1000; or one: make faults-power'
 	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
 	@echo 'make lock    write the lock files anew from pyproject.toml'
 
@@ -80,7 +81,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
 
 # About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
-faults: faults-kills faults-power faults-syscalls faults-corruption faults-simulation
+faults: faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads
 
 faults-kills: $(VENV)/.dev servers
 	$(WITH_SERVERS) $(BIN)/python -m tests.faults.kills --kills $(KILLS) --rate $(KILL_RATE) --bridge $(ARGS)
@@ -99,6 +100,9 @@ faults-corruption: $(VENV)/.dev
 
 faults-simulation: $(VENV)/.dev
 	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS) $(ARGS)
+
+faults-reloads: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.reloads --reloads $(RELOADS) $(ARGS)
 
 bench: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset

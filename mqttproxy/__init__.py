@@ -5,6 +5,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
 
     cli           run, check, quarantine; exit codes
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
+    steering      how a running proxy is told to change: signal, watched files, commands; trials that roll back
     reload        build a new generation, swap it in whole, or keep the old one and say why
     keeping       what the proxy keeps for devices: builds the sessions' rooms, brings them back from disk
     outside       the world as the process sees it: clocks, chance, network, disk; simulations have one of their own

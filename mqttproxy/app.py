@@ -18,7 +18,7 @@ from attrs import evolve
 from mqttproxy import __version__, database
 from mqttproxy.apart import run_apart
 from mqttproxy.clock import SteadyWall
-from mqttproxy.config.load import load_config
+from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.flapping import Flapping
@@ -34,9 +34,10 @@ from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.release import Releases
-from mqttproxy.reload import check_schemas, make_ruleset, put_in_force, remember_schemas
+from mqttproxy.reload import check_schemas, digest_of, remember_schemas
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
+from mqttproxy.steering import Cause, Control, Records, Resumed, Steering, resume, watch
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Gates, Health
@@ -66,11 +67,14 @@ class Proxy:
         self, path: Path, config: ProxyConfig, ruleset: Ruleset, *, dry_run: bool, outside: Outside = REAL
     ) -> None:
         self.path = path
-        self.config = config
+        self.config = self.started_with = config
+        self.digest = ""  # of the file that holds it
+        self.ends_soon = False
         outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.outside = outside
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
+        self.steering = Steering(self, Records(config.proxy.data_dir))
         self._hangup = trio.Event()
         self.health = Health(wall=outside.wall, now=outside.now)
         audit = config.audit
@@ -232,6 +236,8 @@ class Proxy:
             "ready": ready,
             "reasons": self.health.reasons(),
             "uptime": document["uptime_seconds"],
+            "configuration": self.steering.status(),
+            "audit": {"lines": self.audit.lines, "head": self.audit.head},
             "listeners": {listener.settings.name: str(listener) for listener in self.door.listeners},
             "destinations": [
                 as_json(status, now) | {"spooled": self.keeping.spool.feeds[status.name].on_disk}
@@ -262,7 +268,7 @@ class Proxy:
                 self.health.report("listeners", True)
                 self._say_ready(metrics_at)
             background.cancel_scope.cancel()
-        self.log.info("stopped")
+        self.log.info("stopped", audit_head=self.audit.head)
 
     async def open_rooms(self, background: trio.Nursery) -> None:
         """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
@@ -291,11 +297,11 @@ class Proxy:
         self, serving: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
             async with trio.open_nursery() as nursery:
                 stopping = False
-                reloading = trio.CancelScope()
-                nursery.start_soon(self._reload_when_told, reloading)
+                steering = trio.CancelScope()
+                await nursery.start(self._be_steered, steering)
+                task_status.started()
                 async for number in signals:
                     if number == signal.SIGHUP:
                         self._hangup.set()
@@ -303,18 +309,34 @@ class Proxy:
                         self.log.warning("stopping at once")
                         os._exit(1)  # what was acknowledged is where its route's `ack` says; the rest is the devices'
                     else:
-                        stopping = True
-                        reloading.cancel()
+                        stopping = self.ends_soon = True
+                        steering.cancel()
                         self.log.info("draining", signal=signal.Signals(number).name)
                         nursery.start_soon(self.drain, serving)
 
-    async def _reload_when_told(self, scope: trio.CancelScope) -> None:
+    async def _be_steered(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         # Apart from the signals: a reload may take seconds, and SIGTERM must not wait for it.
         with scope:
-            while True:
-                await self._hangup.wait()
-                self._hangup = trio.Event()
-                await put_in_force(self)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(Control(self, self.steering).run)
+                nursery.start_soon(self._reload_when_told)
+                nursery.start_soon(self.steering.end_trials)
+                nursery.start_soon(self.steering.watch_file)
+                nursery.start_soon(watch, self, self.steering)
+                task_status.started()
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup = trio.Event()
+            await self.steering.reload(Cause("signal", "SIGHUP"))
+
+    def go_on(self, resumed: Resumed) -> None:
+        """Begin with what was resumed, which is what this was made with."""
+        self.digest = resumed.digest
+        self.steering.begin(resumed.trial, resumed.line)
 
     async def drain(self, serving: trio.CancelScope) -> None:
         """Take nothing more, finish what was taken within the grace period, end by cancelling `serving`."""
@@ -356,19 +378,21 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     """
     share_memory()
     share_interpreter()
-    config = load_config(path)
+    data = read_file(path)
+    config = config_of(data, str(path), path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     log = get_log()
     await check_schemas(path, config)
-    schemas = schema_folder(config)
-    ruleset = make_ruleset(config, 1, schemas)
     faults: list[str] = []
     try:
         with lock_data_dir(config.proxy.data_dir):
             database.take_over_former(config.proxy.data_dir)
             await _make_tables(config.proxy.data_dir)
-            remember_schemas(schemas, log)
-            await Proxy(path, config, ruleset, dry_run=dry_run).run()
+            resumed = await resume(path, config, digest_of(data), Records(config.proxy.data_dir))
+            remember_schemas(resumed.ruleset.schemas, log)
+            proxy = Proxy(path, resumed.config, resumed.ruleset, dry_run=dry_run)
+            proxy.go_on(resumed)
+            await proxy.run()
     # An address in use, a folder that cannot be written.
     except* (OSError, NewerDatabaseError, TooManyDestinationsError) as group:
         faults = [str(error) for error in leaves(group)]

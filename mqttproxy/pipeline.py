@@ -31,6 +31,7 @@ from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
+from mqttproxy.validation.files import SchemaFolder
 from mqttproxy.validation.transforms import NO_MASKS, Masker
 
 RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
@@ -46,6 +47,7 @@ class Ruleset:
     routes: RouteTable
     shapes: Mapping[str, Shape] = field(factory=dict)  # of upstreams that do not get messages as they came
     masker: Masker = NO_MASKS
+    schemas: SchemaFolder | None = None  # that its contracts are from; it knows which of them are in force
 
 
 class Pipeline:

@@ -254,7 +254,7 @@ def make_house(
         server_reference=config.proxy.server_reference,
     )
     door, listener = Door(premises), FakeListener()
-    door.listeners.append(cast("Listener", listener))
+    door.add(cast("Listener", listener))
     house = House(
         nursery, metrics, audit, quarantine, upstreams, lanes, refusal, pipeline, premises, door, listener, log,
         journal, feeding,

@@ -1,8 +1,10 @@
 """`mqttproxy check FILE [--probe]`."""
 
 from pathlib import Path
+from typing import Annotated
 
 import trio
+from cyclopts import Parameter
 
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.errors import ConfigError
@@ -17,16 +19,17 @@ from mqttproxy.validation import build_generation
 PATIENCE: float = 5.0  # seconds beyond connect_timeout
 
 
-def check(file: Path, /, *, probe: bool = False) -> int:
+def check(file: Path, /, *, probe: bool = False, place: Annotated[Path | None, Parameter(name="--as")] = None) -> int:
     """Check a configuration file, its policies and schemas, and tell all their faults.
 
     Args:
         file: the configuration, see `proxy.toml.example`.
         probe: connect to each upstream that is enabled, too.
+        place: where it is to stand, if not where it does: its paths are relative to the folder of that.
 
     """
     try:
-        config = load_config(file)
+        config = load_config(file, place=place)
         build_generation(0, config)
         key_of(config, str(file))
     except ConfigError as error:

@@ -29,3 +29,19 @@ app.command(
     name="status",
     help="Ask the proxy that runs on a configuration file whether it is ready, and how each destination is.",
 )
+app.command(
+    "mqttproxy.cli.reload:reload", name="reload", help="Have a running proxy read its file again; tells the outcome."
+)
+app.command(
+    "mqttproxy.cli.plan:plan",
+    name="plan",
+    help="Tell what a new file would change: what loosens, what tightens, who would feel it.",
+)
+app.command(
+    "mqttproxy.cli.apply:apply",
+    name="apply",
+    help="Put a new file in force in a running proxy, for a while or for good.",
+)
+app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
+app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
+app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")

@@ -17,10 +17,19 @@ def tabulate(document: Mapping[str, Any]) -> Iterable[str]:
         yield printable(f"  {reason}")
     for name, address in document["listeners"].items():
         yield printable(f"  listens on {address} ({name})")
+    if (configuration := document.get("configuration")) is not None:
+        yield printable(f"  generation {configuration['generation']} of {_file(configuration)}")
     destinations = document["destinations"]
     if destinations:
         yield ""
         yield from _table([_HEAD, *map(_row, destinations)])
+
+
+def _file(configuration: Mapping[str, Any]) -> str:
+    trial = configuration["on_trial"]
+    if trial is not None:
+        return f"{trial['called']}, on trial for {rough(trial['seconds_left'])} more"
+    return f"{configuration['file']}" + (", which has been changed since" if configuration["file_differs"] else "")
 
 
 def rough(seconds: float | None) -> str:

@@ -1,6 +1,6 @@
 """From `proxy.toml` to the settings, or to all that is wrong with it.
 
-`parse_config` computes; `load_config`, `unreadable` and `read_secret` are the only places of this room that look at the
+`parse_config` computes; `read_file`, `unreadable` and `read_secret` are the only places of this room that look at the
 disk.
 """
 
@@ -29,14 +29,28 @@ _BYTE_ORDER_MARKS: Final = {
 _PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
-def load_config(path: Path) -> ProxyConfig:
+def load_config(path: Path, *, place: Path | None = None) -> ProxyConfig:
     """Read and check a configuration file.
+
+    Args:
+        path: of the file.
+        place: where it is to stand, if not where it does: its paths are relative to the folder of that.
 
     Raises:
         ConfigError: with everything that is wrong with it, an unreadable file included.
 
     """
-    file = str(path)
+    return config_of(read_file(path), str(path), place or path)
+
+
+def read_file(path: Path, called: str = "") -> bytes:
+    """Return what is in a configuration file. Faults name it as `called`, or by its path.
+
+    Raises:
+        ConfigError: it cannot be read, or is no such file.
+
+    """
+    file = called or str(path)
     try:
         with path.open("rb") as source:
             data = source.read(LARGEST_FILE + 1)
@@ -44,7 +58,17 @@ def load_config(path: Path) -> ProxyConfig:
         raise ConfigError([Fault(file, "", _os_words(error), "a readable file")]) from error
     if len(data) > LARGEST_FILE:
         raise ConfigError([Fault(file, "", "a very large file", f"at most {write_size(LARGEST_FILE)}")])
-    return parse_config(decode(data, file), file, path.parent.absolute())
+    return data
+
+
+def config_of(data: bytes, called: str, place: Path) -> ProxyConfig:
+    """Return the settings that a file holds; see `load_config`.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+
+    """
+    return parse_config(decode(data, called), called, place.parent.absolute())
 
 
 def decode(data: bytes, file: str) -> str:

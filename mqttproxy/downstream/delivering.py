@@ -50,8 +50,10 @@ class Delivering:
             self._scope.cancel()
 
     def dismiss(self) -> None:
-        """End the connection because the proxy is ending, naming another server if there is one."""
-        if reference := self._premises.server_reference:
+        """End the connection because the proxy or its listener is ending, naming another server if there is one."""
+        if not self._premises.is_closing:
+            self.disconnect(ReasonCode.ADMINISTRATIVE_ACTION, "the listener was closed or changed")
+        elif reference := self._premises.server_reference:
             self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
         else:
             self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")

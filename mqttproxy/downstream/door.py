@@ -1,15 +1,26 @@
 """The door: accepts connections, bounds their number, gives each a task tree of its own, and closes up in order."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
 from mqttproxy.config.model import ListenerSettings
 from mqttproxy.downstream.device import Device
+from mqttproxy.downstream.entrances import (
+    SECURE,
+    CannotOpenError,
+    Entrance,
+    ListenerChanges,
+    Way,
+    Ways,
+    in_the_way,
+    lets_stay,
+    pair,
+)
 from mqttproxy.downstream.greeting import NotWelcome, greet
-from mqttproxy.downstream.premises import Premises
-from mqttproxy.transport.listen import Listener, listen
+from mqttproxy.downstream.premises import ConnectedDevice, Premises
+from mqttproxy.transport.listen import Listener, listen, load_terms
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
@@ -20,72 +31,164 @@ class Door:
     def __init__(self, premises: Premises, listen: Callable[..., Awaitable[Listener]] = listen) -> None:
         self.premises = premises
         self._listen = listen
-        self.listeners: list[Listener] = []
+        self._entrances: list[Entrance] = []
         self._by_address: Counter[str] = Counter()
         self._connections = 0
-        self._accepting = trio.CancelScope()
+        self._accepting: trio.Nursery | None = None
+        self._nursery: trio.Nursery | None = None
         self._handshake_over = trio.lowlevel.ParkingLot()
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Return those that are open, in the order of the file."""
+        return [entrance.listener for entrance in self._entrances]
+
+    def connected(self) -> dict[str, int]:
+        """Return how many devices each listener has let in."""
+        return {entrance.settings.name: len(entrance.devices) for entrance in self._entrances}
+
+    def add(self, listener: Listener) -> None:
+        """Accept from a listener that is open already, once `run` runs."""
+        self._entrances.append(Entrance(listener, listener.settings))
 
     async def open(self, settings: Sequence[ListenerSettings]) -> None:
         """Bind every enabled listener.
 
         Raises:
-            TransportError: one cannot be bound; none stays open.
+            CannotOpenError: one cannot be bound; none stays open.
 
         """
+        self.use(await self.prepare(settings), grace=0.0)
+
+    async def prepare(self, settings: Sequence[ListenerSettings]) -> Ways:
+        """Bind what is new and read all certificates, so that `use` cannot fail. Nothing that is open is touched.
+
+        Raises:
+            CannotOpenError: one cannot be bound; what was opened is closed again.
+
+        """
+        wanted = [(position, one) for position, one in enumerate(settings) if one.enabled]
+        found = pair(self._entrances, [one for _, one in wanted])
+        ways: list[Way] = []
+        try:
+            for (position, one), entrance in zip(wanted, found, strict=True):
+                ways.append(await self._open(position, one) if entrance is None else _keep(position, one, entrance))
+        except BaseException:
+            Ways(tuple(ways), ()).discard()
+            raise
+        return Ways(tuple(ways), tuple(entrance for entrance in self._entrances if entrance not in found))
+
+    async def _open(self, position: int, settings: ListenerSettings) -> Way:
         limits = self.premises.limits
         try:
-            for listener in settings:
-                if listener.enabled:
-                    opened = await self._listen(
-                        listener,
-                        write_timeout=limits.write_timeout,
-                        max_frame_bytes=limits.packet_size + 8,
-                        trouble=self._accept_failed,
-                    )
-                    self.listeners.append(opened)
-        except TransportError:
-            self._close_listeners()
-            raise
+            opened = await self._listen(
+                settings,
+                write_timeout=limits.write_timeout,
+                max_frame_bytes=limits.packet_size + 8,
+                trouble=self._accept_failed,
+            )
+        except TransportError as error:
+            if isinstance(error.__cause__, TransportError) or not isinstance(error.__cause__, OSError):
+                raise CannotOpenError(position, "certificate", str(error)) from error
+            raise CannotOpenError(position, "bind", str(error) + in_the_way(self._entrances, settings)) from error
+        return Way(settings, Entrance(opened, settings), is_new=True)
+
+    def use(self, ways: Ways, *, grace: float) -> ListenerChanges:
+        """Have these listeners from now on, and no others; those who may not stay have `grace` seconds. Cannot fail."""
+        changes = ways.changes()
+        self._entrances = [self._go_through(way, grace) for way in ways.ways]
+        for entrance in ways.gone:
+            entrance.accepting.cancel()
+            if self._accepting is None:  # else its task closes it: nobody may accept from a closed socket
+                entrance.listener.close()
+            self.premises.metrics.listening.pop(entrance.settings.name, None)
+            self._send_away(entrance, grace)
+        if self._accepting is not None:
+            self._show_open()
+        return changes
+
+    def _go_through(self, way: Way, grace: float) -> Entrance:
+        entrance = way.entrance
+        if way.is_new:
+            if self._accepting is not None:
+                self._accepting.start_soon(self._accept, entrance.listener, entrance.accepting)
+            return entrance
+        if entrance.settings == way.settings and way.terms is None:
+            return entrance
+        if way.terms is not None:
+            entrance.listener.use(way.settings, way.terms)
+        if not way.sends_away:
+            entrance.settings = way.settings
+            return entrance
+        self.premises.metrics.listening.pop(entrance.settings.name, None)
+        self._send_away(entrance, grace)
+        return Entrance(entrance.listener, way.settings, entrance.accepting)
+
+    def _send_away(self, entrance: Entrance, grace: float) -> None:
+        entrance.is_closed = True
+        if self._nursery is not None and entrance.devices:
+            self._nursery.start_soon(self._let_go, list(entrance.devices), trio.current_time() + grace)
 
     async def run(self) -> None:
         """Serve devices until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self.premises.nursery = self.premises.publisher.nursery = nursery
-            nursery.start_soon(self.premises.keep_alive.run)
-            with self._accepting:
-                async with trio.open_nursery() as accepting:
-                    for listener in self.listeners:
-                        accepting.start_soon(self._accept, listener, nursery)
-            self._close_listeners()  # not before: nobody accepts from a closed socket
+        async with trio.open_nursery() as self._nursery:
+            self.premises.nursery = self.premises.publisher.nursery = self._nursery
+            self._nursery.start_soon(self.premises.keep_alive.run)
+            async with trio.open_nursery() as self._accepting:
+                for entrance in self._entrances:
+                    self._accepting.start_soon(self._accept, entrance.listener, entrance.accepting)
+                self._show_open()
+                await trio.sleep_forever()
+            self._close_listeners()
 
     async def drain(self, deadline: float) -> None:
         """Accept no more, and let each device go once what it sent is acknowledged, at the deadline anyway."""
         self.premises.is_closing = True
-        self._accepting.cancel()
-        devices = list(self.premises.devices.values())
+        if self._accepting is not None:
+            self._accepting.cancel_scope.cancel()
+        await self._let_go(list(self.premises.devices.values()), deadline)
+        for device in list(self.premises.devices.values()):
+            device.dismiss()
+
+    async def _let_go(self, devices: Iterable[ConnectedDevice], deadline: float) -> None:
+        devices = list(devices)
         for device in devices:
             device.stop_reading()
         with trio.move_on_at(deadline):
             for device in devices:
                 await device.gone.wait()
-        for device in list(self.premises.devices.values()):
+        for device in devices:
             device.dismiss()
 
-    def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-            self.premises.metrics.listening[listener.settings.name] = 0
+    def _show_open(self) -> None:
+        self.premises.metrics.listening.update({entrance.settings.name: 1 for entrance in self._entrances})
 
-    async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        self.premises.metrics.listening[listener.settings.name] = 1
-        while True:
-            await self._wait_for_handshakes()
-            raw = await listener.accept()
-            if self._may_enter(raw):
-                nursery.start_soon(self._connection, listener, raw)
-            else:
-                raw.abort()
+    def _close_listeners(self) -> None:
+        for entrance in self._entrances:
+            entrance.listener.close()
+            self.premises.metrics.listening[entrance.settings.name] = 0
+
+    async def _accept(self, listener: Listener, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                while True:
+                    await self._wait_for_handshakes()
+                    raw = await listener.accept()
+                    if self._may_enter(raw):
+                        self._let_in(listener, raw)
+                    else:
+                        raw.abort()
+        finally:
+            listener.close()  # not before: nobody accepts from a closed socket
+
+    def _let_in(self, listener: Listener, raw: TcpStream) -> None:
+        entrance = next((one for one in self._entrances if one.listener is listener), None)
+        if entrance is None or self._nursery is None:  # closed a moment ago
+            self.premises.metrics.handshakes -= 1
+            self._leave(raw.peer.host)
+            raw.abort()
+        else:
+            self._nursery.start_soon(self._connection, entrance, raw)
 
     async def _wait_for_handshakes(self) -> None:
         """Accept no more while as many as may be are shaking hands: the kernel keeps those who come.
@@ -122,27 +225,30 @@ class Door:
         metrics.handshakes += 1
         return True
 
-    async def _connection(self, listener: Listener, raw: TcpStream) -> None:
+    async def _connection(self, entrance: Entrance, raw: TcpStream) -> None:
         """Live one connection, from accept to close. An error in here ends this connection and nothing else."""
-        name, metrics = listener.settings.name, self.premises.metrics
+        name, metrics = entrance.settings.name, self.premises.metrics
         metrics.connections_opened.add(name)
         device: Device | None = None
         try:
-            device = await self._welcome(listener, raw)
+            device = await self._welcome(entrance.listener, raw, name)
             if device is not None:
-                await self._live(device, name)
+                await self._live(device, entrance, name)
         except Exception:  # our bug, in one device's tree: told loudly, counted, and kept to it
             if device is None:
                 metrics.connections_closed.add("internal_error")
             self.premises.log.exception("internal_error", peer=str(raw.peer))
             raw.abort()
         finally:
-            self._connections -= 1
-            self._by_address[raw.peer.host] -= 1
-            if not self._by_address[raw.peer.host]:
-                del self._by_address[raw.peer.host]
+            self._leave(raw.peer.host)
 
-    async def _welcome(self, listener: Listener, raw: TcpStream) -> Device | None:
+    def _leave(self, host: str) -> None:
+        self._connections -= 1
+        self._by_address[host] -= 1
+        if not self._by_address[host]:
+            del self._by_address[host]
+
+    async def _welcome(self, listener: Listener, raw: TcpStream, name: str) -> Device | None:
         """Do the handshakes of transport and MQTT under one deadline; None: it did not come in."""
         metrics = self.premises.metrics
         stream: ByteStream = raw
@@ -151,7 +257,7 @@ class Door:
         try:
             with trio.move_on_after(self.premises.limits.connect_deadline):
                 stream = await listener.handshake(raw)
-                device = await greet(self.premises, stream, listener.settings.name)
+                device = await greet(self.premises, stream, name)
                 return device
         except NotWelcome as error:
             reason = error.label
@@ -167,16 +273,34 @@ class Door:
         metrics.connections_refused.add(reason)
         return None
 
-    async def _live(self, device: Device, listener: str) -> None:
+    async def _live(self, device: Device, entrance: Entrance, name: str) -> None:
         metrics, devices = self.premises.metrics, self.premises.devices
-        metrics.active_connections.add(listener)
-        if self.premises.is_closing:
+        metrics.active_connections.add(name)
+        entrance.devices.add(device)
+        if self.premises.is_closing or entrance.is_closed:
             device.stop_reading()
         try:
             await device.run()
         finally:
+            entrance.devices.discard(device)
             if devices.get(device.client_id) is device:
                 del devices[device.client_id]
-            metrics.active_connections.add(listener, -1)
+            metrics.active_connections.add(name, -1)
             metrics.connections_closed.add(device.ended)
             await device.stream.aclose()
+
+
+def _keep(position: int, settings: ListenerSettings, entrance: Entrance) -> Way:
+    """Return how a listener goes on with its socket. What its files hold may have changed though their names have not.
+
+    Raises:
+        CannotOpenError: they cannot be used.
+
+    """
+    if settings == entrance.settings and settings.transport not in SECURE:
+        return Way(settings, entrance)
+    try:
+        terms = load_terms(settings)
+    except TransportError as error:
+        raise CannotOpenError(position, "certificate", str(error)) from error
+    return Way(settings, entrance, terms=terms, sends_away=not lets_stay(entrance.settings, settings))

@@ -1,7 +1,8 @@
 """The audit trail: one JSON line for each decision that somebody may ask about later.
 
 Lines are encoded at once and written by one thread in batches, so that a slow disk delays no message. A killed
-process loses what it gathered in the last 0.2 s; a stopped one loses nothing. When the disk fails, lines wait in
+process loses what it gathered in the last 0.2 s; a stopped one loses nothing. Each line carries the hash of the line
+before it, see `auditchain`. When the disk fails, lines wait in
 bounded memory; what does not fit is dropped, counted, and makes the proxy not ready.
 """
 
@@ -55,10 +56,7 @@ class PartLike(Protocol):
 
 
 def _failures(failures: Sequence[FailureLike]) -> list[dict[str, str]]:
-    return [
-        {"pointer": failure.pointer, "keyword": failure.keyword, "message": failure.message}
-        for failure in failures[:MAX_FAILURES]
-    ]
+    return [{"pointer": one.pointer, "keyword": one.keyword, "message": one.message} for one in failures[:MAX_FAILURES]]
 
 
 class Veil(Protocol):
@@ -100,7 +98,7 @@ class AuditTrail:
             make_files: what writes; the same.
 
         """
-        self._with_payload: Final = with_payload
+        self._with_payload = with_payload
         self._bound: Final = waiting_bytes
         self._now: Final = now
         self._health: Final = health
@@ -114,15 +112,20 @@ class AuditTrail:
         self._second = -1
         self._second_text = ""
         self._dropped_before = 0
-        self.veil: Veil | None = None  # for decisions, from now on
         self.lines = 0  # taken
         self.dropped = 0  # not taken
         self.trouble: str | None = None  # why the disk does not take lines
+        self.veil: Veil | None = None  # for decisions, from now on
 
     @property
     def waiting_bytes(self) -> int:
         """How much has been taken and not yet been written."""
         return self._taken_bytes - self._files.written_bytes
+
+    @property
+    def head(self) -> str | None:
+        """The hash of the last line on disk, to be kept elsewhere; None: nothing was written yet."""
+        return self._files.head
 
     def write(self, entry: Mapping[str, object]) -> None:
         """Take one line: the entry behind the time `at`. It names its `event`.
@@ -198,6 +201,11 @@ class AuditTrail:
         if self._with_payload:
             line["payload"] = b64encode(payload[:PAYLOAD_BYTES]).decode("ascii")
         self._take(line)
+
+    def apply(self, *, rotate_bytes: int, keep_files: int, with_payload: bool) -> None:
+        """Go on with other settings."""
+        self._with_payload = with_payload
+        self._files.apply(rotate_bytes, keep_files)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Write what has gathered, until cancelled; then write the rest, for at most 5 s.

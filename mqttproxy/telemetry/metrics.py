@@ -329,6 +329,16 @@ class Metrics:
         default=0,
         metadata=_counter("mqtt_proxy_reload_failures", "configurations that were faulty and not put in force"),
     )
+    rollbacks: int = field(
+        default=0, metadata=_counter("mqtt_proxy_rollbacks", "configurations on trial that were taken back")
+    )
+    generation_on_trial: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_generation_on_trial", "1: it is rolled back unless it is confirmed in time"),
+    )
+    config_file_differs: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_config_file_differs", "1: the file is not what is in force")
+    )
 
     @property
     def received(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import frozen
 
 from mqttproxy.config.model import ListenerSettings
 from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, TransportError, words
@@ -23,6 +24,14 @@ ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run ou
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+@frozen
+class Terms:
+    """What a listener's settings ask of a connection before MQTT."""
+
+    context: ssl.SSLContext | None
+    websocket: "type[WebSocketStream] | None"
+
+
 class Listener:
     """A bound socket of one `[[listeners]]`. One task calls accept() in a loop; handshakes run each in its own."""
 
@@ -30,8 +39,7 @@ class Listener:
         self,
         sock: socket.socket,
         settings: ListenerSettings,
-        context: ssl.SSLContext | None,
-        websocket: "type[WebSocketStream] | None",
+        terms: Terms,
         *,
         write_timeout: float,
         max_frame_bytes: int,
@@ -40,8 +48,7 @@ class Listener:
         self.settings = settings
         self.host, self.port = sock.getsockname()[:2]
         self._socket = sock
-        self._context = context
-        self._websocket = websocket
+        self._terms = terms
         self._write_timeout = write_timeout
         self._max_frame_bytes = max_frame_bytes
         self._trouble = trouble
@@ -91,6 +98,10 @@ class Listener:
             raw.abort()
             raise
 
+    def use(self, settings: ListenerSettings, terms: Terms) -> None:
+        """Go on under other settings, for the same address. Connections accepted before live on as they are."""
+        self.settings, self._terms = settings, terms
+
     def close(self) -> None:
         """Accept no more. Connections accepted before live on."""
         if self._socket.fileno() != -1:
@@ -99,11 +110,11 @@ class Listener:
 
     async def _shake_hands(self, raw: TcpStream) -> ByteStream:
         stream: ByteStream = raw
-        if self._context is not None:
-            stream = await TlsStream.accept(stream, self._context)
-        if self._websocket is not None:
-            path, largest = self.settings.path, self._max_frame_bytes
-            stream = await self._websocket.accept(stream, path=path, max_frame_bytes=largest)
+        terms, path = self._terms, self.settings.path  # as they are now, though a reload may come in between
+        if terms.context is not None:
+            stream = await TlsStream.accept(stream, terms.context)
+        if terms.websocket is not None:
+            stream = await terms.websocket.accept(stream, path=path, max_frame_bytes=self._max_frame_bytes)
         return stream
 
 
@@ -126,7 +137,7 @@ async def listen(
         TransportError: the address cannot be bound, or a certificate not be loaded.
 
     """
-    context, websocket = _context(settings), _websocket(settings)
+    terms = load_terms(settings)
     try:
         sock = await _bind(settings.bind)
     except OSError as error:
@@ -134,12 +145,21 @@ async def listen(
     return Listener(
         sock,
         settings,
-        context,
-        websocket,
+        terms,
         write_timeout=write_timeout,
         max_frame_bytes=max_frame_bytes,
         trouble=trouble,
     )
+
+
+def load_terms(settings: ListenerSettings) -> Terms:
+    """Read the certificates that a listener's settings name.
+
+    Raises:
+        TransportError: one cannot be loaded.
+
+    """
+    return Terms(_context(settings), _websocket(settings))
 
 
 def _context(settings: ListenerSettings) -> ssl.SSLContext | None:

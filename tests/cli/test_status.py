@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mqttproxy.cli.status import status
-from mqttproxy.cli.status_output import rough
+from mqttproxy.cli.status_output import rough, tabulate
 
 CONNECTED: dict[str, Any] = {
     "name": "a",
@@ -178,3 +178,19 @@ def test_a_faulty_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
 )
 def test_durations_are_rough(seconds: float | None, words: str) -> None:
     assert rough(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("configuration", "line"),
+    [
+        ({"file_differs": False, "on_trial": None}, "generation 7 of proxy.toml"),
+        ({"file_differs": True, "on_trial": None}, "generation 7 of proxy.toml, which has been changed since"),
+        (
+            {"file_differs": True, "on_trial": {"called": "new.toml", "seconds_left": 61.0}},
+            "generation 7 of new.toml, on trial for 1m 1s more",
+        ),
+    ],
+)
+def test_what_is_in_force_is_told(configuration: dict[str, Any], line: str) -> None:
+    document = {**WELL, "configuration": {"generation": 7, "file": "proxy.toml", **configuration}}
+    assert f"  {line}" in list(tabulate(document))

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 from base64 import b64decode
+from collections.abc import Sequence
 from pathlib import Path
 from timeit import repeat
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from mqttproxy.telemetry import audit
-from mqttproxy.telemetry.audit import AuditTrail
+from mqttproxy.telemetry.audit import AuditTrail, FailureLike
 from mqttproxy.telemetry.health import Health
 
 AT = 1_000_000_000.0609  # 2001-09-09T01:46:40.060Z
@@ -25,7 +26,10 @@ class Failure:
 
 
 def lines(directory: Path, name: str = "audit.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (directory / name).read_bytes().splitlines()]
+    """Read a file, without the hashes that link its lines: they have tests of their own."""
+    found = [json.loads(line) for line in (directory / name).read_bytes().splitlines()]
+    assert all(len(line.pop("previous")) == 64 for line in found)
+    return found
 
 
 def closed(directory: Path) -> list[str]:
@@ -103,6 +107,75 @@ async def test_a_decision_has_all_its_fields_and_no_payload(tmp_path: Path) -> N
     ]
 
 
+async def test_what_must_not_be_written_down_is_hidden_by_the_veil(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path, with_payload=True)
+
+    def veil(topic: str, payload: bytes, failures: Sequence[FailureLike]) -> tuple[bytes, Sequence[FailureLike]]:
+        assert (topic, payload) == ("sensor/1/temperature", b"secret")
+        return b"***", [Failure(one.pointer, one.keyword, f"hidden on {topic}") for one in failures]
+
+    trail.veil = veil
+    decide(trail, b"secret")
+    await trail.flush()
+    assert lines(tmp_path) == [
+        {
+            "at": "2001-09-09T01:46:40.060Z",
+            "event": "decision",
+            "action": "held",
+            "reason": 0x99,
+            "client_id": "c1",
+            "username": None,
+            "address": "192.0.2.7:5000",
+            "listener": "plain",
+            "topic": "sensor/1/temperature",
+            "qos": 1,
+            "retain": False,
+            "size": 6,
+            "policy": "temperature",
+            "schema": "temperature@1",
+            "failures": [{"pointer": "/value", "keyword": "type", "message": '"x" is not of type "number"'}],
+            "destinations": ["a", "b"],
+            "generation": 3,
+            "dry_run": False,
+            "quarantine_id": None,
+        }
+    ]
+
+
+async def test_what_must_not_be_written_down_is_hidden_by_the_veil(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path, with_payload=True)
+
+    class Curtain:
+        def payload(self, topic: str, payload: bytes) -> bytes:
+            assert (topic, payload) == ("sensor/1/temperature", b"secret")
+            return b"***"
+
+        def failures(self, topic: str, failures: Sequence[FailureLike]) -> Sequence[FailureLike]:
+            return [Failure(one.pointer, one.keyword, f"hidden on {topic}") for one in failures]
+
+    trail.veil = Curtain()
+    decide(trail, b"secret")
+    await trail.flush()
+    (line,) = lines(tmp_path)
+    assert (b64decode(line["payload"]), line["size"], line["failures"][0]["message"]) == (
+        b"***",
+        6,
+        "hidden on sensor/1/temperature",
+    )
+
+
+async def test_other_settings_hold_from_the_next_line_on(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path)
+    decide(trail)
+    await trail.flush()
+    trail.apply(rotate_bytes=100, keep_files=1, with_payload=True)
+    for _ in range(3):
+        decide(trail, b"x")
+    await trail.flush()
+    assert len(closed(tmp_path)) == 1
+    assert all("payload" in line for line in lines(tmp_path))
+
+
 async def test_the_payload_stands_there_when_asked_for_and_is_cut(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path, with_payload=True)
     decide(trail, b"\x00\xff" * 5000)
@@ -156,7 +229,7 @@ async def test_no_file_grows_over_its_size_and_only_the_newest_are_kept(tmp_path
     clock = [AT]
     trail = AuditTrail(tmp_path, rotate_bytes=1000, keep_files=3, now=lambda: clock[0])
     for number in range(200):
-        trail.write({"event": f"{number:03d}"})  # 48 bytes: 20 in a file
+        trail.write({"event": f"{number:03d}"})  # 126 bytes with the hash: 7 in a file
     clock[0] += 1
     await trail.flush()
     assert len(closed(tmp_path)) == 3
@@ -249,7 +322,7 @@ async def test_a_disk_that_fills_up_half_way_tears_no_line_and_doubles_none(
     trail = AuditTrail(tmp_path)
     trail.write({"event": "before"})
     await trail.flush()
-    real_write, room = os.write, [70]
+    real_write, room = os.write, [170]
 
     def nearly_full(file: int, data: memoryview) -> int:
         if not room[0]:

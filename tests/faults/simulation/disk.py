@@ -301,10 +301,14 @@ class SimulatedAuditFiles:
     def __init__(self, waiting: deque[bytes]) -> None:
         self._waiting = waiting
         self.written_bytes = 0
+        self.head = None
 
     def write_waiting(self) -> None:
         self.written_bytes += sum(map(len, self._waiting))
         self._waiting.clear()
+
+    def apply(self, *_: object) -> None:
+        pass
 
     def close(self) -> None:
         pass
