@@ -98,9 +98,11 @@ def judged(
         verdict = judge(message, identity, rules)
     except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
         verdict = judge_raised(error)
+    if verdict.action is not Action.FORWARD and not verdict.observed:
+        raise MendingError(verdict)
+    if verdict.changed is not None:
+        message = verdict.changed
     if verdict.failures and not verdict.observed:
-        if verdict.action is not Action.FORWARD:
-            raise MendingError(verdict)
         return replace(message, properties=mark_properties(message, verdict)), verdict
     return message, verdict
 

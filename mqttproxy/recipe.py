@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 
-from mqttproxy.config.errors import ConfigError, Told
+from attrs import frozen
+
+from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.config.recipes import parse_recipe
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.validation import Failure
+from mqttproxy.validation.transforms import TopicCarrier, TransformError
+from mqttproxy.validation.transforms.carrying import carrier_of
 
 Mend = Callable[[Message], Message]  # may raise RecipeError
 CompileRecipe = Callable[[str, ProxyConfig], Mend]
@@ -19,7 +24,7 @@ class RecipeError(Exception):
         self.failures = failures
 
 
-def compile_recipe(text: str, config: ProxyConfig) -> Mend:  # noqa: ARG001 # until there are transforms
+def compile_recipe(text: str, config: ProxyConfig) -> Mend:
     """Make a recipe ready.
 
     Args:
@@ -30,4 +35,17 @@ def compile_recipe(text: str, config: ProxyConfig) -> Mend:  # noqa: ARG001 # un
         ConfigError: it is faulty.
 
     """
-    raise ConfigError([Told("", "", "recipe: this version has no transforms")])
+    key = key_of(config)
+    recipe = parse_recipe(text, config.limits, has_key=bool(key))
+    return _Recipe(carrier_of([recipe], key, config.payload, config.limits)).mend
+
+
+@frozen
+class _Recipe:
+    carrier: TopicCarrier
+
+    def mend(self, message: Message) -> Message:
+        try:
+            return self.carrier.carry(message)
+        except TransformError as error:
+            raise RecipeError(error.failures) from error

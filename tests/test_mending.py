@@ -85,3 +85,8 @@ def test_it_carries_its_identity_and_its_time_and_is_kept_on_its_way() -> None:
     assert message.qos == 1
     assert message.properties.user_properties == (("k", "v"), ("mp-held-id", held.id), ("mp-held-at", "then"))
     assert stamped(Message("t", b"", 2), held, "then").qos == 2
+
+
+def test_what_policies_change_is_changed() -> None:
+    steps = 'transforms = [{ op = "set", path = "", value = 7 }]\n'
+    assert judged(Message("n/1", b"1"), ME, generation(steps), never)[0].payload == b"7"

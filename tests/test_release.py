@@ -223,6 +223,15 @@ async def test_a_faulty_recipe_stops_it(tmp_path: Path) -> None:
     assert "recipe" in plant.release().words
 
 
+async def test_a_recipe_mends_before_the_rules_judge(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.hold(bad(payload=b'"21.5"'), hopeless := bad(payload=b'"x"'))
+    plant.order(recipe='[[steps]]\nop = "cast"\npath = ""\ntype = "number"\n')
+    await plant.run_until_over()
+    assert [message.payload for message in plant.spooled("a")] == [b"21.5"]
+    assert plant.records()[hopeless.id].failures[0][1] == "transform"
+
+
 async def test_what_was_masked_when_it_was_stored_is_never_released(tmp_path: Path) -> None:
     plant = Plant(tmp_path)
     plant.hold(masked := good(is_masked=True))

@@ -61,7 +61,7 @@ class Preview:
         except MendingError as error:
             return _Shown(record, payload, None, error.verdict.failures)
         try:
-            judged(message, identity_of(held), self.generation, _raise)
+            message, _ = judged(message, identity_of(held), self.generation, _raise)
         except MendingError as error:
             return _Shown(record, payload, message, error.verdict.failures)
         return _Shown(record, payload, message, ())

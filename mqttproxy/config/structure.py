@@ -65,8 +65,14 @@ def structure(document: dict[str, Any], file: str) -> ProxyConfig:
         ConfigError: with all values that are not what their setting takes, and all keys that are not known.
 
     """
+    config: ProxyConfig = structure_as(document, ProxyConfig, file)
+    return config
+
+
+def structure_as(document: dict[str, Any], kind: type[Any], file: str) -> Any:
+    """Return the same for a file of another kind. Raises ConfigError likewise."""
     try:
-        return _CONVERTER.structure(document, ProxyConfig)
+        return _CONVERTER.structure(document, kind)
     except ClassValidationError as error:
         raise ConfigError(_faults(error, file, "")) from error
 

@@ -38,8 +38,8 @@ def check_transforms(config: ProxyConfig, report: Report) -> None:
     has_key = _has_key(config)
     for index, upstream in enumerate(config.upstreams):
         for place, entry in enumerate(upstream.transforms):
-            key = f"upstreams[{index}].transforms[{place}]"
-            _check_destination(entry, key, has_key=has_key, limits=config.limits, report=report)
+            prefix = f"upstreams[{index}].transforms[{place}]."
+            check_entry(entry, prefix, has_key=has_key, limits=config.limits, report=report)
     for index, policy in enumerate(config.policies):
         _check_policy(policy, f"policies[{index}]", has_key=has_key, report=report)
     for index, mask in enumerate(config.masks):
@@ -87,18 +87,19 @@ def _has_key(config: ProxyConfig) -> bool:
     return config.masking.key is not None or config.masking.key_file is not None
 
 
-def _check_destination(
-    entry: DestinationTransforms, key: str, *, has_key: bool, limits: LimitSettings, report: Report
+def check_entry(
+    entry: DestinationTransforms, prefix: str, *, has_key: bool, limits: LimitSettings, report: Report
 ) -> None:
+    """Check topics and steps. `prefix` begins their keys."""
     if not entry.topics:
-        report.add(f"{key}.topics", "an empty list", "at least one topic filter")
+        report.add(f"{prefix}topics", "an empty list", "at least one topic filter")
     good = []
     for index, pattern in enumerate(entry.topics):
         if words := pattern_fault(pattern, limits, wildcards=True):
-            report.add(f"{key}.topics[{index}]", quoted(pattern), 'a topic filter such as "plant/{line}/+"', words)
+            report.add(f"{prefix}topics[{index}]", quoted(pattern), 'a topic filter such as "plant/{line}/+"', words)
         else:
             good.append(pattern)
-    check_steps(entry.steps, f"{key}.steps", good, has_key=has_key, report=report)
+    check_steps(entry.steps, f"{prefix}steps", good, has_key=has_key, report=report)
 
 
 def _check_policy(policy: PolicySettings, key: str, *, has_key: bool, report: Report) -> None:
