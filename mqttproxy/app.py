@@ -50,7 +50,6 @@ from mqttproxy.upstream.errors import leaves
 from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.pool import Pool
 from mqttproxy.upstream.status import as_json
-from mqttproxy.validation.files import schema_folder
 
 HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its health only when asked
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.

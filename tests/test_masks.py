@@ -33,7 +33,7 @@ BAD = b'{"name":"Robert","age":"eighty"}'
 
 async def publish(house: House, topic: str) -> dict[str, Any]:
     """Publish a bad message and return its line of the audit trail."""
-    house.audit._with_payload = True  # type: ignore[misc]
+    house.audit._with_payload = True
     device = await house.connect()
     device.publish(Message(topic, BAD, 1))
     await house.settle()
