@@ -115,6 +115,28 @@ def _fate(actions: Iterable[str]) -> tuple[int, bool, bool]:
     return fate, kept, "disconnect" not in words
 
 
+def allowing(before: Any, after: Any) -> Effect:
+    """Judge what is allowed: nothing said is everything."""
+    if before == after:
+        return "neither"
+    if before is None or after is None:
+        return "loosens" if after is None else "tightens"
+    if not isinstance(before, tuple):
+        return "either"
+    more, less = set(before) <= set(after), set(after) <= set(before)
+    return "neither" if more and less else "loosens" if more else "tightens" if less else "either"
+
+
+def demanding(before: Any, after: Any) -> Effect:
+    """Judge what must be there: nothing said is nothing."""
+    return OTHER_WAY[allowing(before or (), after or ())]
+
+
+def _everybody(before: Any, after: Any) -> Effect:
+    """Judge whom a policy is for: nothing said is everybody, for whom it is stricter."""
+    return OTHER_WAY[allowing(before, after)]
+
+
 def _directions(before: str, after: str) -> Effect:
     if before == after:
         return "neither"
@@ -177,6 +199,18 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("policies", "topics"): Rule(wider_is(looser=False), "it applies to fewer topics", "it applies to more topics"),
     ("policies", "on_failure"): _ON_FAILURE,
     ("policies", "direction"): Rule(_directions, "it judges one direction only", "it judges both directions"),
+    ("policies", "percent"): Rule(
+        MORE_IS_STRICTER, "it is enforced for fewer devices", "it is enforced for more devices"
+    ),
+    ("policies", "strategy"): Rule(in_order("all", "any"), "one check that passes is enough", "all checks must pass"),
+    ("policies.when", "*"): Rule(_everybody, "it is for fewer devices", "it is for more devices"),
+    ("policies.require", "qos"): Rule(allowing, "more is allowed", "less is allowed"),
+    ("policies.require", "retain"): Rule(allowing, "more is allowed", "less is allowed"),
+    ("policies.require", "content_type"): Rule(allowing, "more is allowed", "less is allowed"),
+    ("policies.require", "user_properties"): Rule(demanding, "less must be there", "more must be there"),
+    ("policies.require", "max_expiry"): Rule(BOUND, "a limit is raised", "a limit is lowered"),
+    ("policies.require", "max_bytes"): Rule(BOUND, "a limit is raised", "a limit is lowered"),
+    ("policies.require", "min_bytes"): Rule(MORE_IS_STRICTER, "a limit is lowered", "a limit is raised"),
     ("payload", "*"): _LIMIT,
     ("limits", "*"): _LIMIT,
     ("limits", "flapping_connects"): Rule(

@@ -1,8 +1,9 @@
 """How a running proxy is told to change: by a signal, by its files, by a command; and how it takes a change back."""
 
+from mqttproxy.steering.causes import Cause
 from mqttproxy.steering.control import Control
 from mqttproxy.steering.resume import Resumed, resume
-from mqttproxy.steering.steering import Cause, Steering
+from mqttproxy.steering.steering import Steering
 from mqttproxy.steering.trial import Records
 from mqttproxy.steering.watch import watch
 

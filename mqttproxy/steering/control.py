@@ -8,7 +8,8 @@ import trio
 from mqttproxy.config.difference import Difference, compare
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.reload import Outcome
-from mqttproxy.steering.steering import Cause, Steered, Steering
+from mqttproxy.steering.causes import Cause, Steered
+from mqttproxy.steering.steering import Steering
 from mqttproxy.steering.touched import touched
 from mqttproxy.telemetry.jsonlines import encode_line
 from mqttproxy.transport.local import CONTROL, Caller, bind_local, serve_local

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import trio
-from attrs import define, evolve, frozen
+from attrs import evolve
 
 from mqttproxy.config.errors import ConfigError, Fault
 from mqttproxy.config.load import read_file
@@ -29,38 +29,13 @@ from mqttproxy.reload import (
     swap,
     tell,
 )
+from mqttproxy.steering.causes import Cause, OnTrial, Steered
 from mqttproxy.steering.trial import Records, Trial, replace_file, why_not_replaceable
-from mqttproxy.telemetry.health import Health
 
 RETRY_SECONDS: Final = 5.0  # after a roll-back that did not work
 FILE_EVERY: Final = 2.0  # seconds between two looks at whether the file is what is in force
 
 T = TypeVar("T")
-
-
-@frozen
-class Cause:
-    """What made a change, and who, as far as that can be known."""
-
-    by: str  # start, signal, watch, command, timer
-    who: str = ""
-
-
-@define
-class OnTrial:
-    """A configuration on trial in this process. `before`: what to go back to; None: what the file holds."""
-
-    trial: Trial
-    deadline: float  # on trio's clock
-    before: Built | None = None
-    going_back: str = ""  # why a roll-back has not worked yet
-
-
-class Steered(Running, Protocol):
-    """The process as its steering sees it (`app.Proxy`)."""
-
-    ends_soon: bool
-    health: Health
 
 
 class Steering:

@@ -14,7 +14,8 @@ from typing import Final
 import trio
 
 from mqttproxy.config.model import ProxyConfig
-from mqttproxy.steering.steering import Cause, Steered, Steering
+from mqttproxy.steering.causes import Cause, Steered
+from mqttproxy.steering.steering import Steering
 
 SETTLE_MS: Final = 500  # an editor, or a copy of many files, has this long to finish
 STEP_MS: Final = 100

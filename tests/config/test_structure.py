@@ -10,7 +10,7 @@ DURATION = 'a duration such as "30s", "10m", "7d" or "500ms", or a number of sec
 SIZE = 'a size such as "16MiB", "64KiB" or "1GB", or a number of bytes'
 ADDRESS = '"host:port" such as "0.0.0.0:1883"'
 ROUTE = '[[routes]]\ntopics = ["#"]\nto = ["local"]\n'
-ONE_OF_PROXY = "expected one of id, data_dir, server_reference, hop_limit, drain_grace"
+ONE_OF_PROXY = "expected one of id, data_dir, watch, server_reference, hop_limit, drain_grace"
 ACKS = 'one of "memory", "spool", "any", "all", or { quorum = 2 }'
 
 BAD = [
