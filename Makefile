@@ -17,16 +17,19 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --group build
 # Debian keeps mosquitto where not everybody looks.
 WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
+# -n auto: some workers for each processor, see tests/conftest.py; with ARGS=-n0 there are none. The tests start hundreds
+# of proxies: where Python is told to keep nothing that it has compiled, each would compile everything anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(WITH_SERVERS) $(BIN)/python -m pytest -n auto
 
-.PHONY: help run test lint types map docs check fuzz faults faults-kills faults-power faults-syscalls faults-corruption \
-  faults-simulation faults-reloads bench bench-devices lock servers clean
+.PHONY: help run test lint types map docs check fuzz faults faults-tests faults-kills faults-power faults-syscalls \
+  faults-corruption faults-simulation faults-reloads bench bench-devices lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
-	@echo 'make faults  break it under load and count what is lost: kills (KILLS=200, beside a Mosquitto bridge), power'
+	@echo 'make faults  break it under load and count what is lost: longer tests, kills (KILLS=200, beside a bridge), power'
 	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
 	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations, RELOADS=1000; or one: make faults-power'
 	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
@@ -60,7 +63,7 @@ servers:
 	@sh tests/servers.sh cc
 
 test: $(VENV)/.dev servers
-	$(WITH_SERVERS) $(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -81,7 +84,11 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
 
 # About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
-faults: faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads
+faults: faults-tests faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads
+
+# The tests of tests/faults in their long form, see forms.py there.
+faults-tests: $(VENV)/.dev servers
+	FAULTS=long $(PYTEST) tests/faults $(ARGS)
 
 faults-kills: $(VENV)/.dev servers
 	$(WITH_SERVERS) $(BIN)/python -m tests.faults.kills --kills $(KILLS) --rate $(KILL_RATE) --bridge $(ARGS)

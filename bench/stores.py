@@ -10,6 +10,7 @@ import os
 import sqlite3
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ class Nothing:
         """Do nothing."""
 
 
-class Sqlite:
+class Sqlite(ABC):
     """SQLite, with a log that is copied to the database each time it has about `checkpoint` bytes."""
 
     tables: str
@@ -131,13 +132,13 @@ class Sqlite:
             self._since_checkpoint = 0
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    @abstractmethod
     def insert(self, first: int, records: Records) -> int:
         """Insert what one commit brings; returns about how many bytes that are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete(self, delivered: int) -> None:
         """Delete what is before."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close the writer's connection."""

@@ -1,5 +1,6 @@
 """What both machine targets hold: a connection that meets any bytes stays in its bounds and errs only in one way."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ class Choices:
         self.answers_connect = bool(flags & 64)
 
 
-class Program:
+class Program(ABC):
     """A program behind a machine; it never does what would be our own error."""
 
     def __init__(self, conn: ServerConnection | ClientConnection, choices: Choices) -> None:
@@ -140,9 +141,9 @@ class Program:
             assert all(packet.topic in (TOPIC, "t") for packet in packets if isinstance(packet, Publish))
         assert not ears.buffered
 
+    @abstractmethod
     def aliases_taken(self) -> int:
         """Return how many aliases the peer takes of us, by its own words."""
-        raise NotImplementedError
 
 
 def pieces(stream: bytes, size: int) -> Iterator[bytes]:

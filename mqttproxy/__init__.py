@@ -24,6 +24,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
     access        who may connect, publish, subscribe
     database      the tables of sessions and spool in one database
+    tables        makes the tables of both databases, in a process of its own
     schema        how these tables came to be
     validation ∘  the judge: policies, schemas, payload gate, verdicts
     quarantine    the hold: what was refused and why

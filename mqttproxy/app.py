@@ -15,7 +15,7 @@ from uuid import UUID
 import trio
 from attrs import evolve
 
-from mqttproxy import __version__, database
+from mqttproxy import __version__, database, tables
 from mqttproxy.apart import run_apart
 from mqttproxy.clock import SteadyWall
 from mqttproxy.config.load import config_of, read_file
@@ -29,7 +29,7 @@ from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline, Ruleset
 from mqttproxy.process import share_interpreter, share_memory, tidy_memory
-from mqttproxy.quarantine import database as quarantine
+from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
@@ -56,7 +56,7 @@ HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its healt
 DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
 
-TABLES_MADE: Final = 60.0  # seconds that making the quarantine's tables may take in a process of its own
+TABLES_MADE: Final = 60.0  # seconds that making the tables may take in a process of its own
 
 
 class Proxy:
@@ -88,7 +88,7 @@ class Proxy:
             make_files=outside.make_audit_files,
         )
         self.quarantine = Quarantine(
-            quarantine.quarantine_dir(config.proxy.data_dir),
+            quarantine_dir(config.proxy.data_dir),
             config.quarantine,
             self._committed,
             now=outside.wall,
@@ -362,10 +362,8 @@ async def _make_tables(data_dir: Path) -> None:
 
     """
     with suppress(OSError, trio.TooSlowError):
-        if not quarantine.is_made(directory := quarantine.quarantine_dir(data_dir)):
-            await run_apart("mqttproxy.quarantine.schema", str(directory), seconds=TABLES_MADE)
-        if not database.is_made(directory := database.journal_dir(data_dir)):
-            await run_apart("mqttproxy.database", str(directory), seconds=TABLES_MADE)
+        if not tables.are_made(data_dir):
+            await run_apart("mqttproxy.tables", str(data_dir), seconds=TABLES_MADE)
 
 
 async def run_proxy(path: Path, dry_run: bool) -> int:

@@ -1,12 +1,5 @@
-"""The one database of what must not be lost: the tables of all rooms, written in the same commits.
+"""The one database of what must not be lost: the tables of all rooms, written in the same commits."""
 
-Run as a module it makes the tables, where what that needs does not stay in memory:
-
-    python -m mqttproxy.database DIRECTORY
-"""
-
-import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,22 +10,9 @@ from mqttproxy.journal.store import Layout, SqliteStore
 from mqttproxy.quarantine.rows import TABLES as OF_RELEASES
 from mqttproxy.sessions.tables import REMOVE_ORPHANS, TABLES as OF_SESSIONS
 from mqttproxy.spool.tables import TABLES as OF_SPOOL
-
-DATABASE: Final = "journal.sqlite3"
-VERSION: Final = 4  # of the tables: the number of migrations in schema.py
+from mqttproxy.tables import DATABASE, VERSION, journal_dir, migrate
 
 _BEFORE: Final = "sessions"  # folder and file of versions that had sessions only
-
-
-def journal_dir(data_dir: Path) -> Path:
-    """Return where the database lives in a data folder."""
-    return data_dir / "journal"
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    from mqttproxy.schema import migrate  # noqa: PLC0415 - 4 MB that a migrated database does not need
-
-    migrate(connection, VERSION)
 
 
 LAYOUT: Final = Layout(
@@ -40,7 +20,7 @@ LAYOUT: Final = Layout(
     version=VERSION,
     tables=OF_SPOOL | OF_SESSIONS | OF_RELEASES,
     tidy=REMOVE_ORPHANS,
-    migrate=_migrate,
+    migrate=migrate,
     saved=(
         "releases", "destinations", "in_flight", "runs",
         "sessions", "subscriptions", "messages", "queued", "incoming_qos2", "retained", "wills",
@@ -59,21 +39,6 @@ def make_store(
     return SqliteStore(directory, LAYOUT, connect=connect, wall=wall, survives_power_loss=survives_power_loss)
 
 
-def is_made(directory: Path) -> bool:
-    """Return whether the tables seem to be there in their newest form. Looks at the file's header only."""
-    return sqlite.has_version(directory / DATABASE, VERSION)
-
-
-def make_tables(directory: Path) -> None:
-    """Make the database, or bring it to its newest form.
-
-    Raises:
-        sqlite3.Error, OSError: it cannot be.
-
-    """
-    sqlite.open_for_writing(directory / DATABASE, sqlite.connect, version=VERSION, migrate=_migrate).close()
-
-
 def take_over_former(data_dir: Path) -> None:
     """Give the database of a version that had only sessions its new name. Does nothing where there is none.
 
@@ -90,7 +55,3 @@ def take_over_former(data_dir: Path) -> None:
             (former / f"{_BEFORE}.sqlite3{end}").rename(former / f"{DATABASE}{end}")
     former.rename(directory)
     sqlite.sync_directory(data_dir)
-
-
-if __name__ == "__main__":
-    make_tables(Path(sys.argv[1]))

@@ -11,7 +11,6 @@ import trio
 from attrs import evolve
 
 from mqttproxy.config.model import ProxyConfig
-from mqttproxy.database import journal_dir
 from mqttproxy.downstream.departed import Publisher
 from mqttproxy.journal import Journal
 from mqttproxy.mqtt.packets import Message
@@ -21,6 +20,7 @@ from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Notes, RetainedStore, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.spool import Exchanges, Feeding, Spool
+from mqttproxy.tables import journal_dir
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.systree import Kept, SysTree, Value

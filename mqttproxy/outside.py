@@ -16,10 +16,11 @@ from attrs import frozen
 
 from mqttproxy.apart import IN_THREAD, ToThread, run_apart
 from mqttproxy.config.model import ListenerSettings
-from mqttproxy.database import DATABASE, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Store
 from mqttproxy.quarantine.writer import Writer
 from mqttproxy.spool.reader import Reader, SqliteReader
+from mqttproxy.tables import DATABASE
 from mqttproxy.telemetry.auditfiles import AuditFiles
 from mqttproxy.telemetry.logs import LogFormat, LogLevel, configure_logging
 from mqttproxy.transport.dial import dial

@@ -1,6 +1,6 @@
 """A new generation: built whole beside the old one, then swapped in between two batches; or the reason why not.
 
-Schemas are checked by `mqttproxy check` in a process of its own, at start and at reload: what finds good words for
+Schemas are checked as by `mqttproxy check`, in a process of its own, at start and at reload: what finds good words for
 their authors needs memory that must not stay, and a schema may be hostile. What it let pass is compiled here.
 """
 
@@ -131,10 +131,10 @@ async def check_schemas(
     schemas = {policy.schema for policy in config.policies if policy.schema is not None}
     if not schemas:
         return
-    arguments = ["check", *(() if place in (None, path) else ("--as", str(place))), "--", str(path)]
+    arguments = [str(path), *(() if place in (None, path) else (str(place),))]
     seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)
     try:
-        done = await outside.run_apart("mqttproxy", *arguments, seconds=seconds)
+        done = await outside.run_apart("mqttproxy.cli.check", *arguments, seconds=seconds)
     except trio.TooSlowError as error:
         found = f"schemas whose check had not ended after {write_duration(seconds)}"
         each = f"at most {write_duration(config.schemas.check_time)} for each"

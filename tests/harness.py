@@ -14,35 +14,23 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trustme
 from attrs import define, field, frozen
 
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import ByteStream
+from tests.waiting import PATIENCE, wait_until
 
-PATIENCE: Final = 20.0  # seconds that anything about a process may take on a slow machine
 SCHEMES: Final = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
 PATH: Final = "/mqtt"
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-T = TypeVar("T")
-
-
-def wait_until(look: Callable[[], T], what: str = "", patience: float = PATIENCE) -> T:
-    """Return what `look` returns as soon as it is true. For what happens in another process: nothing tells us."""
-    end = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited {patience:g} s for {what or look}"
-        time.sleep(0.01)
-    return found
 
 
 @frozen

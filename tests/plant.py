@@ -20,7 +20,7 @@ from attrs import define, evolve
 
 from mqttproxy.app import Proxy
 from mqttproxy.config.load import parse_config
-from mqttproxy.database import DATABASE, journal_dir, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Loaded, Row, Store
 from mqttproxy.mqtt.packets import Properties, Subscription
 from mqttproxy.outside import REAL
@@ -36,6 +36,7 @@ from mqttproxy.recipe import CompileRecipe, compile_recipe
 from mqttproxy.sessions.records import SessionRow, SubscriptionRow
 from mqttproxy.spool.encoding import Record as Spooled
 from mqttproxy.spool.reader import SqliteReader
+from mqttproxy.tables import DATABASE, journal_dir
 from mqttproxy.upstream.guard import HELD_ID
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation

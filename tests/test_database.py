@@ -1,12 +1,11 @@
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
 
-from mqttproxy.database import DATABASE, VERSION, is_made, journal_dir, make_store, take_over_former
+from mqttproxy.database import make_store, take_over_former
 from mqttproxy.journal import Changes, Row
 from mqttproxy.mqtt.packets import Subscription
 from mqttproxy.schema import migrate, migrations
@@ -18,6 +17,7 @@ from mqttproxy.sessions.records import (
     SubscriptionRow,
 )
 from mqttproxy.sqlite import NewerDatabaseError
+from mqttproxy.tables import DATABASE, VERSION, journal_dir
 from tests.quarantine.examples import Disk, damage, io_error
 
 
@@ -38,13 +38,6 @@ def test_the_database_is_private_and_its_commits_durable(tmp_path: Path) -> None
     assert store._opened.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._opened.execute("PRAGMA synchronous").fetchone() == (2,)
     store.close()
-
-
-def test_tables_are_made_by_a_program_of_their_own(tmp_path: Path) -> None:
-    directory = journal_dir(tmp_path)
-    assert not is_made(directory)
-    subprocess.run([sys.executable, "-m", "mqttproxy.database", str(directory)], check=True, timeout=60)
-    assert is_made(directory)
 
 
 def test_a_database_that_is_up_to_date_needs_no_sqlite_utils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, RunningProxy, running_proxy
+from tests.harness import RunningProxy, running_proxy
+from tests.waiting import PATIENCE
 
 TOP = Path(__file__).parents[1]
 EXAMPLE = TOP / "examples/quickstart"

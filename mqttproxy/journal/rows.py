@@ -20,7 +20,7 @@ class Row(Struct, frozen=True, gc=False):
     @property
     def key(self) -> Key:
         """What tells it apart from the others of its kind."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has one of its own; a Struct cannot have abstract methods
 
 
 Loaded = dict[type[Row], list[Row]]  # all rows of each kind, in the order of their keys

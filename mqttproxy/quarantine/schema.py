@@ -1,20 +1,15 @@
 """The tables of the quarantine and how they came to be: one migration for each step, never changed once released.
 
-Only imported when there is something to migrate, because sqlite-utils costs 4 MB; run as a module for the same reason:
-
-    python -m mqttproxy.quarantine.schema DIRECTORY
+Only imported when there is something to migrate, because sqlite-utils costs 4 MB.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from mqttproxy import migrating
-from mqttproxy.quarantine.database import connect, open_for_writing
 from mqttproxy.quarantine.issues import DEVICES_KEPT, fingerprint, normalise
 
 _ISSUES_TAKEN_OVER: Final = 1000  # of messages that were held before there were issues
@@ -164,7 +159,3 @@ def _group(db: Database) -> None:
 
 
 migrate: Final = partial(migrating.migrate, migrations)
-
-
-if __name__ == "__main__":
-    open_for_writing(Path(sys.argv[1]), connect).close()

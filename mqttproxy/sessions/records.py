@@ -15,7 +15,7 @@ class SessionRow(Row, frozen=True, gc=False):
     ended_at: float | None
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.number
 
 
@@ -27,7 +27,7 @@ class SubscriptionRow(Row, frozen=True, gc=False):
     identifier: int
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.session, self.subscription.topic_filter
 
 
@@ -41,7 +41,7 @@ class MessageRow(Row, frozen=True, gc=False):
     expires_at: float | None = None
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.number
 
 
@@ -59,7 +59,7 @@ class QueuedRow(Row, frozen=True, gc=False):
     released: bool = False
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.number
 
 
@@ -70,7 +70,7 @@ class IncomingRow(Row, frozen=True, gc=False):
     packet_id: int
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.session, self.packet_id
 
 
@@ -84,7 +84,7 @@ class RetainedRow(Row, frozen=True, gc=False):
     expires_at: float | None = None
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.topic
 
 
@@ -106,5 +106,5 @@ class WillRow(Row, frozen=True, gc=False):
     attributes: Mapping[str, str] = {}  # msgspec gives each its own
 
     @property
-    def key(self) -> Key:  # noqa: D102 - as above
+    def key(self) -> Key:  # noqa: D102 - as in `Row`
         return self.number

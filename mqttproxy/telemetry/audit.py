@@ -35,11 +35,16 @@ class FailureLike(Protocol):
     """One thing wrong with a payload, as the judge tells it."""
 
     @property
-    def pointer(self) -> str: ...  # noqa: D102  # the class says it
+    def pointer(self) -> str:
+        """JSON Pointer of the value."""
+
     @property
-    def keyword(self) -> str: ...  # noqa: D102
+    def keyword(self) -> str:
+        """Which keyword of the schema says so."""
+
     @property
-    def message(self) -> str: ...  # noqa: D102
+    def message(self) -> str:
+        """It in words."""
 
 
 class PartLike(Protocol):

@@ -13,6 +13,7 @@ from tests.bad_input.bounds import BOUNDED, STRICT
 from tests.bad_input.rows import Row
 from tests.bad_input.wire import V5, connect, frames, publish
 from tests.harness import RunningProxy, running_proxy, write_settings
+from tests.waiting import PATIENCE
 
 SETTINGS = """
 [limits]
@@ -26,7 +27,6 @@ topics = ["n/#"]
 schema = "number@1"
 on_failure = ["refuse"]
 """
-PATIENCE = 10.0  # seconds for an answer on a busy machine
 GOOD_ID = 77
 LONG = 2000  # bytes: longer rows are not sent byte by byte
 

@@ -9,9 +9,9 @@ import trio
 from attrs import define, field
 
 from mqttproxy.transport.stream import ByteStream, TransportError
-from tests.bad_input.conftest import PATIENCE, Victim, dialled
+from tests.bad_input.conftest import Victim, dialled
 from tests.conformance.packets import V5, Kind, Packet, Prop, ack, connect, prop, publish, read, subscribe
-from tests.harness import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 FOR_LONG: Final = prop(Prop.SESSION_EXPIRY_INTERVAL, 300)
 PINGREQ: Final = b"\xc0\x00"

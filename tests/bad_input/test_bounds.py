@@ -9,10 +9,11 @@ import trio
 
 from mqttproxy.transport.stream import ByteStream, TransportError
 from tests.bad_input.bounds import FLAPPING_MOST, QUEUE_MOST, RETAINED_MOST, SESSIONS_MOST, WILLS_PER_SECOND
-from tests.bad_input.conftest import PATIENCE, Victim, bystander, dialled
+from tests.bad_input.conftest import Victim, bystander, dialled
 from tests.bad_input.peer import FOR_LONG, Peer, joined, new_id, payloads, reasons, refused, wait_for
 from tests.bad_input.wire import V5, V311, unsubscribe
 from tests.conformance.packets import Kind, Prop, Will, ack, connect, prop, publish, subscribe
+from tests.waiting import PATIENCE
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
@@ -83,12 +84,12 @@ async def test_C10_keep_alives_of_nothing_or_of_hours_are_what_the_proxy_says(st
                 heard = await peer.rest()
                 nursery.cancel_scope.cancel()
             assert reasons(heard) == ([(Kind.DISCONNECT, 0x8D)] if version == V5 else [])
-            assert 2.5 < trio.current_time() - began < 7.0  # 3 s, on a busy machine
+            assert 2.5 < trio.current_time() - began < 15.0  # 3 s, on a busy machine; if bytes counted, 30 s
 
     async def dribble(peer: Peer) -> None:
         for byte in publish(peer.version, "c10", bytes(100)):
             peer.send(bytes([byte]))
-            await trio.sleep(0.3)
+            await trio.sleep(0.3)  # far less than it may be silent
 
     async with trio.open_nursery() as nursery:
         for case in product((V311, V5), (0, 2, 65535), ("tcp", "ws"), (False, True)):
@@ -284,7 +285,7 @@ async def test_C14_ping_pong_ends_with_a_ban_that_leaves_the_connected_one_in_pe
 async def test_C14_twins_that_subscribe_and_unsubscribe_while_others_publish_harm_nobody(
     victim: Victim, seed: int
 ) -> None:
-    chance, root, name = Random(seed), new_id("c14"), new_id("twin")  # noqa: S311
+    chance, root, name = Random(seed), new_id("c14"), new_id("twin")
     topic, wanted = f"{root}/x", [f"{root}/x", f"{root}/+", f"{root}/#", f"$share/g/{root}/#"]
 
     async def twin(version: int, transport: str) -> None:
@@ -303,7 +304,7 @@ async def test_C14_twins_that_subscribe_and_unsubscribe_while_others_publish_har
                     )
                 stream.send_nowait(b"".join(data))
                 if chance.random() < 0.5:
-                    await trio.sleep(chance.random() * 0.01)
+                    await trio.sleep(chance.random() * 0.01)  # cut off at any moment
                 else:
                     await until_heard(stream)
 

@@ -18,7 +18,7 @@ from tests.bad_input.conftest import (
 from tests.bad_input.framing_rows import FRAMING
 from tests.bad_input.rows import Row
 from tests.bad_input.wire import V5, V311, connect, pair, publish, varint
-from tests.harness import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
@@ -125,12 +125,12 @@ async def test_A9_one_byte_a_second_meets_the_connect_deadline(victim: Victim, t
         async def trickle() -> None:
             for byte in connect(V5):
                 stream.send_nowait(bytes([byte]))
-                await trio.sleep(0.5)
+                await trio.sleep(0.5)  # 2 s are over before the last of them
 
         nursery.start_soon(trickle)
         assert await receive_until(stream, None) == b""
         nursery.cancel_scope.cancel()
-    assert 1.5 < trio.current_time() - began < 6  # 2 s, on a busy machine
+    assert 1.5 < trio.current_time() - began < 10  # 2 s, on a busy machine; else it would never end
     assert victim.moved()["mqtt_proxy_connections_refused_total:connect_deadline"] == 1
 
 
@@ -139,7 +139,7 @@ async def test_A9_a_peer_that_says_nothing_at_all_meets_it_too(victim: Victim, t
     victim.moved()
     stream = await trio.open_tcp_stream("127.0.0.1", victim.proxy.port(transport))
     async with stream:
-        with trio.fail_after(6), suppress(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
             assert await stream.receive_some() == b""
     assert victim.moved()["mqtt_proxy_connections_refused_total:connect_deadline"] == 1
 
@@ -169,11 +169,11 @@ async def test_A9_ten_thousand_packets_in_one_segment_are_all_answered(  # as ab
         stream.send_nowait(publish(version, "t", b"") * 10_000 + b"\xc0\x00" * 10_000)
         waited = await bystander(victim, other)
         data = b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while len(data) < 20_000:
                 data += bytes(await stream.receive())
     assert data == b"\xd0\x00" * 10_000
-    assert waited < 2.0
+    assert waited < 5.0  # on an idle machine below 0.1
     assert victim.moved()["mqtt_messages_received_total:0"] == 10_000
 
 

@@ -96,7 +96,7 @@ async def test_B8_many_deep_filters_with_wildcards_do_not_hold_the_loop(victim: 
             stream.send_nowait(publish(V5, "/".join(["a"] * 59 + [str(number)]), b"x"))
         stream.send_nowait(b"\xc0\x00")
         await receive_frames(stream, 1)
-        assert trio.current_time() - began < 2.0
+        assert trio.current_time() - began < 10.0  # on an idle machine far below 1
 
 
 @BOTH_VERSIONS

@@ -26,6 +26,7 @@ from mqttproxy.upstream.breaker import BreakerState
 from mqttproxy.upstream.guard import LOOP, admit
 from mqttproxy.upstream.supervisor import Upstream
 from tests.upstream.broker import FakeBroker, Heard, Setting, linked, messages, settings, topics
+from tests.waiting import PATIENCE
 
 V311, V5 = ProtocolVersion.V311, ProtocolVersion.V5
 EXPIRED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -306,7 +307,7 @@ async def upstream_to(folder: Path, certificate: trustme.LeafCert, **changes: An
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_shake_hands, listener)
         nursery.start_soon(upstream.run)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             yield upstream
         nursery.cancel_scope.cancel()
     listener.close()

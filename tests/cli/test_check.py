@@ -1,11 +1,15 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
-from mqttproxy.cli.check import PATIENCE, check
+from mqttproxy.cli.check import check
+from mqttproxy.cli.probe import PATIENCE
 from mqttproxy.config.model import UpstreamSettings
 from mqttproxy.upstream.probe import ProbeResult
+from tests.waiting import PATIENCE as A_MINUTE
 
 GOOD = """\
 [proxy]
@@ -91,7 +95,7 @@ def test_a_probe_tells_of_each_enabled_upstream_in_the_order_of_the_file(
         await trio.lowlevel.checkpoint()
         return ProbeResult(ok=settings.name != "b", words=f"words on {settings.name}")
 
-    monkeypatch.setattr("mqttproxy.cli.check.probe_upstream", probe)
+    monkeypatch.setattr("mqttproxy.cli.probe.probe_upstream", probe)
     path = configuration(tmp_path, GOOD + upstream("a") + upstream("b") + upstream("c", "enabled = false"))
     assert check(path, probe=True) == 1
     out, err = capsys.readouterr()
@@ -104,7 +108,7 @@ def test_upstreams_that_all_answer_are_good(tmp_path: Path, monkeypatch: pytest.
         await trio.lowlevel.checkpoint()
         return ProbeResult(ok=True, words="good")
 
-    monkeypatch.setattr("mqttproxy.cli.check.probe_upstream", probe)
+    monkeypatch.setattr("mqttproxy.cli.probe.probe_upstream", probe)
     assert check(configuration(tmp_path, GOOD + upstream("a")), probe=True) == 0
 
 
@@ -114,9 +118,20 @@ def test_a_probe_that_never_ends_is_given_up(
     async def probe(_settings: UpstreamSettings, _proxy_id: str) -> ProbeResult:
         await trio.sleep_forever()
 
-    monkeypatch.setattr("mqttproxy.cli.check.probe_upstream", probe)
-    monkeypatch.setattr("mqttproxy.cli.check.PATIENCE", 0.01)
+    monkeypatch.setattr("mqttproxy.cli.probe.probe_upstream", probe)
+    monkeypatch.setattr("mqttproxy.cli.probe.PATIENCE", 0.01)
     path = configuration(tmp_path, GOOD + upstream("a", 'connect_timeout = "1ms"'))
     assert check(path, probe=True) == 1
     assert PATIENCE > 0
     assert capsys.readouterr().err == "upstream a: no answer within 11ms\n"
+
+
+def test_what_checks_for_a_proxy_that_starts_needs_no_network_and_no_command_line(tmp_path: Path) -> None:
+    (tmp_path / "schemas" / "temperature").mkdir(parents=True)
+    (tmp_path / "schemas" / "temperature" / "1.json").write_text('{"type": "number"}')
+    path = configuration(tmp_path, GOOD + SCHEMA)
+    code = f"import sys; from mqttproxy.cli.check import Path, check; check(Path({str(path)!r})); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=A_MINUTE, capture_output=True, text=True)
+    modules = set(done.stdout.split())
+    assert "jsonschema" in modules
+    assert not {"cyclopts", "mqttproxy.upstream", "trio"} & modules

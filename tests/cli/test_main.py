@@ -10,6 +10,7 @@ import pytest
 from mqttproxy import __version__
 from mqttproxy.cli import file_to_run, main
 from mqttproxy.cli.commands import app
+from tests.waiting import PATIENCE
 
 COMMAND = [sys.executable, "-m", "mqttproxy"]
 
@@ -69,13 +70,15 @@ def test_a_good_file_exits_with_zero(tmp_path: Path) -> None:
 
 
 def test_the_version_is_told() -> None:
-    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout == f"{__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_file_that_cannot_be_read_is_told_in_words(command: str, tmp_path: Path) -> None:
-    done = subprocess.run([*COMMAND, command, str(tmp_path)], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        [*COMMAND, command, str(tmp_path)], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "found a folder, expected a readable file" in done.stderr
     assert "Traceback" not in done.stderr
@@ -86,7 +89,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     os.close(reader)
     with subprocess.Popen([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True) as process:
         os.close(writer)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (1, "")
 
 
@@ -133,7 +136,7 @@ def test_plain_forms_of_run_mean_what_the_reader_of_command_lines_would_make_of_
 
 def modules_after(statement: str) -> set[str]:
     program = f"import sys\n{statement}\nprint(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE)
     return {name.partition(".")[0] for name in done.stderr.split()}
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 # The real program, that tells what it has imported when it is ready, and stops.
 _PROGRAM = """
 import json, os, signal, sys
@@ -60,7 +62,11 @@ def modules_of_a_proxy(folder: Path, listener: str = "") -> set[str]:
     path = folder / "proxy.toml"
     path.write_text(_CONFIG.format(listener=listener))
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, "run", str(path)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", _PROGRAM, "run", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))

@@ -12,8 +12,8 @@ import pytest
 
 from tests.bad_input.wire import V311, unsubscribe
 from tests.conformance.packets import V5, Kind, Packet, Prop, Will, ack, connect, prop, publish, read, subscribe
+from tests.waiting import PATIENCE
 
-PATIENCE: Final = 10.0  # seconds for any answer on a busy machine
 FOR_LONG: Final = prop(Prop.SESSION_EXPIRY_INTERVAL, 300)
 
 # For what both versions ask of a server.

@@ -255,7 +255,7 @@ def test_messages_age_while_they_wait(server: Server) -> None:
     sender.publish(kept + "/short", b"short", retain=True, fields=[prop(Prop.MESSAGE_EXPIRY_INTERVAL, 1)])
     sender.send(publish(V5, live, b"over", qos=2, packet_id=9, fields=[prop(Prop.MESSAGE_EXPIRY_INTERVAL, 1)]))
     assert sender.expect(Kind.PUBREC).reason < 0x80
-    time.sleep(1.2)
+    time.sleep(1.2)  # longer than the short ones live; MQTT counts in seconds
     sender.send(ack(Kind.PUBREL, 9))  # the exchange goes on although the message is over
     assert sender.expect(Kind.PUBCOMP).reason == 0
     again = server.stay(V5, reader.client_id)

@@ -232,7 +232,7 @@ def test_a_session_ends_when_its_expiry_interval_has_passed(server: Server) -> N
     server.join().publish(topic, b"live", qos=1)
     back.acknowledge(back.message())
     back.leave()
-    time.sleep(1.2)
+    time.sleep(1.2)  # and now it does
     server.join().publish(topic, b"too late", qos=1)
     late = server.stay(V5, device.client_id)
     assert not late.connack.session_present

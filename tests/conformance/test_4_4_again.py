@@ -41,7 +41,7 @@ class Reader:
 def test_a_subscriber_that_breaks_off_anywhere_loses_nothing_and_gets_qos_2_once(
     server: Server, version: int, seed: int
 ) -> None:
-    chance = random.Random(seed)  # noqa: S311 # no secret
+    chance = random.Random(seed)  # no secret
     topic = server.new_topic()
     fields = [prop(Prop.RECEIVE_MAXIMUM, chance.choice((1, 5, 100)))] if version == V5 else []
     device = server.stay(version, fields=fields)
@@ -78,7 +78,7 @@ def test_a_subscriber_that_breaks_off_anywhere_loses_nothing_and_gets_qos_2_once
 @holds_5("4.3.3-10", "4.3.3-11", "4.3.3-12", "4.4.0-1", "4.1.0-1", "4.3.2-5")
 @holds_311("4.3.3-2", "4.4.0-1", "4.1.0-1", "4.3.2-2")
 def test_a_publisher_that_breaks_off_anywhere_is_heard_once_at_qos_2(server: Server, version: int, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 # no secret
+    chance = random.Random(seed)  # no secret
     topic = server.new_topic()
     reader = server.subscriber(topic)
     device = server.stay(version)

@@ -11,10 +11,11 @@ from itertools import pairwise
 import pytest
 
 from tests.bad_input.wire import V5, V311
-from tests.conformance.device import BOTH, PATIENCE, Server
+from tests.conformance.device import BOTH, Server
 from tests.conformance.packets import Kind, Packet, connect, publish, read
 from tests.conformance.statements import holds_5, holds_311
 from tests.harness import PATH
+from tests.waiting import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -12,8 +12,8 @@ from tests.conformance.packets import Kind, Packet, Prop
 from tests.model.peer import Peer
 from tests.model.play import moves
 from tests.model.steps import Again, Answer, Connect, Cut, Leave, Publish, Release, Step, Subscribe, Unsubscribe, Wait
+from tests.waiting import PATIENCE
 
-PATIENCE: Final = 10.0  # seconds for any answer on a busy machine
 FENCE: Final = 65_000  # a packet identifier
 WILL_TAKES: Final = 0.01  # seconds; nothing tells when the proxy is about to publish one
 

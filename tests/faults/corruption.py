@@ -21,7 +21,7 @@ import trio.testing
 from attrs import define, field, frozen
 
 from mqttproxy.config.model import SpoolSettings
-from mqttproxy.database import DATABASE, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Journal
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool import Feeding, Spool
@@ -30,6 +30,7 @@ from mqttproxy.spool.feeding import TIDY_EVERY
 from mqttproxy.spool.reader import SqliteReader
 from mqttproxy.spool.rows import DestinationRow, RunRow
 from mqttproxy.sqlite import NewerDatabaseError
+from mqttproxy.tables import DATABASE
 from mqttproxy.telemetry.logs import configure_logging
 from tests.fake_rooms import in_place
 from tests.spool.examples import Sink
@@ -276,17 +277,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     configure_logging(stream=Path(os.devnull).open("wb"))  # noqa: SIM115 # until the end
     memory = Path("/dev/shm")  # noqa: S108 # only to be quick
-    print("| damage | places | told | harmless | silent loss | altered | crashed |", flush=True)  # noqa: T201
-    print("|---|---|---|---|---|---|---|", flush=True)  # noqa: T201
+    print("| damage | places | told | harmless | silent loss | altered | crashed |", flush=True)
+    print("|---|---|---|---|---|---|---|", flush=True)
     bad = 0
     with TemporaryDirectory(prefix="corruption-", dir=memory if memory.is_dir() else None) as name:
         files = prepare(Path(name))
         for one in given.of or ["log", "tables"]:
             for figures in SWEEPS[one](files, given.every):
-                print(figures.row(), flush=True)  # noqa: T201
+                print(figures.row(), flush=True)
                 bad += len(figures.faults)
                 if figures.faults:
-                    print(f"at {figures.faults[:20]}", file=sys.stderr)  # noqa: T201
+                    print(f"at {figures.faults[:20]}", file=sys.stderr)
     return 1 if bad else 0
 
 

@@ -97,7 +97,7 @@ class Run:
 
     def __attrs_post_init__(self) -> None:
         plan = self.plan
-        self._chance = chance = Random(plan.seed)  # noqa: S311 - so that a run can be had again
+        self._chance = chance = Random(plan.seed)
         self.ledger = ledger = self.new_ledger(list(self.brokers))
         url = f"mqtt://127.0.0.1:{self.system.port}"
         self.devices = [
@@ -190,7 +190,7 @@ class Run:
         """Publish what is due, as far as there is room, the devices in turn."""
         before, turn = trio.current_time(), 0
         while True:
-            await trio.sleep(TICK)
+            await trio.sleep(TICK)  # what is due comes at a rate
             now = trio.current_time()
             self._due += (now - before) * self.plan.rate
             before = now

@@ -60,7 +60,7 @@ def _run(run: Run, system: System) -> Outcome:
 
 
 def _tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)  # noqa: T201 - a script
+    print(words, file=sys.stderr, flush=True)
 
 
 def _ignore(_: str) -> None:
@@ -113,7 +113,7 @@ def main() -> int:
             theirs = folder / "theirs"
             saves = asked.bridge_saves
             outcomes.append(kill_bridge(theirs, plan, asked.upstreams, saves, tells=True, receivers=asked.receivers))
-    print(json.dumps([one.to_json() for one in outcomes]) if asked.json else table(outcomes))  # noqa: T201 - a script
+    print(json.dumps([one.to_json() for one in outcomes]) if asked.json else table(outcomes))
     for fault in (*ours.faults, *ours.report.examples):
         _tell(fault)
     report = ours.report

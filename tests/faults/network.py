@@ -82,7 +82,7 @@ async def link_scene(broker: Mosquitto, **changes: Any) -> AsyncIterator[LinkSce
                 callbacks=scene.callbacks(),
                 log=scene.log,
             )
-            chance = Random(1)  # noqa: S311 - pauses
+            chance = Random(1)
             ear = Ear(broker.url, f"ear-{name}", chance, destination="a", ledger=ledger, filter="t/#")
             nursery.start_soon(ear.run)
             await until(lambda: ear.is_listening)

@@ -160,7 +160,7 @@ def _ratio(now: float, before: float) -> str:
 
 
 def _tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)  # noqa: T201 - a script
+    print(words, file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -190,7 +190,7 @@ def main() -> int:
             steady=asked.steady,
             tell=_tell,
         )
-    print(json.dumps(asdict(result)) if asked.json else table(result))  # noqa: T201 - a script
+    print(json.dumps(asdict(result)) if asked.json else table(result))
     for fault in (*result.outcome.faults, *result.outcome.report.examples):
         _tell(fault)
     try:

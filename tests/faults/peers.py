@@ -4,6 +4,7 @@ Both keep their sessions over every lost connection, and go on as the standard s
 packet identifier, PUBREL for what has its PUBREC. They outlive whatever is killed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -26,7 +27,7 @@ ANSWER: Final = 20.0  # seconds for TCP and CONNACK, on a slow machine in troubl
 
 
 @define(eq=False)
-class Client:
+class Client(ABC):
     """An MQTT 5 client that is connected whenever it can be.
 
     Attributes:
@@ -103,13 +104,13 @@ class Client:
         self.connections += 1
         self.greeted(conn, connack)
 
+    @abstractmethod
     def greeted(self, conn: ClientConnection, connack: ConnAck) -> None:
         """Begin, after an accepting CONNACK."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, conn: ClientConnection, events: list[Event]) -> None:
         """Deal with what came in one turn."""
-        raise NotImplementedError
 
 
 class _Noting(SessionState):

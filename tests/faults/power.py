@@ -77,7 +77,7 @@ def lose_power_torn(
         failing: fsync fails now and then too.
 
     """
-    chance = random.Random(seed)  # noqa: S311 - a dice, not a secret
+    chance = random.Random(seed)
     log = folder / "log"
     with opened(folder / "proxy", make(), log=log) as scene:
         for padding in PADDING:
@@ -129,7 +129,7 @@ def lose_power_image(
         NotPossibleError: this machine does not allow it.
 
     """
-    chance = random.Random(seed)  # noqa: S311 - a dice, not a secret
+    chance = random.Random(seed)
     for number in range(rounds):
         here = folder / f"round{number}"
         image, copy = here / "disk", here / "copy"
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=10, help="losses for each run (torn only)")
     given = parser.parse_args(arguments)
     make, done, told = PLACES[given.place], 0, 0
-    print(f"seed {given.seed}", flush=True)  # noqa: T201
+    print(f"seed {given.seed}", flush=True)
     while done < given.rounds:
         with TemporaryDirectory(prefix="power-") as name:
             seed, left = given.seed + done, given.rounds - done
@@ -174,11 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for words in rounds:
                     done += 1
                     told += int(words.partition(" acknowledged")[0].rpartition(" ")[2])
-                    print(f"{done}: {words}", flush=True)  # noqa: T201
+                    print(f"{done}: {words}", flush=True)
             except NotPossibleError as error:
-                print(f"NOT RUN: {error}", file=sys.stderr)  # noqa: T201
+                print(f"NOT RUN: {error}", file=sys.stderr)
                 return 2
-    print(f"| power lost ({given.way}, {given.place}) | {done} times | {told} acknowledged in all | 0 lost |")  # noqa: T201
+    print(f"| power lost ({given.way}, {given.place}) | {done} times | {told} acknowledged in all | 0 lost |")
     return 0
 
 

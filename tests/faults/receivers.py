@@ -15,7 +15,7 @@ from mqttproxy.mqtt.packets import Connect, Disconnect, Publish
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits, State
 from mqttproxy.mqtt.session_state import SessionState
 from tests.faults.ledger import Ledger
-from tests.scenarios.mosquitto import free_port
+from tests.ports import free_port
 
 LIMITS: Final = ServerLimits(receive_maximum=65_535, qos2_awaiting_release=65_535)
 READ: Final = 65_536

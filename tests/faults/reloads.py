@@ -33,7 +33,7 @@ from tests.faults.network import until
 from tests.faults.peers import Device
 from tests.faults.receivers import Receiver
 from tests.harness import RunningProxy, start_proxy
-from tests.scenarios.mosquitto import free_port
+from tests.ports import free_port
 
 TICK: Final = 0.01  # seconds between turns of the load
 PATIENCE: Final = 300.0  # seconds for what is on its way to arrive
@@ -189,7 +189,7 @@ class Run:
 
     async def go(self) -> Outcome:
         """Do all of it."""
-        chance = Random(1)  # noqa: S311 - pauses
+        chance = Random(1)
         url = f"mqtt://127.0.0.1:{self._port}"
         devices = [Device(url, f"d{number}", chance, ledger=self.ledger) for number in range(self.devices)]
         refused = 0
@@ -321,7 +321,7 @@ def main() -> int:
 
 
 def _tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)  # noqa: T201 - a script
+    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.network import until
 from tests.faults.peers import Ear
 from tests.harness import start_proxy, write_settings
-from tests.scenarios.mosquitto import free_port
+from tests.ports import free_port
 
 PATIENCE = 300.0  # seconds for all to connect
 
@@ -41,7 +41,7 @@ async def storm(folder: Path, count: int) -> Storm:
     port = free_port()
     file = write_settings(folder, f"[limits]\nconnections_per_address = {2 * count}")
     file.write_text(file.read_text().replace('bind = "127.0.0.1:0"', f'bind = "127.0.0.1:{port}"', 1))
-    chance = Random(1)  # noqa: S311 - pauses
+    chance = Random(1)
     names, ledger = [f"device-{number}" for number in range(count)], Ledger(["nobody"])
     devices = [
         Ear(f"mqtt://127.0.0.1:{port}", name, chance, destination="nobody", ledger=ledger, filter=f"to/{name}")
@@ -75,7 +75,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * count + 1000), most))
     with tempfile.TemporaryDirectory() as folder:
         result = trio.run(storm, Path(folder), count)
-    print(f"{count} devices are back after {result.back:.1f} s, {result.kept} of them found their sessions")  # noqa: T201
+    print(f"{count} devices are back after {result.back:.1f} s, {result.kept} of them found their sessions")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from attrs import define
 from tests.faults.disk.failing import Kind
 from tests.faults.disk.load import Absent, Away, Held, Place
 from tests.faults.disk.scene import Scene, opened
-from tests.harness import PATIENCE, wait_until
+from tests.waiting import PATIENCE, wait_until
 
 PLACES: Final[dict[str, Callable[[], Place]]] = {"spool": Away, "sessions": Absent, "quarantine": Held}
 ERRORS: Final = (errno.EIO, errno.ENOSPC)
@@ -43,7 +43,14 @@ class Figures:
 
 
 def sweep_service(
-    scene: Scene, kind: Kind, error: int, numbers: Iterator[int], *, times: int = 1, padding: int = 2_000
+    scene: Scene,
+    kind: Kind,
+    error: int,
+    numbers: Iterator[int],
+    *,
+    times: int = 1,
+    padding: int = 2_000,
+    back_within: float = BACK_WITHIN,
 ) -> Figures:
     """Let call after call fail while messages are acknowledged, until a round has no such call any more."""
     figures = Figures()
@@ -51,7 +58,7 @@ def sweep_service(
     for number in numbers:
         scene.faults.fail(kind, error, at=number, times=times, part=scene.place.part, in_half=bool(number % 2))
         began = time.monotonic()
-        sender.publish(MESSAGES, patience=BACK_WITHIN + PATIENCE)
+        sender.publish(MESSAGES, patience=back_within + PATIENCE)
         if not scene.faults.done:
             break
         figures.slowest = max(figures.slowest, time.monotonic() - began)
@@ -61,12 +68,14 @@ def sweep_service(
             scene.check()
     scene.faults.heal()
     scene.check()
-    assert figures.slowest < BACK_WITHIN
+    assert figures.slowest < back_within
     figures.acknowledged = len(sender.acknowledged)
     return figures
 
 
-def sweep_start(scene: Scene, kind: Kind, error: int | None, numbers: Iterator[int]) -> Figures:
+def sweep_start(
+    scene: Scene, kind: Kind, error: int | None, numbers: Iterator[int], *, back_within: float = BACK_WITHIN
+) -> Figures:
     """Let call after call of a start fail, or be its last (error None), until a start has no such call any more."""
     figures = Figures()
     sender = scene.sender(f"{kind}{error or 'kill'}")
@@ -93,7 +102,7 @@ def sweep_start(scene: Scene, kind: Kind, error: int | None, numbers: Iterator[i
         if figures.calls % CHECK_EVERY == 0:
             scene.check()
     scene.check()
-    assert figures.slowest < BACK_WITHIN
+    assert figures.slowest < back_within
     figures.acknowledged = len(sender.acknowledged)
     return figures
 
@@ -113,7 +122,7 @@ def sweep_first_start(folder: Path, make: Callable[[], Place], kind: Kind, numbe
     """Cut the first start of all at call after call, each on a folder of its own."""
     figures = Figures()
     for number in numbers:
-        with opened(folder / f"{kind}{number}", make(), before=lambda faults: faults.kill(kind, at=number)) as scene:  # noqa: B023
+        with opened(folder / f"{kind}{number}", make(), before=lambda faults: faults.kill(kind, at=number)) as scene:  # noqa: B023 - called at once
             if not scene.faults.done:
                 break
             sender = scene.sender()
@@ -140,12 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=1, help="so many calls in a row fail (serve only)")
     parser.add_argument("--padding", type=int, default=2_000, help="bytes of each message (serve only)")
     given = parser.parse_args(arguments)
-    print("| phase | calls | error | calls hit | acknowledged | lost | back within | starts refused |", flush=True)  # noqa: T201
-    print("|---|---|---|---|---|---|---|---|", flush=True)  # noqa: T201
+    print("| phase | calls | error | calls hit | acknowledged | lost | back within | starts refused |", flush=True)
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for phase in given.phase or ["serve", "start", "kill"]:
         for kind in given.kind or (["write", "sync", "any"] if phase == "serve" else ["any"]):
             for row in rows(given, phase, kind):
-                print(row, flush=True)  # noqa: T201
+                print(row, flush=True)
     return 0
 
 

@@ -9,8 +9,9 @@ from attrs import define, field
 
 from tests.faults.receivers import Receiver
 from tests.harness import RunningProxy, start_proxy, write_settings
+from tests.ports import free_port
 from tests.scenarios.contracts import route, upstream
-from tests.scenarios.mosquitto import Mosquitto, free_port
+from tests.scenarios.mosquitto import Mosquitto
 
 # What helps Mosquitto most to keep what it has acknowledged: it writes its whole database when it saves, so each second
 # is as often as it can; no bound drops anything. As many are in flight as the proxy has: without a bound Mosquitto is

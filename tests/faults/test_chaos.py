@@ -8,8 +8,8 @@ import trio
 from attrs import frozen
 
 from tests.faults.chaos import Chaos
+from tests.waiting import PATIENCE
 
-PATIENCE = 10.0
 PATTERN = bytes(range(256)) * 40
 
 

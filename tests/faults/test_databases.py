@@ -10,10 +10,11 @@ import pytest
 
 from tests.faults.disk.load import Absent, Away, Held, Place
 from tests.faults.disk.scene import Scene, opened
+from tests.faults.forms import in_long_form
 from tests.faults.test_disk import check_healed, unanswered
-from tests.harness import wait_until
+from tests.waiting import wait_until
 
-PLACES: Final = pytest.mark.parametrize("make", [Away, Absent, Held])
+PLACES: Final = pytest.mark.parametrize("make", [Away, Held, *in_long_form(Absent)])  # as in test_disk.py
 
 
 def database(scene: Scene) -> Path:

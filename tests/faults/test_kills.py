@@ -5,11 +5,12 @@ from typing import Final
 
 import pytest
 
+from tests.faults.forms import LONG
 from tests.faults.killing import Plan
 from tests.faults.kills import kill_proxy, table
 
-RATE: Final = 1000
-DEVICES: Final = 24
+RATE: Final = 1000 if LONG else 300
+DEVICES: Final = 12
 BETWEEN: Final = (0.4, 1.0)
 # Which policies keep each promise over a kill of the proxy. Before its acknowledgement a message of QoS 2 is sent again
 # by the device, and a proxy that does not note on disk what it has sent to a broker sends it there again.

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.faults.chaos import Chaos
+from tests.faults.forms import LONG
 from tests.faults.ledger import Ledger
 from tests.faults.network import PATIENCE, link_scene, until
 from tests.faults.peers import Client, Device, Ear
@@ -22,7 +23,7 @@ from tests.scenarios.mosquitto import Mosquitto, running_brokers
 OFFSETS = {"up": [*range(60), *range(60, 400, 7)], "down": range(80)}
 UNDER_WAY = 30  # messages, so that each connection has little to send again
 KEEP_ALIVE = 2.0  # seconds
-SLACK = 1.5  # seconds that a busy machine may add to a deadline
+SLACK = 5.0  # seconds that a busy machine may add to a deadline; without keep alive it would take 30
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ async def test_X2_a_reset_after_any_byte_loses_nothing_and_keeps_the_order(
             while it.chaos.connections < before + 2:  # the next one has been reset at its byte
                 if it.offered - it.settled < UNDER_WAY:
                     await it.offer(2)
-                await trio.sleep(0.003)
+                await trio.sleep(0.003)  # the next message, soon
             it.chaos.heal()
             await until(lambda: it.upstream.is_live)
         await it.settle()
@@ -88,7 +89,7 @@ async def test_X4_a_broker_behind_a_slow_road_slows_down_nobody_else(tmp_path: P
             ledgers = {"fast": Ledger(["a"]), "slow": Ledger(["b"])}
             devices = {}
             for (topic, ledger), at in zip(ledgers.items(), (a, b), strict=True):
-                place, chance = ledger.destinations[0], Random(1)  # noqa: S311 - pauses
+                place, chance = ledger.destinations[0], Random(1)
                 ear = Ear(at.url, "ear", chance, destination=place, ledger=ledger, filter=f"{topic}/#")
                 devices[topic] = Device(proxy.url(), topic, chance, ledger=ledger, topic=topic)
                 nursery.start_soon(ear.run)
@@ -115,12 +116,12 @@ async def publish(device: Device, count: int) -> None:
     """Publish so many, as there is room."""
     while count:
         count -= device.publish(count)
-        await trio.sleep(0.001)
+        await trio.sleep(0.001)  # there may be no room: nothing tells when there is
 
 
 async def test_X30_a_reader_that_is_stalled_holds_up_nobody_and_goes_on_afterwards(tmp_path: Path) -> None:
     with running_proxy(write_settings(tmp_path)) as proxy:
-        ledger, chance = Ledger(["well", "stalled"]), Random(1)  # noqa: S311 - pauses
+        ledger, chance = Ledger(["well", "stalled"]), Random(1)
         async with trio.open_nursery() as nursery:
             chaos: Chaos = await nursery.start(Chaos.serve, "127.0.0.1", proxy.port())
             device = Device(proxy.url(), "device", chance, ledger=ledger)
@@ -144,9 +145,10 @@ async def test_X30_a_reader_that_is_stalled_holds_up_nobody_and_goes_on_afterwar
 
 
 async def test_X31_after_a_restart_a_storm_of_devices_is_back_and_none_is_turned_away(tmp_path: Path) -> None:
-    result = await storm(tmp_path, 500)
+    count = 1000 if LONG else 200
+    result = await storm(tmp_path, count)
     assert result.back < 60.0
-    assert result.kept == 500
+    assert result.kept == count
 
 
 async def test_X25_devices_that_spoke_while_the_proxy_stood_still_are_not_taken_for_silent(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ async def test_X25_devices_that_spoke_while_the_proxy_stood_still_are_not_taken_
         (a,) = stack.enter_context(running_brokers(tmp_path, "a"))
         proxy = stack.enter_context(running_proxy(write_settings(tmp_path, upstream("a", a.url, "keep_alive = 1"))))
         await trio.to_thread.run_sync(proxy.wait_linked, "a")
-        ledger, chance = Ledger(["a"]), Random(1)  # noqa: S311 - pauses
+        ledger, chance = Ledger(["a"]), Random(1)
         ear = Ear(a.url, "ear", chance, destination="a", ledger=ledger, filter="load/#")
         devices = [Device(proxy.url(), f"device-{number}", chance, ledger=ledger, keep_alive=1) for number in range(50)]
         with trio.fail_after(PATIENCE):
@@ -171,7 +173,7 @@ async def test_X25_devices_that_spoke_while_the_proxy_stood_still_are_not_taken_
                         proxy.process.send_signal(signal.SIGCONT)
                     for device in devices:
                         device.publish(1)
-                    await trio.sleep(0.25)
+                    await trio.sleep(0.25)  # real seconds: it is another process that stands still
                 assert [device.connections for device in devices] == [1] * len(devices)
                 await until(lambda: not any(device.session.outgoing for device in devices) and ledger.missing == [0])
                 nursery.cancel_scope.cancel()

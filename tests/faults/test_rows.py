@@ -31,6 +31,17 @@ def test_a_row_without_tests_says_so(name: str) -> None:
     assert ROWS[name].where or ROWS[name].lacks
 
 
+def test_what_only_the_long_form_does_is_in_the_table() -> None:
+    longer = {
+        file.relative_to(TESTS).as_posix()
+        for file in TESTS.rglob("test_*.py")
+        if re.search(r"\b(LONG|in_long_form)\b", file.read_text()) and NAME.search(file.read_text())
+    }
+    told = {file for row in ROWS.values() if row.long for file in row.where}
+    assert longer - {"faults/test_rows.py"} <= told
+    assert all(longer & set(row.where) for row in ROWS.values() if row.long)
+
+
 def test_no_test_is_named_after_a_row_that_is_not_in_the_table() -> None:
     assert {row for row in named() if row.startswith("X")} <= set(ROWS)
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import trio
 
-from mqttproxy.database import DATABASE, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Journal, Loaded
 from mqttproxy.sessions.records import IncomingRow, SessionRow
+from mqttproxy.tables import DATABASE
 from tests.quarantine.examples import Disk, damage, io_error
+from tests.waiting import PATIENCE
 
 
 class Memory:
@@ -44,14 +46,14 @@ class Memory:
 @asynccontextmanager
 async def running(journal: Journal) -> AsyncIterator[trio.CancelScope]:
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await nursery.start(journal.run)
             yield nursery.cancel_scope
         nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - no event of the journal tells it
             await trio.sleep(0.001)
 
@@ -63,7 +65,7 @@ def row(number: int = 1, client_id: str = "a") -> SessionRow:
 async def durable(journal: Journal) -> None:
     event = trio.Event()
     journal.when_durable(event.set)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         await event.wait()
 
 
@@ -188,7 +190,7 @@ async def test_a_proxy_that_never_got_to_its_sessions_can_be_ended(tmp_path: Pat
     disk = Disk()
     disk.before["PRAGMA journal_mode = WAL"] = io_error()
     journal = Journal(make_store(tmp_path / "s", connect=disk.connect), drain=0.2)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run)
             await until(lambda: journal.failures_total)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mqttproxy.database import DATABASE, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Row
 from mqttproxy.journal.mark import Mark
 from mqttproxy.journal.store import SqliteStore
@@ -15,6 +15,7 @@ from mqttproxy.sessions.records import SessionRow
 from mqttproxy.spool.encoding import Batch, Sender
 from mqttproxy.spool.reader import SqliteReader
 from mqttproxy.spool.rows import DestinationRow, InFlightRow, RunRow
+from mqttproxy.tables import DATABASE
 
 LOG = f"{DATABASE}-wal"
 

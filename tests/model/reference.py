@@ -63,6 +63,7 @@ class Handout:
     Attributes:
         taken_by: the client that got it last; and at which QoS: at 2, nobody else may get it.
         is_done: it was acknowledged, or need not be.
+        is_free: the connection that it was sent over has ended, perhaps by a newer one of the same client.
         may_wait: no member was there for a while, or one has left the group: so it may wait for one that is away.
         may_miss: nobody need get it: it is of QoS 0 for a member, or there was no member left.
 
@@ -75,6 +76,7 @@ class Handout:
     taken_by: str = ""
     qos: int = 0
     is_done: bool = False
+    is_free: bool = False
 
 
 @frozen(eq=False)
@@ -225,6 +227,9 @@ class Model:
             for packet_id, due in session.in_flight.items()
             if packet_id not in session.released
         ]
+        for due in session.in_flight.values():
+            if due.handout is not None:
+                due.handout.is_free = True
         session.in_flight = {one: session.in_flight[one] for one in session.released}
         session.queue = again + [evolve(due, may_miss=due.may_miss or not due.text.qos) for due in session.queue]
         if is_lost and session.will is not None:
@@ -331,6 +336,8 @@ class Model:
         assert session.is_online, f"{client} is not there for {packet}"
         due = self._take(session, packet) or self._take_handout(session, packet)
         assert due is not None, f"{client} is not due {packet}; next were {session.queue[:3]}"
+        if due.handout is not None:
+            due.handout.is_free = False
         if packet.qos:
             assert packet.packet_id not in session.in_flight, f"packet identifier in use: {packet}"
             assert session.has_room, f"{client} takes {session.window} at once: {packet}"
@@ -370,11 +377,14 @@ class Model:
         return None
 
     def _may_take(self, session: Session, handout: Handout) -> bool:
-        """Say whether a member may get it: the first, or the next when the last has left with it unacknowledged."""
+        """Say whether a member may get it: the first, or the next when the last has left with it unacknowledged.
+
+        The next may be the last once more: it is back, and so it comes from another one that has left.
+        """
         holder = self.sessions.get(handout.taken_by)
-        has_left = holder is None or not holder.is_online or handout.shared_filter not in holder.subscriptions
-        is_first = not handout.taken_by
-        return is_first or (not handout.is_done and handout.qos < 2 and handout.taken_by != session.client and has_left)
+        has_left = holder is None or handout.is_free
+        has_left |= holder is not None and holder is not session and handout.shared_filter not in holder.subscriptions
+        return not handout.taken_by or (not handout.is_done and handout.qos < 2 and has_left)
 
     def _answer(self, session: Session, owed: Iterable[tuple[Kind, int]]) -> list[Said]:
         said = []

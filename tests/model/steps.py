@@ -1,6 +1,7 @@
 """What clients do in a conversation, and how hypothesis makes conversations up. Used here and in tests/differential."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 from attrs import evolve, frozen
@@ -196,6 +197,27 @@ def _wanted(filters: Sequence[str]) -> st.SearchStrategy[tuple[Wanted, ...]]:
     return st.lists(wanted, min_size=1, max_size=2, unique_by=lambda one: one.topic_filter).map(tuple)
 
 
+# Made once: to make a strategy takes longer than to draw from it.
+_one_of = cache(st.sampled_from)
+
+
+@cache
+def _steps(kind: Kind, online: tuple[str, ...], filters: tuple[str, ...]) -> st.SearchStrategy[Step]:
+    if kind is Wait:
+        return st.builds(Wait, st.sampled_from(WAITS))
+    if kind is Connect:
+        return connects
+    fields: dict[Kind, Sequence[st.SearchStrategy[Any]]] = {
+        Leave: [rarely],
+        Subscribe: [_wanted(filters), st.sampled_from((0, 0, 1, 2))],
+        Unsubscribe: [st.sampled_from(filters)],
+        Publish: [st.sampled_from(TOPICS), levels, rarely, rarely, mostly, st.sampled_from((1, 1, 3))],
+        Answer: [st.sampled_from((1, 2, 1000))],
+    }
+    made = st.builds(kind, st.sampled_from(online), *fields.get(kind, ()))
+    return cast("st.SearchStrategy[Step]", made)
+
+
 @st.composite
 def next_step(
     draw: st.DrawFn, online: Sequence[str], filters: Sequence[str] = FILTERS, kinds: Sequence[Kind] = KINDS
@@ -209,17 +231,5 @@ def next_step(
         kinds: what may happen.
 
     """
-    kind = draw(st.sampled_from(kinds)) if online else Connect
-    if kind is Wait:
-        return Wait(draw(st.sampled_from(WAITS)))
-    if kind is Connect:
-        return draw(connects)
-    client = st.sampled_from(online)
-    fields: dict[Kind, Sequence[st.SearchStrategy[Any]]] = {
-        Leave: [rarely],
-        Subscribe: [_wanted(filters), st.sampled_from((0, 0, 1, 2))],
-        Unsubscribe: [st.sampled_from(filters)],
-        Publish: [st.sampled_from(TOPICS), levels, rarely, rarely, mostly, st.sampled_from((1, 1, 3))],
-        Answer: [st.sampled_from((1, 2, 1000))],
-    }
-    return cast("Step", draw(st.builds(kind, client, *fields.get(kind, ()))))
+    kind = draw(_one_of(tuple(kinds))) if online else Connect
+    return draw(_steps(kind, tuple(online), tuple(filters)))

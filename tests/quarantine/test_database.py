@@ -1,6 +1,4 @@
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,19 +31,6 @@ def test_a_commit_is_durable_and_readers_do_not_block(tmp_path: Path) -> None:
     assert answer(connection, "synchronous") == 2
     assert answer(connection, "wal_autocheckpoint") == 0
     assert answer(connection, "auto_vacuum") == 2
-    connection.close()
-
-
-def test_tables_are_made_by_a_program_of_their_own(tmp_path: Path) -> None:
-    directory = quarantine_dir(tmp_path)
-    assert not is_made(directory)
-    program = [sys.executable, "-m", "mqttproxy.quarantine.schema", str(directory)]
-    subprocess.run(program, check=True, timeout=60)
-    assert is_made(directory)
-    assert directory.stat().st_mode & 0o777 == 0o700
-    connection = open_for_writing(directory, connect)
-    assert answer(connection, "journal_mode") == "wal"
-    assert answer(connection, "user_version") == VERSION
     connection.close()
 
 

@@ -31,6 +31,7 @@ from tests.quarantine.examples import (
     make_held,
     make_writer,
 )
+from tests.waiting import PATIENCE
 
 
 class Committed:
@@ -63,7 +64,7 @@ class Committed:
 
     async def _wait(self) -> None:
         self._news = trio.Event()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await self._news.wait()
 
     def _tell(self) -> None:
@@ -82,7 +83,7 @@ def make_quarantine(directory: Path, committed: Committed, **changes: Any) -> Qu
 @asynccontextmanager
 async def running(quarantine: Quarantine) -> AsyncIterator[Quarantine]:
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await nursery.start(quarantine.run)
         yield quarantine
         nursery.cancel_scope.cancel()
@@ -90,7 +91,7 @@ async def running(quarantine: Quarantine) -> AsyncIterator[Quarantine]:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what a counter shows; nobody tells of it."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110  # see above
             await trio.sleep(0.002)
 
@@ -189,7 +190,7 @@ async def test_who_waits_for_room_gets_it_after_the_commit(tmp_path: Path) -> No
         await trio.testing.wait_all_tasks_blocked()
         assert not got_room.is_set()
         async with running(quarantine):
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 await got_room.wait()
     assert committed.tokens == [0]
 
@@ -342,7 +343,7 @@ async def test_a_disk_that_stays_broken_does_not_keep_it_from_ending(tmp_path: P
     disk = Disk()
     committed = Committed()
     quarantine = make_quarantine(tmp_path, committed, connect=disk.connect, drain=0.05)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with running(quarantine):
             disk.before["COMMIT"] = io_error()
             quarantine.hold_nowait(make_held(), 0)
@@ -356,7 +357,7 @@ async def test_trouble_that_ends_while_draining_loses_nothing(tmp_path: Path) ->
     committed = Committed()
 
     async def heal() -> None:
-        await trio.sleep(0.02)
+        await trio.sleep(0.02)  # it has begun to end by then; where it had not, this is true all the same
         disk.before.clear()
 
     quarantine = make_quarantine(tmp_path, committed, connect=disk.connect)
@@ -373,11 +374,11 @@ async def test_a_disk_that_hangs_does_not_keep_it_from_ending(tmp_path: Path) ->
 
     def fsync(_descriptor: int) -> None:
         hanging.set()
-        released.wait(10)
+        released.wait(2 * PATIENCE)
 
     committed = Committed()
     quarantine = make_quarantine(tmp_path, committed, settings=SMALL_INLINE, fsync=fsync, drain=0.05)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with running(quarantine):
             quarantine.hold_nowait(make_held(payload=b"larger than ten bytes"), 0)
             await trio.to_thread.run_sync(hanging.wait)
@@ -451,7 +452,7 @@ async def test_a_bug_in_what_is_told_of_commits_ends_the_room(tmp_path: Path) ->
 
     quarantine = Quarantine(tmp_path, SETTINGS, committed)
     quarantine.hold_nowait(make_held(), 0)
-    with trio.fail_after(10), pytest.RaisesGroup(pytest.RaisesExc(OSError, match="no trouble")):
+    with trio.fail_after(PATIENCE), pytest.RaisesGroup(pytest.RaisesExc(OSError, match="no trouble")):
         await quarantine.run()
     assert quarantine._writer._opened is None
 

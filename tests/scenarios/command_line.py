@@ -15,9 +15,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode as PahoReason
 
 from mqttproxy.mqtt.packets import Message, Properties
-from tests.harness import PATIENCE, wait_until
 from tests.scenarios.devices import Answer, Place
 from tests.scenarios.mosquitto import program, run
+from tests.waiting import PATIENCE, wait_until
 
 _OPTIONS: Final = {
     "payload_format_indicator": "payload-format-indicator",

@@ -20,7 +20,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from mqttproxy.upstream.guard import without_stamps
-from tests.harness import PATH, wait_until
+from tests.harness import PATH
+from tests.waiting import wait_until
 
 # paho has no types for it.
 _no_properties: Final[Callable[[int], PahoProperties]] = PahoProperties

@@ -14,8 +14,9 @@ from typing import Any, Final
 from attrs import define, field
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
-from tests.harness import PATH, PATIENCE, SCHEMES, wait_until
+from tests.harness import PATH, SCHEMES
 from tests.scenarios.devices import Answer, Place
+from tests.waiting import PATIENCE, wait_until
 
 NODE: Final = Path(__file__).parents[1] / "node"
 _NAMES: Final = {  # ours, and those of MQTT.js

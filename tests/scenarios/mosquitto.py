@@ -12,7 +12,8 @@ from typing import Final
 
 from attrs import define, field
 
-from tests.harness import PATIENCE, wait_until
+from tests.ports import free_port
+from tests.waiting import PATIENCE, wait_until
 
 _SETTINGS: Final = """
 allow_anonymous true
@@ -33,13 +34,6 @@ def program(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     assert path, f"{name} is not installed: run `sh tests/servers.sh`, or apt-get install mosquitto mosquitto-clients"
     return path
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @define(eq=False)

@@ -18,9 +18,10 @@ from mqttproxy.mqtt.events import Event as MqttEvent
 from mqttproxy.mqtt.packets import Connect, Disconnect, Message, Publish
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits, State
 from mqttproxy.mqtt.session_state import SessionState
-from tests.harness import PATIENCE, wait_until
+from tests.ports import free_port
 from tests.scenarios.devices import PahoDevice, Place
-from tests.scenarios.mosquitto import Mosquitto, free_port
+from tests.scenarios.mosquitto import Mosquitto
+from tests.waiting import PATIENCE, wait_until
 
 Stored = list[tuple[str, int]]  # publisher and number, in the order in which a broker took them
 LIMITS: Final = ServerLimits(receive_maximum=65_535, qos2_awaiting_release=65_535)
@@ -29,7 +30,12 @@ HIGHEST: Final = 60_000  # numbers are packet identifiers
 
 @define(eq=False)
 class Publisher:
-    """A device that publishes as fast as it is acknowledged, on a thread of its own, until it is stopped."""
+    """A device that publishes as fast as it is acknowledged, on a thread of its own, until it is stopped.
+
+    Attributes:
+        pace: seconds to wait before each message, where it does not matter that as much as possible is under way.
+
+    """
 
     name: str
     topic: str
@@ -37,6 +43,7 @@ class Publisher:
     window: int = 20
     qos: int = 1
     payload: str = "{name}:{number}"
+    pace: float = 0.0
     sent: int = 0
     acknowledged: list[int] = field(factory=list)
     device: PahoDevice = field(init=False)
@@ -70,7 +77,7 @@ class Publisher:
 
     def _run(self) -> None:
         while not self._stopping.is_set() and self.sent < HIGHEST:
-            if self._room.acquire(timeout=0.05):
+            if self._room.acquire(timeout=0.05) and not self._stopping.wait(self.pace):
                 self.sent += 1
                 payload = self.payload.format(name=self.name, number=self.sent).encode()
                 assert self.device.send(Message(self.topic, payload, self.qos)) == self.sent

@@ -10,16 +10,17 @@ import pytest
 from attrs import frozen
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import RunningProxy, running_proxy, wait_until
+from tests.harness import RunningProxy, running_proxy
 from tests.scenarios.contracts import route, upstream, write_proxy
 from tests.scenarios.devices import Answer, PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.scenarios.publishers import Publisher, parse
+from tests.waiting import wait_until
 
 IN_FLIGHT: Final = 10
 QUEUED: Final = 15
 MESSAGES: Final = 100
-SLOW: Final = 2.0  # seconds that a message of another route may take on a busy machine; held up, it would take for ever
+SLOW: Final = 10.0  # seconds that a message of another route may take on a busy machine; held up, it never comes
 
 
 @frozen

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mqttproxy.cli.running import ask_running
-from tests.harness import RunningProxy, start_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, start_proxy, write_settings
+from tests.waiting import wait_until
 
 TRIED = '\n[[listeners]]\nname = "tried"\nbind = "127.0.0.1:0"\n'
 

@@ -12,9 +12,11 @@ import pytest
 from attrs import asdict, frozen
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import PATIENCE, RunningProxy, running_proxy, write_certificates, write_settings
+from tests.harness import RunningProxy, running_proxy, write_certificates, write_settings
+from tests.ports import free_port
 from tests.scenarios.devices import Answer, PahoDevice, Place, on
-from tests.scenarios.mosquitto import Mosquitto, free_port, running_brokers
+from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.waiting import PATIENCE
 
 # The second listener shows a certificate and wants one of the same authority, the third is a WebSocket.
 MORE: Final = """

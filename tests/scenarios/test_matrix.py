@@ -5,10 +5,9 @@ ear at each broker itself: paho-mqtt in MQTT 5, which sees every property, the r
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +15,15 @@ from typing import Any, Final
 import pytest
 from attrs import asdict, frozen
 
+from mqttproxy.cli.commands import app
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
-from tests.harness import PATIENCE, RunningProxy, running_proxy, wait_until, write_certificates, write_settings
+from tests.harness import RunningProxy, running_proxy, write_certificates, write_settings
+from tests.ports import free_port
 from tests.scenarios.command_line import CommandLineDevice
 from tests.scenarios.devices import Answer, Device, PahoDevice, Place, Transport, Version, on
 from tests.scenarios.javascript import Node, running_node
-from tests.scenarios.mosquitto import Mosquitto, free_port, running_brokers
+from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.waiting import wait_until
 
 TRANSPORTS: Final[dict[str, tuple[Transport, ...]]] = {
     "paho": ("tcp", "tls", "ws", "wss"),
@@ -81,12 +83,13 @@ class Scene:
         return PahoDevice(client_id, place) if client == "paho" else CommandLineDevice(client_id, place)
 
     def held(self, client_id: str) -> list[dict[str, Any]]:
-        """Return what the command shows of this device's messages."""
+        """Return what the command shows of this device's messages: here, where it need not start first."""
         command = ["quarantine", "list", "--json", "--client", client_id, "--config", str(self.proxy.file)]
-        shown = subprocess.run(
-            [sys.executable, "-m", "mqttproxy", *command], capture_output=True, timeout=PATIENCE, check=True
-        )
-        return [json.loads(line) for line in shown.stdout.splitlines()]
+        shown = StringIO()
+        with redirect_stdout(shown), pytest.raises(SystemExit) as end:
+            app(command)
+        assert end.value.code == 0
+        return [json.loads(line) for line in shown.getvalue().splitlines()]
 
 
 @pytest.fixture(scope="module")

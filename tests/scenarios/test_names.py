@@ -4,9 +4,10 @@ from contextlib import closing
 from pathlib import Path
 
 from mqttproxy.mqtt.packets import Message, Properties
-from tests.harness import running_proxy, wait_until, write_settings
+from tests.harness import running_proxy, write_settings
 from tests.scenarios.devices import Answer, PahoDevice, Place, on
 from tests.scenarios.mosquitto import running_brokers
+from tests.waiting import wait_until
 
 UPSTREAM = """
 [[upstreams]]

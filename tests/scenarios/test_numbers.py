@@ -10,10 +10,11 @@ import pytest
 from attrs import frozen
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import RunningProxy, running_proxy, wait_until
+from tests.harness import RunningProxy, running_proxy
 from tests.scenarios.contracts import TOPIC, route, upstream, write_proxy
 from tests.scenarios.devices import PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.waiting import wait_until
 
 GOOD: Final = b'{"celsius": 1}'
 BAD: Final = b'{"celsius": "warm"}'

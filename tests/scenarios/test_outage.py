@@ -12,10 +12,11 @@ import pytest
 from attrs import frozen
 
 from tests.faults.ledger import Ledger, Stream
-from tests.harness import RunningProxy, running_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, running_proxy, write_settings
 from tests.scenarios.devices import PahoDevice, Place, Transport
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.scenarios.publishers import Killable, LedgerBroker, MosquittoWithEar, Publisher, Stored, parse
+from tests.waiting import wait_until
 
 SETTINGS: Final = """
 [[upstreams]]
@@ -41,6 +42,7 @@ ack = "all"
 """
 TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "tls", "ws")
 WINDOW: Final = 20
+PACE: Final = 0.01  # seconds between messages where a stall fills the windows in any case
 OUTAGE: Final = 1.5  # seconds, at least
 LONGEST_PAUSE: Final = 0.9  # of the outage, without a message at the broker that is well; mostly it is a thirtieth
 
@@ -84,17 +86,22 @@ def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
 def test_X1_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage: Outage) -> None:
     proxy, killed, ear = outage.proxy, outage.killed, outage.ear
     ca = proxy.file.parent / "tls" / "ca.pem"
+    pace = PACE if outage.stalls else 0.0
     with ExitStack() as stack:
         both = [
             stack.enter_context(
-                closing(Publisher(f"both-{i}", f"both/{i}", Place(proxy.port(road), road, ca), WINDOW, outage.qos))
+                closing(
+                    Publisher(
+                        f"both-{i}", f"both/{i}", Place(proxy.port(road), road, ca), WINDOW, outage.qos, pace=pace
+                    )
+                )
             )
             for i, road in enumerate(TRANSPORTS)
         ]
-        alone = stack.enter_context(closing(Publisher("alone", "only-a/1", Place(proxy.port()), WINDOW)))
+        alone = stack.enter_context(closing(Publisher("alone", "only-a/1", Place(proxy.port()), WINDOW, pace=PACE)))
         everybody = [*both, alone]
         for publisher in everybody:
-            publisher.wait_more(200)
+            publisher.wait_more(50)
         before = {publisher.name: len(publisher.acknowledged) for publisher in everybody}
         if outage.stalls:
             killed.stall()
@@ -103,12 +110,12 @@ def test_X1_what_was_acknowledged_is_on_both_brokers_after_one_was_killed(outage
         killed_at = time.monotonic()
         wait_until(lambda: proxy.metric("mqtt_proxy_breaker_state", destination="b", state="open"), "an open breaker")
         wait_until(lambda: time.monotonic() > killed_at + OUTAGE)
-        alone.wait_more(200)
+        alone.wait_more(50)
         stuck = {publisher.name: publisher.sent - len(publisher.acknowledged) for publisher in both}
         back_at = time.monotonic()
         killed.start()
         for publisher in everybody:
-            publisher.wait_more(200)
+            publisher.wait_more(50)
         for publisher in everybody:
             publisher.stop()
         for publisher in everybody:

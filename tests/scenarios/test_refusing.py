@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import PATIENCE, running_proxy, wait_until
+from tests.harness import running_proxy
 from tests.scenarios.contracts import route, upstream, write_proxy
 from tests.scenarios.devices import Answer, PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from mqttproxy.quarantine.releases import AT_WORK
-from tests.harness import PATIENCE, running_proxy, wait_until, write_settings
+from tests.harness import running_proxy, write_settings
 from tests.plant import Plant, held_ids
 from tests.quarantine.examples import make_held
+from tests.waiting import PATIENCE, wait_until
 
 MESSAGES = 300
 KILLS = 5

@@ -199,7 +199,8 @@ def test_X21_reloads_under_load_lose_and_repeat_nothing(scene: Scene) -> None:
     with ExitStack() as stack:
         places = [Place(scene.proxy.port()), Place(scene.proxy.port(), version="3.1.1")]
         publishers = [
-            stack.enter_context(closing(Publisher(f"p-{i}", f"t/{i}", place))) for i, place in enumerate(places)
+            stack.enter_context(closing(Publisher(f"p-{i}", f"t/{i}", place, pace=0.01)))
+            for i, place in enumerate(places)
         ]
         for number in range(5):
             write_schema(scene.proxy.file.parent, {**SCHEMA, "title": f"number {number}"})

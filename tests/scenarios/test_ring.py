@@ -14,9 +14,10 @@ import pytest
 from attrs import define, field
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import RunningProxy, running_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, running_proxy, write_settings
 from tests.scenarios.devices import Answer, PahoDevice, Place
 from tests.scenarios.mosquitto import Mosquitto
+from tests.waiting import wait_until
 
 UPSTREAM: Final = """
 [[upstreams]]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mqttproxy.mqtt.packets import Message
-from tests.harness import PATIENCE, running_proxy
+from tests.harness import running_proxy
 from tests.scenarios.contracts import SCHEMA, TOPIC, route, upstream, write_proxy, write_schema
 from tests.scenarios.devices import Answer, PahoDevice, Place, on
 from tests.scenarios.mosquitto import running_brokers
+from tests.waiting import PATIENCE
 
 
 def run(command: str, file: Path) -> "subprocess.CompletedProcess[str]":

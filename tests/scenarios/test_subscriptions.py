@@ -9,11 +9,12 @@ import pytest
 from attrs import frozen
 
 from mqttproxy.mqtt.packets import Message, Properties
-from tests.harness import RunningProxy, running_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, running_proxy, write_settings
 from tests.scenarios.command_line import CommandLineDevice
 from tests.scenarios.devices import Answer, Device, PahoDevice, Place, Version, on
 from tests.scenarios.javascript import Node, running_node
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
+from tests.waiting import wait_until
 
 CLIENTS: Final = ("paho", "mosquitto", "javascript")
 VERSIONS: Final[tuple[Version, ...]] = ("3.1.1", "5")

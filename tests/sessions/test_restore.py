@@ -9,12 +9,12 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mqttproxy.database import DATABASE
 from mqttproxy.mqtt.packets import Message, Properties, RetainHandling, Subscription, Timed, Will
 from mqttproxy.sessions import RetainedStore
 from mqttproxy.sessions.session import Session
 from mqttproxy.sessions.table import SharedMessage
 from mqttproxy.sessions.wills import NEVER, PendingWill
+from mqttproxy.tables import DATABASE
 from tests.quarantine.examples import Disk, io_error
 from tests.sessions.examples import Device, House, message, send, settle, topics
 

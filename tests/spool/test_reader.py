@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mqttproxy.database import DATABASE, make_store
+from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Row
 from mqttproxy.journal.store import SqliteStore
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.spool.encoding import Batch, Record, Sender
 from mqttproxy.spool.reader import SqliteReader, Sum, run_of
 from mqttproxy.spool.rows import ConsumedRow, RunRow
+from mqttproxy.tables import DATABASE
 
 A, B, BOTH = 1, 2, 3  # masks
 BATCH_SENDERS = [(0, Sender("d", None, "192.0.2.7", "plain"))]

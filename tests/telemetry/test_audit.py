@@ -4,6 +4,7 @@ import os
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
+from time import thread_time
 from timeit import repeat
 from typing import Any
 
@@ -14,6 +15,7 @@ import trio
 from mqttproxy.telemetry import audit
 from mqttproxy.telemetry.audit import AuditTrail, FailureLike
 from mqttproxy.telemetry.health import Health
+from tests.waiting import PATIENCE
 
 AT = 1_000_000_000.0609  # 2001-09-09T01:46:40.060Z
 
@@ -37,7 +39,7 @@ def closed(directory: Path) -> list[str]:
 
 
 async def wait_written(trail: AuditTrail) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while trail.waiting_bytes or trail.trouble:  # noqa: ASYNC110  # a real thread writes a real file
             await trio.sleep(0.01)
 
@@ -354,4 +356,5 @@ async def test_a_disk_that_hangs_delays_neither_the_end_nor_doubles_a_line(
 
 def test_taking_a_line_costs_a_few_microseconds(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path)
-    assert min(repeat(lambda: decide(trail), number=1000, repeat=5)) / 1000 < 20e-6
+    # About 10; on a busy machine some more, and ten times as many if anything were encoded or written here.
+    assert min(repeat(lambda: decide(trail), number=1000, repeat=5, timer=thread_time)) / 1000 < 60e-6

@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 
 @pytest.mark.parametrize(
     "program",
@@ -24,4 +26,4 @@ import pytest
     ],
 )
 def test_what_is_not_needed_is_neither_in_memory_nor_broken(program: str) -> None:
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=PATIENCE)

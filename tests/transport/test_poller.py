@@ -9,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from mqttproxy.transport.poller import HANGUPS_AT_ONCE, Poller, current_poller, run_poller
 from mqttproxy.transport.stream import RECEIVE_BYTES, Peer, Take, TransportError
 from mqttproxy.transport.tcp import TcpStream
+from tests.waiting import PATIENCE
 
 
 @asynccontextmanager
@@ -50,7 +51,7 @@ class Taker:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not condition():  # what happens in the poller's task sets no event
             await trio.lowlevel.checkpoint()
 
@@ -226,7 +227,7 @@ async def test_other_tasks_have_their_turn_while_a_peer_floods() -> None:
         peer.setblocking(False)
         nursery.start_soon(taker.run, stream)
         turns = 0
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while taker.reads < 200:
                 for _ in range(20):
                     try:

@@ -15,6 +15,7 @@ from mqttproxy.config.model import Seconds, UpstreamSettings
 from mqttproxy.upstream.pool import Pool
 from tests.upstream.broker import FakeBroker, Heard, messages, settings
 from tests.upstream.real_broker import real_broker
+from tests.waiting import PATIENCE
 
 EXPIRED = datetime(2020, 1, 1, tzinfo=UTC)
 QUICK: Any = {"backoff_first": Seconds(0.02), "backoff_ceiling": Seconds(0.05), "breaker_failures": 10_000}
@@ -39,7 +40,7 @@ async def pooled(wanted: UpstreamSettings) -> AsyncIterator[tuple[Pool, Heard]]:
     pool.apply([wanted])
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             yield pool, heard
         nursery.cancel_scope.cancel()
 

@@ -14,6 +14,7 @@ from mqttproxy.transport.dial import dial
 from mqttproxy.upstream.supervisor import Upstream
 from tests.upstream.broker import Heard, linked, messages, settings
 from tests.upstream.real_broker import real_broker
+from tests.waiting import PATIENCE
 
 NAME: Final = "broker.example"
 Answer = Callable[[], list[str]]
@@ -35,7 +36,7 @@ class Names(trio.abc.HostnameResolver):
         return [_info(address, port) for address in self.answer()]
 
     async def getnameinfo(self, *_: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError("the proxy asks for addresses only")
 
 
 def _info(address: str, port: int) -> Any:
@@ -78,7 +79,7 @@ async def test_X11_a_name_that_is_not_known_is_looked_up_again_and_all_is_carrie
     names = installed()
     names.answer = failing(code)
     async with real_broker() as (_, port), trio.open_nursery() as nursery:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             upstream, heard = await upstream_at(nursery, port)
             upstream.offer(messages(3))
             await until(lambda: upstream.books.failures >= 3)
@@ -95,7 +96,7 @@ async def test_X11_a_broker_that_moved_is_found_because_each_try_looks_its_name_
         real_broker(host="127.0.0.2", port=port) as (second, _),
         trio.open_nursery() as nursery,
     ):
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             upstream, heard = await upstream_at(nursery, port)
             await until(lambda: upstream.is_live)
             names.answer = lambda: ["127.0.0.2"]
@@ -111,7 +112,7 @@ async def test_X11_a_broker_that_moved_is_found_because_each_try_looks_its_name_
 async def test_X11_an_address_that_does_not_work_is_passed_over() -> None:
     installed("2001:db8::1", "127.0.0.1")  # as where IPv6 is announced and leads nowhere
     async with real_broker() as (_, port), trio.open_nursery() as nursery:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             upstream, heard = await upstream_at(nursery, port)
             upstream.offer(messages(1))
             await until(lambda: heard.tokens == [0])

@@ -17,9 +17,9 @@ from mqttproxy.upstream.supervisor import Upstream
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.upstream.broker import Heard, messages, settings
 from tests.upstream.test_mapping import mapping
+from tests.waiting import PATIENCE
 
 NUMBERS = count()
-PATIENCE = 20.0  # seconds
 
 
 @pytest.fixture

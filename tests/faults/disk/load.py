@@ -18,9 +18,10 @@ from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.upstream.guard import MESSAGE_ID
 from tests.conformance.device import Server
 from tests.conformance.packets import V5, Kind, Packet, Prop, ack, connect, prop, publish, read
-from tests.harness import PATIENCE, RunningProxy, wait_until
-from tests.scenarios.mosquitto import free_port
+from tests.harness import RunningProxy
+from tests.ports import free_port
 from tests.scenarios.publishers import LedgerBroker, parse as stored_by
+from tests.waiting import PATIENCE, wait_for_none
 
 TOPIC: Final = "load/{name}"
 FILTER: Final = "load/#"
@@ -290,7 +291,7 @@ class Away:
 
     def collect(self, proxy: RunningProxy) -> Arrivals:
         self.broker.start()
-        wait_until(lambda: not proxy.metric("mqtt_proxy_spool_messages"), "an empty spool")
+        wait_for_none(lambda: proxy.metric("mqtt_proxy_spool_messages"), "messages of the spool")
         self.broker.kill()
         return Counter(self.broker.stored())
 

@@ -10,7 +10,8 @@ from attrs import define, field
 
 from tests.faults.disk.failing import Failing
 from tests.faults.disk.load import Place, Sender
-from tests.harness import PATIENCE, RunningProxy, start_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, start_proxy, write_settings
+from tests.waiting import PATIENCE, wait_until
 
 
 @define(eq=False)

@@ -5,7 +5,7 @@ from random import Random
 
 def chance_of(seed: int) -> Random:
     """Return a source of its own."""
-    return Random(seed)  # noqa: S311 # to be the same each time is the purpose
+    return Random(seed)  # to be the same each time is the purpose
 
 
 def part_of(chance: Random) -> Random:

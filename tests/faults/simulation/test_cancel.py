@@ -1,9 +1,8 @@
 """Cancelled at any step of a publish, a reconnect or a reload, nothing is lost, leaked or acknowledged too soon.
 
-The short form takes some of the steps; `SWEEP_EVERY=1 pytest tests/faults/simulation/test_cancel.py` takes each.
+The short form takes some of the steps, the long one each of them.
 """
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,12 @@ import trio
 
 from mqttproxy.app import Proxy
 from mqttproxy.reload import put_in_force
+from tests.faults.forms import LONG
 from tests.faults.simulation.routes import QUEUE, text_of, write_files
 from tests.faults.simulation.sweep import SCENE, Scene, Scripted, sweep
 from tests.faults.simulation.world import World
 
-EVERY = int(os.environ.get("SWEEP_EVERY", "13"))
+EVERY = 1 if LONG else 13
 
 
 async def nothing(world: World) -> None:

@@ -7,10 +7,11 @@ from collections import Counter
 
 import pytest
 
+from tests.faults.forms import LONG
 from tests.faults.simulation.kinds import KINDS
 from tests.faults.simulation.play import play
 
-SEEDS = 100
+SEEDS = 100 if LONG else 60
 _HASHES = "from tests.faults.simulation.play import play; print([play(seed).trace for seed in (3, 4)])"
 
 

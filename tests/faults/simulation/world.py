@@ -1,5 +1,7 @@
 """The world of one seed: the proxy with its disk, brokers and devices around it, and one process after the other."""
 
+import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
@@ -255,9 +257,6 @@ def _configure_logging(world: World) -> None:
     def hear(_log: object, method: str, event: Any) -> Any:
         name = event.pop("event")
         if name == "internal_error":
-            import sys  # noqa: PLC0415
-            import traceback  # noqa: PLC0415
-
             world.ledger.fault(f"internal error: {event} {''.join(traceback.format_exception(sys.exc_info()[1]))}")
         world.tell(f"{method}: {name}", *(f"{key}={value}" for key, value in event.items() if key != "exc_info"))
         raise structlog.DropEvent
