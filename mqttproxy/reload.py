@@ -12,6 +12,7 @@ import attrs
 import trio
 from attrs import evolve
 
+from mqttproxy.config.case_files import case_files
 from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import MOST_DESTINATIONS, ProxyConfig
@@ -53,7 +54,7 @@ class Running(Protocol):
 
 
 async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL) -> None:
-    """Have the schemas that policies name checked.
+    """Have the schemas that policies name checked, and the cases that policies must pass tried.
 
     Args:
         path: of the file; the other process reads it for itself.
@@ -61,14 +62,15 @@ async def check_schemas(path: Path, config: ProxyConfig, outside: Outside = REAL
         outside: has processes.
 
     Raises:
-        ConfigError: a schema cannot be used, all faults at once; or they could not be checked in time.
+        ConfigError: a schema cannot be used, or a case fails, all faults at once; or they could not be checked in time.
         OSError: there are no processes left, or no memory.
 
     """
     schemas = {policy.schema for policy in config.policies if policy.schema is not None}
-    if not schemas:
+    steps = len(schemas) + bool(case_files(config.tests.directory))
+    if not steps:
         return
-    seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)
+    seconds = CHECK_BEGINS + config.schemas.check_time * steps
     try:
         done = await outside.run_apart("mqttproxy", "check", "--", str(path), seconds=seconds)
     except trio.TooSlowError as error:

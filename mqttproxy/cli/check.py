@@ -4,6 +4,7 @@ from pathlib import Path
 
 import trio
 
+from mqttproxy.cli.cases import check_cases
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
@@ -17,7 +18,7 @@ PATIENCE: float = 5.0  # seconds beyond connect_timeout
 
 
 def check(file: Path, /, *, probe: bool = False) -> int:
-    """Check a configuration file, its policies and schemas, and tell all their faults.
+    """Check a configuration file, its policies, schemas and cases, and tell all their faults.
 
     Args:
         file: the configuration, see `proxy.toml.example`.
@@ -26,7 +27,7 @@ def check(file: Path, /, *, probe: bool = False) -> int:
     """
     try:
         config = load_config(file)
-        build_generation(0, config)
+        check_cases(config, build_generation(0, config))
     except ConfigError as error:
         return tell(error)
     say(f"{file}: ok: {_summary(config)}")

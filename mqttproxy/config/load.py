@@ -1,6 +1,7 @@
 """From `proxy.toml` to the settings, or to all that is wrong with it.
 
-`parse_config` computes; `load_config` and `unreadable` are the only places of this room that look at the disk.
+`parse_config` computes; `read_file`, `unreadable` and `case_files` are the only places of this room that look at the
+disk.
 """
 
 import re
@@ -35,7 +36,17 @@ def load_config(path: Path) -> ProxyConfig:
         ConfigError: with everything that is wrong with it, an unreadable file included.
 
     """
-    file = str(path)
+    return parse_config(decode(read_file(path), str(path)), str(path), path.parent.absolute())
+
+
+def read_file(path: Path, called: str = "") -> bytes:
+    """Return what is in a configuration file. Faults name it as `called`, or by its path.
+
+    Raises:
+        ConfigError: it cannot be read, or is no such file.
+
+    """
+    file = called or str(path)
     try:
         with path.open("rb") as source:
             data = source.read(LARGEST_FILE + 1)
@@ -43,7 +54,7 @@ def load_config(path: Path) -> ProxyConfig:
         raise ConfigError([Fault(file, "", _os_words(error), "a readable file")]) from error
     if len(data) > LARGEST_FILE:
         raise ConfigError([Fault(file, "", "a very large file", f"at most {write_size(LARGEST_FILE)}")])
-    return parse_config(decode(data, file), file, path.parent.absolute())
+    return data
 
 
 def decode(data: bytes, file: str) -> str:

@@ -15,7 +15,9 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
+from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
+from mqttproxy.config.kinds import JsonValue
 from mqttproxy.config.model import (
     Ack,
     Address,
@@ -66,6 +68,14 @@ def structure(document: dict[str, Any], file: str) -> ProxyConfig:
         return _CONVERTER.structure(document, ProxyConfig)
     except ClassValidationError as error:
         raise ConfigError(_faults(error, file, "")) from error
+
+
+def structure_cases(document: dict[str, Any], file: str) -> CaseFile:
+    """Return the cases that a parsed file stands for, in the same way."""
+    try:
+        return _CONVERTER.structure(document, CaseFile)
+    except ClassValidationError as error:
+        raise ConfigError(_faults(error, file, "", CaseFile)) from error
 
 
 def type_words(kind: Any) -> str:
@@ -129,6 +139,19 @@ def _conditions(value: object) -> tuple[tuple[str, tuple[str, ...]], ...] | None
     return tuple(found.items()) if all(some and all(map(_text, some)) for some in found.values()) else None
 
 
+def _json_value(value: object) -> object | None:
+    match value:
+        case dict():
+            fits = all(_json_value(item) is not None for item in value.values())
+        case list():
+            fits = all(_json_value(item) is not None for item in value)
+        case float():
+            fits = math.isfinite(value)
+        case _:
+            fits = isinstance(value, str | int)
+    return value if fits else None
+
+
 # For each type that may stand in the file: what reads it (None: it does not fit), and what it takes, in words.
 _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     str: (_text, "a text"),
@@ -143,13 +166,15 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
     PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
+    JsonValue: (_json_value, "what JSON can say, so no date and no NaN"),
     Labels: (_labels, "a table of names and texts"),
     Conditions: (_conditions, "a table of names, and a text or some texts for each"),
 }
 
 
 # How the table of each class is written in the file.
-_TABLES: Final = {kind: heading for _, heading, kind in every_table()}
+_TABLES: Final = {kind: heading for file in (ProxyConfig, CaseFile) for _, heading, kind in every_table(file)}
+_OF_CASES: Final = frozenset(kind for _, _, kind in every_table(CaseFile))
 
 
 def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:
@@ -274,7 +299,8 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
     known = _setting_names(kind)
     if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
         return Fault(file, key, "an unknown key", hint=f'did you mean "{near[0]}"?')
-    if homes := [table for owner, table in _TABLES.items() if name in _setting_names(owner)]:
+    same_file = [owner for owner in _TABLES if (owner in _OF_CASES) is (kind in _OF_CASES)]
+    if homes := [_TABLES[owner] for owner in same_file if name in _setting_names(owner)]:
         return Fault(file, key, "an unknown key", hint=f"it belongs into {' or '.join(homes)}")
     return Fault(file, key, "an unknown key", f"one of {', '.join(known)}")
 
