@@ -17,12 +17,12 @@ import orjson
 
 from bench.judging import MEDIUM, SLOWEST
 from bench.speed import machine
+from mqttproxy.config.kinds import JsonValue
 from mqttproxy.config.model import LimitSettings, PayloadSettings, ProxyConfig, TopicPattern
 from mqttproxy.config.transforms import (
     Cast,
     CopyTopic,
     JsonPointer,
-    JsonValue,
     Mask,
     MaskSettings,
     Move,

@@ -3,7 +3,8 @@
 The rooms, from top to bottom; a room imports only from rooms below it (`lint-imports` holds this).
 Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logging, no chance.
 
-    cli           run, check, quarantine; exit codes
+    cli           run, check, explain, test, quarantine; exit codes
+    explain       what becomes of one message and why; cases, and which rules they exercise
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
     steering      how a running proxy is told to change: signal, watched files, commands; trials that roll back
     reload        build a new generation, swap it in whole, or keep the old one and say why

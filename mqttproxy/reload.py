@@ -15,6 +15,7 @@ import trio
 from attrs import evolve, frozen
 
 from mqttproxy.config.at_start import needs_restart
+from mqttproxy.config.case_files import case_files
 from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.masking import key_of
@@ -36,7 +37,7 @@ from mqttproxy.validation import build_generation
 from mqttproxy.validation.files import SchemaFolder, schema_folder
 from mqttproxy.validation.transforms import make_masker
 
-CHECK_BEGINS: Final = 10.0  # seconds that the process which checks may take besides the schemas
+CHECK_BEGINS: Final = 20.0  # seconds that the process which checks may take besides the schemas
 
 
 class Running(Protocol):
@@ -114,7 +115,7 @@ def digest_of(data: bytes) -> str:
 async def check_schemas(
     path: Path, config: ProxyConfig, outside: Outside = REAL, *, place: Path | None = None, called: str = ""
 ) -> None:
-    """Have the schemas that policies name checked.
+    """Have the schemas that policies name checked, and the cases that policies must pass tried.
 
     Args:
         path: of the file; the other process reads it for itself.
@@ -124,15 +125,16 @@ async def check_schemas(
         outside: has processes.
 
     Raises:
-        ConfigError: a schema cannot be used, all faults at once; or they could not be checked in time.
+        ConfigError: a schema cannot be used, or a case fails, all faults at once; or they could not be checked in time.
         OSError: there are no processes left, or no memory.
 
     """
     schemas = {policy.schema for policy in config.policies if policy.schema is not None}
-    if not schemas:
+    steps = len(schemas) + bool(case_files(config.tests.directory))
+    if not steps:
         return
     arguments = [str(path), *(() if place in (None, path) else (str(place),))]
-    seconds = CHECK_BEGINS + config.schemas.check_time * len(schemas)
+    seconds = CHECK_BEGINS + config.schemas.check_time * steps
     try:
         done = await outside.run_apart("mqttproxy.cli.check", *arguments, seconds=seconds)
     except trio.TooSlowError as error:

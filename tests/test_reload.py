@@ -89,6 +89,20 @@ async def test_without_policies_nothing_is_started(tmp_path: Path) -> None:
     await check_schemas(path, load_config(path), Outside(run_apart=run_apart))
 
 
+CASE = '[[cases]]\nname = "it"\n[cases.given]\ntopic = "t"\n[cases.expect]\nverdict = "{}"\n'
+
+
+async def test_cases_are_tried_and_those_that_fail_are_told(tmp_path: Path) -> None:
+    path = configuration(tmp_path)
+    path.write_text('[schemas]\ncheck_time = "1m"\n')
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "a.toml").write_text(CASE.format("hold"))
+    (told,) = await faults_of(path)
+    assert told == (f'{tmp_path}/tests/a.toml: cases[0].expect.verdict: found forward, expected hold; the case is "it"')
+    (tmp_path / "tests" / "a.toml").write_text(CASE.format("forward"))
+    await check_schemas(path, load_config(path))
+
+
 async def test_X32_a_check_that_takes_too_long_is_a_fault(tmp_path: Path) -> None:
     given = []
 

@@ -7,6 +7,7 @@ what reads command lines or speaks MQTT is imported, so that it is over in half 
 import sys
 from pathlib import Path
 
+from mqttproxy.cli.cases import check_cases
 from mqttproxy.cli.output import say, tell
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
@@ -16,7 +17,7 @@ from mqttproxy.validation import build_generation
 
 
 def check(file: Path, /, *, probe: bool = False, as_: Path | None = None) -> int:
-    """Check a configuration file, its policies and schemas, and tell all their faults.
+    """Check a configuration file, its policies, schemas and cases, and tell all their faults.
 
     Args:
         file: the configuration, see `proxy.toml.example`.
@@ -26,7 +27,7 @@ def check(file: Path, /, *, probe: bool = False, as_: Path | None = None) -> int
     """
     try:
         config = load_config(file, place=as_)
-        build_generation(0, config)
+        check_cases(config, build_generation(0, config))
         key_of(config, str(file))
     except ConfigError as error:
         return tell(error)

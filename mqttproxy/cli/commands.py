@@ -15,6 +15,16 @@ app: Final = App(
 app.command("mqttproxy.cli.run:run", name="run", help="Run the proxy until SIGTERM or SIGINT.")
 app.command("mqttproxy.cli.check:check", name="check", help="Check a configuration file and tell all its faults.")
 app.command(
+    "mqttproxy.cli.explain:explain",
+    name="explain",
+    help="Explain what becomes of a message: each policy, the verdict, the answer, the destinations.",
+)
+app.command(
+    "mqttproxy.cli.cases:try_cases",
+    name="test",
+    help="Try the cases beside the policies, and tell which rules they do not exercise.",
+)
+app.command(
     "mqttproxy.cli.quarantine:quarantine_app",
     name="quarantine",
     help="Look at the messages that were held, and why; decide on them; export, purge or release them.",

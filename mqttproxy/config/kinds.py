@@ -16,6 +16,8 @@ PolicyTopic = NewType("PolicyTopic", str)  # a topic filter, with `{name}` in th
 Conditions = NewType("Conditions", tuple[tuple[str, tuple[str, ...]], ...])  # by name, a glob or comparison, or some
 Labels = NewType("Labels", tuple[tuple[str, str], ...])  # a text for each name
 
+JsonValue = NewType("JsonValue", object)  # what can be written as JSON
+
 REQUIRED: Final = object()
 
 

@@ -1,7 +1,7 @@
 """From `proxy.toml` to the settings, or to all that is wrong with it.
 
-`parse_config` computes; `read_file`, `unreadable` and `read_secret` are the only places of this room that look at the
-disk.
+`parse_config` computes; `read_file`, `unreadable`, `read_secret` and `case_files` are the only places of this room that
+look at the disk.
 """
 
 import re

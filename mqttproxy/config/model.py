@@ -12,6 +12,7 @@ from typing import Any, Literal
 from attrs import Factory, field, frozen
 
 from mqttproxy.config.admitting import AccessSettings, AttributeSettings
+from mqttproxy.config.cases import CaseFolderSettings
 from mqttproxy.config.kinds import (
     LOCAL,
     MOST_DESTINATIONS,
@@ -37,8 +38,9 @@ from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, 
 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
-    "Bytes", "Conditions", "Count", "ExpressionSettings", "Labels", "PolicySettings", "PolicyTopic", "Quorum",
-    "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
+    "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels", "PolicySettings",
+    "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter", "TopicPattern",
+    "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -381,6 +383,7 @@ class ProxyConfig:
     schemas: SchemaSettings = field(default=SchemaSettings())
     payload: PayloadSettings = field(default=PayloadSettings())
     policies: tuple[PolicySettings, ...] = field(default=())
+    tests: CaseFolderSettings = field(default=CaseFolderSettings())
     default: DefaultSettings = field(default=DefaultSettings())
     upstreams: tuple[UpstreamSettings, ...] = field(default=())
     routes: tuple[RouteSettings, ...] = field(default=())

@@ -15,7 +15,9 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
+from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
+from mqttproxy.config.kinds import JsonValue
 from mqttproxy.config.model import (
     Ack,
     Address,
@@ -36,7 +38,7 @@ from mqttproxy.config.model import (
 )
 from mqttproxy.config.pointers import parse_pointer
 from mqttproxy.config.templates import parse_template
-from mqttproxy.config.transforms import STEP_WORDS, STEPS, JsonPointer, JsonValue, Step, Template
+from mqttproxy.config.transforms import STEP_WORDS, STEPS, JsonPointer, Step, Template
 from mqttproxy.config.units import (
     ADDRESS_WORDS,
     DURATION_WORDS,
@@ -74,7 +76,7 @@ def structure_as(document: dict[str, Any], kind: type[Any], file: str) -> Any:
     try:
         return _CONVERTER.structure(document, kind)
     except ClassValidationError as error:
-        raise ConfigError(_faults(error, file, "")) from error
+        raise ConfigError(_faults(error, file, "", kind)) from error
 
 
 def type_words(kind: Any) -> str:
@@ -177,7 +179,8 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
 
 
 # How the table of each class is written in the file.
-_TABLES: Final = {kind: heading for _, heading, kind in every_table()}
+_TABLES: Final = {kind: heading for file in (ProxyConfig, CaseFile) for _, heading, kind in every_table(file)}
+_OF_CASES: Final = frozenset(kind for _, _, kind in every_table(CaseFile))
 
 
 def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:
@@ -326,7 +329,8 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
     known = _setting_names(kind)
     if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
         return Fault(file, key, "an unknown key", hint=f'did you mean "{near[0]}"?')
-    if homes := [table for owner, table in _TABLES.items() if name in _setting_names(owner)]:
+    same_file = [owner for owner in _TABLES if (owner in _OF_CASES) is (kind in _OF_CASES)]
+    if homes := [_TABLES[owner] for owner in same_file if name in _setting_names(owner)]:
         return Fault(file, key, "an unknown key", hint=f"it belongs into {' or '.join(homes)}")
     return Fault(file, key, "an unknown key", f"one of {', '.join(known)}")
 

@@ -9,10 +9,9 @@ from typing import Final, Literal, NewType
 
 from attrs import frozen
 
-from mqttproxy.config.kinds import REQUIRED, TopicFilter, TopicPattern, setting
+from mqttproxy.config.kinds import REQUIRED, JsonValue, TopicFilter, TopicPattern, setting
 
 JsonPointer = NewType("JsonPointer", str)  # RFC 6901, with `*`
-JsonValue = NewType("JsonValue", object)  # what JSON can say
 Template = NewType("Template", str)  # a text with parts of the topic, see `templates`
 
 MOST_STEPS: Final = 64  # in one list

@@ -46,7 +46,10 @@ def test_wrong_use_exits_with_two_and_says_what_is_wrong(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], [], ["run", "--help"], ["check", "--help"], ["quarantine", "--help"], ["status", "--help"]],
+    [
+        *([], ["--help"], ["run", "--help"], ["check", "--help"], ["quarantine", "--help"], ["status", "--help"]),
+        *(["explain", "--help"], ["test", "--help"]),
+    ],
 )
 def test_help_is_shown_and_is_no_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     app(arguments, result_action="return_value")
@@ -56,7 +59,7 @@ def test_help_is_shown_and_is_no_error(arguments: list[str], capsys: pytest.Capt
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     app(["--help"], result_action="return_value")
     out = capsys.readouterr().out
-    assert all(command in out for command in ("run", "check", "quarantine", "status"))
+    assert all(command in out for command in ("run", "check", "explain", "test", "quarantine", "status"))
 
 
 def test_a_faulty_file_exits_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def generations(draw: st.DrawFn) -> Generation:
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_what_is_explained_is_what_happens(data: st.DataObject) -> None:
-    """A hundred configurations with a hundred messages each."""
+    """A hundred configurations, ten messages for each, from five senders, up and down: 10,000 in all."""
     rules = data.draw(generations())
     for message in data.draw(st.lists(MESSAGES, min_size=10, max_size=10)):
         for identity in IDENTITIES:
