@@ -14,6 +14,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     groups        messages of one batch that go the same way
     settling      what destinations answer, told to the tickets
     arrivals      the way back: what brokers send, judged and handed to devices
+    behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
     handover      between an acknowledgement and the destinations: tickets, lanes, plans

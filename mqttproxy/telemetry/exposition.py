@@ -5,9 +5,10 @@ from typing import Final
 
 import attrs
 
+from mqttproxy.telemetry.counting import Histogram
 from mqttproxy.telemetry.destination import BreakerState, DestinationSnapshot
 from mqttproxy.telemetry.light import light_imports
-from mqttproxy.telemetry.metrics import Histogram, Metrics, Told
+from mqttproxy.telemetry.metrics import Metrics, Told
 
 with light_imports():
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector

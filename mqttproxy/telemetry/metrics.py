@@ -5,79 +5,16 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 """
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from attrs import Factory, define, field, frozen
 
+from mqttproxy.telemetry.counting import BoundedCounter, Histogram
 from mqttproxy.telemetry.destination import DestinationSnapshot
-
-OTHER: Final = "other"  # the label that stands for all labels beyond the limit of a BoundedCounter
-MAX_LABELS: Final = 64
 
 VALIDATION_BUCKETS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1)
 LATENCY_BUCKETS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-
-
-class BoundedCounter(dict[str, int]):
-    """A count for each label; what comes after the first `limit` labels is counted together as "other".
-
-    Labels are never removed, so a gauge kept in here goes down under the same label under which it went up.
-    """
-
-    __slots__ = ("limit",)
-
-    def __init__(self, limit: int = MAX_LABELS) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def add(self, label: str, n: int = 1) -> None:
-        """Count `n` more (or, for a gauge, fewer when negative) under the label."""
-        if label not in self and len(self) >= self.limit:
-            label = OTHER  # one more than the limit, so that the books stay whole
-        self[label] = self.get(label, 0) + n
-
-    def total(self) -> int:
-        """Return the sum over all labels."""
-        return sum(self.values())
-
-
-class Histogram:
-    """How often a value fell into each of some ranges; the shape of a Prometheus histogram without its price."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Make an empty one.
-
-        Args:
-            bounds: upper ends of the ranges, inclusive, rising; the range above the last is added by itself.
-
-        """
-        if not bounds or any(low >= high for low, high in pairwise(bounds)):
-            raise ValueError("the bounds of a histogram must rise")
-        self.bounds: Final = tuple(bounds)
-        self.counts: Final = [0] * (len(bounds) + 1)
-        self.total: float = 0.0
-
-    def observe(self, value: float, n: int = 1) -> None:
-        """Count `n` things that measured `value` each: a batch is observed as its mean and its length."""
-        self.counts[bisect_left(self.bounds, value)] += n
-        self.total += value * n
-
-    def count(self) -> int:
-        """Return how many were observed."""
-        return sum(self.counts)
-
-    def cumulative(self) -> list[tuple[float, int]]:
-        """Return each bound with how many were at most that; the last bound is infinity."""
-        told, so_far = [], 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            so_far += count
-            told.append((bound, so_far))
-        return told
 
 
 @frozen
@@ -170,6 +107,18 @@ class Metrics:
     policy_failures: BoundedCounter = field(
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_policy_failures", "invalid messages by the policy that judged them", "policy"),
+    )
+    behaviour_states: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_behaviour_states", "devices, or their topics, that behaviour rules remember"),
+    )
+    behaviour_forgotten: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_behaviour_forgotten", "of those, forgotten because there were too many"),
+    )
+    silent: int = field(default=0, metadata=_gauge("mqtt_proxy_silent_devices", "devices that are silent, by any rule"))
+    silences: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_counter("mqtt_proxy_silences", "silences of devices that began", "policy")
     )
     validation_seconds: Histogram = field(
         factory=lambda: Histogram(VALIDATION_BUCKETS),
