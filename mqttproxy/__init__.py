@@ -19,6 +19,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     release       held messages let go: claimed, mended, judged, carried once
     mending       a held message as it would go today
     recipe        the steps that mend held messages
+    behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
     shaping       what each upstream gets of a message

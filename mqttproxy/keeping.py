@@ -27,6 +27,7 @@ from mqttproxy.telemetry.systree import Kept, SysTree, Value
 from mqttproxy.upstream.pool import Pool
 
 EXPIRY_EVERY: Final = 1.0  # seconds between two looks at retained messages whose life may be over
+LOOK_EVERY: Final = 1.0  # the same for devices that have fallen silent
 SWEEP_EVERY: Final = 60.0  # the same for what waits for devices
 
 
@@ -63,6 +64,7 @@ class Keeping:
     def attach(self, pipeline: Pipeline) -> None:
         """Make the wills, which are published through the corridor."""
         limits = self._limits
+        self._behaving = pipeline.behaving
         self.publisher = Publisher(pipeline)
         self.wills = Wills(
             fire=self.publisher.fire,
@@ -145,6 +147,7 @@ class Keeping:
             nursery.start_soon(self.wills.run)
             nursery.start_soon(self._expire_retained)
             nursery.start_soon(self._sweep_queues)
+            nursery.start_soon(self._look_for_silence)
             if self._sys_interval:
                 self.sys_tree.tick(self._metrics.now())
                 nursery.start_soon(self._tick)
@@ -189,6 +192,11 @@ class Keeping:
         while True:
             await trio.sleep(SWEEP_EVERY)
             await self.sessions.sweep()
+
+    async def _look_for_silence(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            self._behaving.look(trio.current_time())
 
     async def _tick(self) -> None:
         while True:

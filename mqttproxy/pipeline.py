@@ -15,6 +15,7 @@ import trio
 from attrs import field, frozen
 
 from mqttproxy.arrivals import Arrivals
+from mqttproxy.behaving import Behaving
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.groups import Backlog, Gathering, Group
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
@@ -31,6 +32,7 @@ from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
+from mqttproxy.validation.behaviour import Watch
 from mqttproxy.validation.files import SchemaFolder
 from mqttproxy.validation.transforms import NO_MASKS, Masker
 
@@ -75,6 +77,7 @@ class Pipeline:
         self._senders = senders or Senders()
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
+        self.behaving = Behaving(refusal, Watch(ruleset.config.limits.behaviour_devices))
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
         self.at_end_of_turn: Callable[[Callable[[], None]], bool] = lambda _: False  # the poller's, where there is one
@@ -86,6 +89,7 @@ class Pipeline:
         self.ruleset = ruleset
         self.lanes = lanes
         self.refusal.use(ruleset.generation.number, ruleset.masker)
+        self.behaving.use(ruleset.config)
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
@@ -133,9 +137,9 @@ class Pipeline:
                 if backlog := backlogs.get(origin):
                     origin.hold_up(backlog)
 
-    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0915 - one loop for speed
+    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0912, PLR0915 - one loop for speed
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
-        metrics, generation, plans = self._metrics, self.ruleset.generation, self._plans
+        metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self._plans, self.behaving
         received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
@@ -156,8 +160,11 @@ class Pipeline:
                     verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
-                if verdict.changed is not None:
-                    message = verdict.changed
+                changed = verdict.changed
+                if behaving.has_rules and not is_loop:
+                    verdict = behaving.judge(verdict, publish, identity, now)
+                if changed is not None and verdict.action is Action.FORWARD:  # else it is kept as it came
+                    message = changed
                 plan = plans.get(message.topic) or self.plan_of(message.topic)
                 qos = publish.qos
                 received[qos] += 1

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_origin
 
 import attrs
 
+from mqttproxy.config.behaviour_checks import check_behaviours
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.config.kinds import inner_tables
 from mqttproxy.config.listener_checks import check_binds, check_listener
@@ -38,13 +39,14 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         _check_topic_filters(config, key, settings, report)
     _check_proxy(config, report)
     check_admitting(config, report)
-    for name in ("listeners", "policies", "upstreams"):
+    for name in ("listeners", "policies", "behaviours", "upstreams"):
         _check_names(name, getattr(config, name), report)
     for index, listener in enumerate(config.listeners):
         check_listener(listener, f"listeners[{index}]", report)
     check_binds(config, report)
     for index, policy in enumerate(config.policies):
         check_policy(policy, f"policies[{index}]", report)
+    check_behaviours(config, report)
     for index, upstream in enumerate(config.upstreams):
         check_upstream(upstream, f"upstreams[{index}]", report)
         check_mappings(upstream.topics, f"upstreams[{index}].topics", config.limits, report)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from attrs import Factory, field, frozen
 
 from mqttproxy.config.admitting import AccessSettings, AttributeSettings
+from mqttproxy.config.behaviours import BehaviourSettings
 from mqttproxy.config.cases import CaseFolderSettings
 from mqttproxy.config.kinds import (
     LOCAL,
@@ -38,9 +39,9 @@ from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, 
 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
-    "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels", "PolicySettings",
-    "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter", "TopicPattern",
-    "WhenSettings", "table_class",
+    "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
+    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter",
+    "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -162,6 +163,7 @@ class LimitSettings:
     )
     flapping_window: Seconds = setting(Seconds(60.0), "counted from the first of them")
     flapping_ban: Seconds = setting(Seconds(300.0), "how long it is not let in; trying does not prolong it")
+    behaviour_devices: Count = setting(Count(100_000), "devices, or their topics, that each behaviour rule remembers")
 
 
 @frozen(kw_only=True)
@@ -383,6 +385,7 @@ class ProxyConfig:
     schemas: SchemaSettings = field(default=SchemaSettings())
     payload: PayloadSettings = field(default=PayloadSettings())
     policies: tuple[PolicySettings, ...] = field(default=())
+    behaviours: tuple[BehaviourSettings, ...] = field(default=())
     tests: CaseFolderSettings = field(default=CaseFolderSettings())
     default: DefaultSettings = field(default=DefaultSettings())
     upstreams: tuple[UpstreamSettings, ...] = field(default=())

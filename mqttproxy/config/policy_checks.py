@@ -40,7 +40,7 @@ def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
         hint = "its messages come from upstreams, so there are no devices to choose from"
         report.add(f"{key}.percent", f"{policy.percent:g}", '100, because direction is "down"', hint)
     _check_format(policy, key, report)
-    _check_when(policy.when, f"{key}.when", report)
+    check_when(policy.when, f"{key}.when", report)
     _check_require(policy.require, f"{key}.require", report)
     for index, item in enumerate(policy.expressions):
         if not item.expression.strip():
@@ -73,7 +73,8 @@ def _asks_payload(item: ExpressionSettings) -> bool:
     return re.search(r"\bpayload\b", item.expression) is not None
 
 
-def _check_when(when: WhenSettings, key: str, report: Report) -> None:
+def check_when(when: WhenSettings, key: str, report: Report) -> None:
+    """Check whose messages are meant."""
     for name in _LISTS:
         globs = getattr(when, name)
         if globs == ():

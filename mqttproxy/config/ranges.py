@@ -56,6 +56,9 @@ _OF_SETTING: Final = {
     ("policies", "percent"): Range(0, 100),
     ("policies.require", "min_bytes"): Range(0, _28_BIT),
     ("policies.require", "max_bytes"): Range(1, _28_BIT),
+    ("behaviours", "window"): Range(0.001, CENTURY),
+    ("behaviours", "every"): Range(1, CENTURY),  # there is a look each second
+    ("behaviours", "wrap"): Range(2, 2**62),
     ("payload", "json_depth"): Range(1, 1000),  # what walks a payload may do so by recursion
     ("upstreams", "keep_alive"): Range(1, _16_BIT),
     ("upstreams", "session_expiry"): Range(0, 2**32 - 1),

@@ -17,6 +17,7 @@ _KNOWN: Final = frozenset(attribute.name for attribute in attrs.fields(ProxyConf
 _STAND_INS: Final[dict[str, dict[str, Any]]] = {
     "listeners": {"bind": "127.0.0.1:0"},
     "policies": {"topics": ["#"], "schema": "stand-in@1"},
+    "behaviours": {"topics": ["#"], "rule": "silence", "every": 1},
     "upstreams": {"url": "mqtt://stand-in"},
     "routes": {"topics": ["#"], "to": [LOCAL]},
     "masks": {"paths": ["/stand-in"]},

@@ -45,6 +45,23 @@ _EXAMPLES: Final = {
     ("policies.require", "max_bytes"): '"4KiB"',
     ("policies.expressions", "expression"): '"payload.celsius > -40"',
     ("policies.expressions", "message"): '"colder than any sensor can tell"',
+    ("behaviours", "name"): '"at most 100 a minute"',
+    ("behaviours", "topics"): '["sensor/{device}/#"]',
+    ("behaviours", "rule"): '"quota"',
+    ("behaviours", "messages"): "100",
+    ("behaviours", "bytes"): '"1MiB"',
+    ("behaviours", "window"): '"60s"',
+    ("behaviours", "every"): '"60s"',
+    ("behaviours", "pointer"): '"/seq"',
+    ("behaviours", "user_property"): '"seq"',
+    ("behaviours", "wrap"): "65536",
+    ("behaviours", "max_skew"): '"5s"',
+    ("behaviours", "device"): '"device"',
+    ("behaviours", "on_failure"): '["refuse", "alert"]',
+    ("behaviours.when", "client_id"): '["tx-*"]',
+    ("behaviours.when", "username"): '["plant-?"]',
+    ("behaviours.when", "listener"): '["tls"]',
+    ("behaviours.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
     ("access.attributes", "property"): '"firmware"',
     ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
     ("upstreams", "name"): '"broker"',
@@ -74,8 +91,8 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "upstreams",
-        "upstreams.topics", "upstreams.transforms", "routes", "masks",
+        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "behaviours",
+        "behaviours.when", "upstreams", "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

@@ -108,6 +108,18 @@ class Metrics:
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_policy_failures", "invalid messages by the policy that judged them", "policy"),
     )
+    behaviour_states: int = field(
+        default=0,
+        metadata=_gauge("mqtt_proxy_behaviour_states", "devices, or their topics, that behaviour rules remember"),
+    )
+    behaviour_forgotten: int = field(
+        default=0,
+        metadata=_counter("mqtt_proxy_behaviour_forgotten", "of those, forgotten because there were too many"),
+    )
+    silent: int = field(default=0, metadata=_gauge("mqtt_proxy_silent_devices", "devices that are silent, by any rule"))
+    silences: BoundedCounter = field(
+        factory=BoundedCounter, metadata=_counter("mqtt_proxy_silences", "silences of devices that began", "policy")
+    )
     validation_seconds: Histogram = field(
         factory=lambda: Histogram(VALIDATION_BUCKETS),
         metadata=_histogram(

@@ -3,6 +3,7 @@
 judge        `judge`: message, identity and generation in, verdict out
 generation   `Generation`: the rules in force, up and `down`; `build_generation`
 verdict      `Verdict`, `Action`, `Failure`
+behaviour    what devices do over time: rules that remember
 identity     `Identity`: who sent the message; `identity_of_upstream`
 answers      a verdict in words, for devices
 gate, scan   what a JSON payload must be before its schema is looked at
