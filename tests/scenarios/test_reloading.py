@@ -59,10 +59,21 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def test_a_changed_schema_judges_the_next_message(scene: Scene) -> None:
     assert scene.device.publish(CELSIUS) == Answer()
     assert scene.device.publish(KELVIN).reason == HELD
-    write_schema(scene.proxy.file.parent, KELVIN_SCHEMA)
+    file = write_schema(scene.proxy.file.parent, KELVIN_SCHEMA, version=2)
+    (file.parent / "subject.toml").write_text("[aliases]\nstable = 2\n")
+    scene.rewrite("temperature@1", "temperature@stable")
     assert scene.proxy.reload()["generation"] == 2
     assert scene.device.publish(CELSIUS).reason == HELD
     assert scene.device.publish(KELVIN) == Answer()
+    scene.check_nobody_left()
+
+
+def test_a_version_that_was_in_force_cannot_be_given_other_content(scene: Scene) -> None:
+    file = write_schema(scene.proxy.file.parent, KELVIN_SCHEMA)
+    told = scene.proxy.reload()
+    assert told["event"].startswith("reload refused")
+    assert [words for words in told["faults"] if str(file) in words and "version 1 of temperature" in words], told
+    assert scene.device.publish(CELSIUS) == Answer()
     scene.check_nobody_left()
 
 
@@ -203,8 +214,10 @@ def test_X21_reloads_under_load_lose_and_repeat_nothing(scene: Scene) -> None:
             for i, place in enumerate(places)
         ]
         for number in range(5):
-            write_schema(scene.proxy.file.parent, {**SCHEMA, "title": f"number {number}"})
-            assert scene.proxy.reload()["event"] == "reloaded"
+            write_schema(scene.proxy.file.parent, {**SCHEMA, "title": f"number {number}"}, version=number + 2)
+            scene.rewrite(f"temperature@{number + 1}", f"temperature@{number + 2}")
+            told = scene.proxy.reload()
+            assert told["event"] == "reloaded", told
             for publisher in publishers:
                 publisher.wait_more(20)
         for publisher in publishers:
