@@ -18,7 +18,8 @@ from mqttproxy.cli.held_options import FILE, Config, Switch, look
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say
 from mqttproxy.quarantine.archive import Archive
-from mqttproxy.quarantine.issues import DEVICES_KEPT, Issue, State
+from mqttproxy.quarantine.fingerprint import DEVICES_KEPT
+from mqttproxy.quarantine.issues import Issue, State
 
 _WIDTH: Final = 160  # of a table that does not go to a terminal
 UNDECIDED: Final[tuple[State, ...]] = ("open", "regressed")

@@ -22,10 +22,23 @@ OTHER_WAY: Final[Mapping[Effect, Effect]] = {
 }
 
 # Tables that decide what is let in and through; a change of theirs without a rule may loosen or tighten.
-DECIDING: Final = frozenset({"listeners", "access", "topics", "payload", "policies", "default", "audit"})
+DECIDING: Final = frozenset(
+    {"listeners", "access", "topics", "payload", "policies", "behaviours", "default", "audit", "masking", "masks"}
+)
 # Tables known not to; a table that is in neither set is taken for one that decides.
 CARRYING: Final = frozenset(
-    {"proxy", "sessions", "schemas", "upstreams", "upstreams.topics", "routes", "spool", "quarantine", "telemetry"}
+    {
+        "proxy",
+        "sessions",
+        "schemas",
+        "upstreams",
+        "upstreams.topics",
+        "routes",
+        "spool",
+        "quarantine",
+        "telemetry",
+        "tests",
+    }
 )
 _LOOPBACK: Final = ("127.", "::1", "localhost")
 

@@ -8,7 +8,7 @@ import msgspec
 from attrs import asdict, frozen
 
 from mqttproxy.mqtt.topics import matches
-from mqttproxy.quarantine.issues import normalise
+from mqttproxy.quarantine.fingerprint import normalise
 from mqttproxy.quarantine.model import storable
 
 _OF_FAILURES: Final = "EXISTS (SELECT 1 FROM failures WHERE failures.held = held.seq AND {})"

@@ -4,24 +4,21 @@ An issue is known by its fingerprint: policy, schema version, normalised pointer
 commit as the messages. It goes on when they are gone.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from heapq import nlargest
 from typing import Final, Literal, get_args
 
 from attrs import define, field, frozen
 
+from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint
 from mqttproxy.quarantine.model import Failures, Held, HeldFacts, rules_of, storable, storable_or_none
 
 State = Literal["open", "muted", "resolved", "regressed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 
-DEVICES_KEPT: Final = 100  # of one issue, by name; more are not counted
 _NAME_LENGTH: Final = 100  # characters of a device's name that tell it from others
-_REMEMBERED: Final = 4096  # fingerprints
 
 _SEEN: Final = """
     INSERT INTO issues (id, policy, schema, pointer, keyword, state, state_at, first_seen, last_seen, count, devices,
@@ -85,23 +82,6 @@ class _Seen:
     last: HeldFacts
     count: int = 0
     devices: dict[str, None] = field(factory=dict)
-
-
-def normalise(pointer: str) -> str:
-    """Return a JSON Pointer with `*` in place of each array index. A member whose name is a number looks like one."""
-    first, *parts = pointer.split("/")
-    return "/".join([first, *("*" if _is_index(part) else part for part in parts)])
-
-
-def _is_index(part: str) -> bool:
-    return part.isascii() and part.isdigit() and (part[0] != "0" or part == "0")
-
-
-@lru_cache(_REMEMBERED)
-def fingerprint(policy: str | None, schema: str | None, pointer: str, keyword: str) -> str:
-    """Return what tells an issue from all others. `pointer` need not be normalised."""
-    facts = json.dumps([policy, schema, normalise(pointer), keyword])
-    return blake2b(facts.encode(), digest_size=6).hexdigest()
 
 
 def device_name(held: HeldFacts) -> str:

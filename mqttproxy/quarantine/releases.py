@@ -15,7 +15,8 @@ import msgspec
 from attrs import field, frozen
 
 from mqttproxy.quarantine.filters import Filters, conditions
-from mqttproxy.quarantine.issues import INSERT_FAILURE, failure_rows, fingerprint, remember
+from mqttproxy.quarantine.fingerprint import fingerprint
+from mqttproxy.quarantine.issues import INSERT_FAILURE, failure_rows, remember
 from mqttproxy.quarantine.model import Failures, Held, attributes_from_json, properties_from_json, storable_or_none
 from mqttproxy.quarantine.payloads import PayloadFolder
 

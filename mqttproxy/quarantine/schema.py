@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from mqttproxy import migrating
-from mqttproxy.quarantine.issues import DEVICES_KEPT, fingerprint, normalise
+from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint, normalise
 
 _ISSUES_TAKEN_OVER: Final = 1000  # of messages that were held before there were issues
 

@@ -110,7 +110,10 @@ ROWS: Final = {
     "X18": Row("power is lost", ("faults/test_power.py",), long=f"6 times each, not 2; {_SESSIONS}"),
     "X19": Row("SIGTERM under load, twice, while it starts", ("scenarios/test_signals.py",)),
     "X20": Row("a kill at each system call", ("faults/test_syscalls.py",)),
-    "X21": Row("a reload of something broken, or without an upstream", ("scenarios/test_reloading.py",)),
+    "X21": Row(
+        "a reload of something broken, or without an upstream",
+        ("faults/test_reloads.py", "scenarios/test_changes.py", "scenarios/test_reloading.py"),
+    ),
     "X22": Row("the clock of the wall jumps", ("faults/test_machine.py", "test_clock.py"), long=_SESSIONS),
     "X23": Row("no descriptor is left", ("faults/test_machine.py",)),
     "X24": Row("memory is short", ("faults/test_machine.py",), lacks="that it sheds before it ends"),

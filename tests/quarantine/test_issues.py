@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 from mqttproxy.config.model import Count
 from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.filters import Filters
-from mqttproxy.quarantine.issues import DEVICES_KEPT, Issue, device_name, fingerprint, fingerprints, normalise
+from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint, normalise
+from mqttproxy.quarantine.issues import Issue, device_name, fingerprints
 from tests.quarantine.examples import NOW, SETTINGS, Disk, io_error, make_held, make_writer
 
 names = st.text(alphabet="abc~é -0", min_size=1).filter(lambda name: not name.isdigit())

@@ -9,7 +9,7 @@ import pytest
 from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.filters import Filters
-from mqttproxy.quarantine.issues import fingerprint
+from mqttproxy.quarantine.fingerprint import fingerprint
 from mqttproxy.quarantine.releases import Again, Batch, Order, Outcome
 from mqttproxy.quarantine.writer import Writer
 from tests.quarantine.examples import NOW, make_held, make_writer

@@ -4,7 +4,7 @@ import pytest
 from sqlite_utils import Database
 
 from mqttproxy.quarantine.database import VERSION
-from mqttproxy.quarantine.issues import fingerprint
+from mqttproxy.quarantine.fingerprint import fingerprint
 from mqttproxy.quarantine.schema import migrate, migrations
 
 
