@@ -22,6 +22,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
+    ruleset       what a generation means for messages
     shaping       what each upstream gets of a message
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
     access        who may connect, publish, subscribe

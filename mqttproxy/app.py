@@ -27,7 +27,7 @@ from mqttproxy.handover import Lane
 from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
-from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.pipeline import Pipeline
 from mqttproxy.process import share_interpreter, share_memory, tidy_memory
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
@@ -35,6 +35,7 @@ from mqttproxy.quarantine.store import Quarantine
 from mqttproxy.refusal import Refusal
 from mqttproxy.release import Releases
 from mqttproxy.reload import check_schemas, digest_of, remember_schemas
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
 from mqttproxy.steering import Cause, Control, Records, Resumed, Steering, resume, watch

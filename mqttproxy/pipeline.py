@@ -12,11 +12,9 @@ from functools import partial
 from typing import Final
 
 import trio
-from attrs import field, frozen
 
 from mqttproxy.arrivals import Arrivals
 from mqttproxy.behaving import Behaving
-from mqttproxy.config.model import ProxyConfig
 from mqttproxy.groups import Backlog, Gathering, Group
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
 from mqttproxy.holding import Waiting
@@ -24,32 +22,18 @@ from mqttproxy.mqtt.expiry import timed
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.refusal import Refusal
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
 from mqttproxy.settling import Settling
 from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
-from mqttproxy.upstream.routing import RouteTable
-from mqttproxy.validation import Action, Generation, Identity, Verdict, judge
+from mqttproxy.validation import Action, Identity, Verdict, judge
 from mqttproxy.validation.behaviour import Watch
-from mqttproxy.validation.files import SchemaFolder
-from mqttproxy.validation.transforms import NO_MASKS, Masker
 
 RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
 CACHED_TOPICS: Final = 10_000
-
-
-@frozen
-class Ruleset:
-    """What a generation means for messages: how they are judged, and where they go."""
-
-    config: ProxyConfig
-    generation: Generation
-    routes: RouteTable
-    shapes: Mapping[str, Shape] = field(factory=dict)  # of upstreams that do not get messages as they came
-    masker: Masker = NO_MASKS
-    schemas: SchemaFolder | None = None  # that its contracts are from; it knows which of them are in force
 
 
 class Pipeline:

@@ -25,8 +25,9 @@ from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.entrances import CannotOpenError, ListenerChanges
 from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
-from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.pipeline import Pipeline
 from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.shaping import shapes_of
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.logs import Log

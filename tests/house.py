@@ -32,8 +32,9 @@ from mqttproxy.holding import HeldTicket
 from mqttproxy.mqtt.packets import Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.session_state import SessionState
-from mqttproxy.pipeline import Pipeline, Ruleset
+from mqttproxy.pipeline import Pipeline
 from mqttproxy.refusal import Refusal
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions import RetainedStore, Session, Sessions, SubscriptionTable
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.shaping import shapes_of

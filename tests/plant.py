@@ -24,7 +24,6 @@ from mqttproxy.database import make_store
 from mqttproxy.journal import Changes, Loaded, Row, Store
 from mqttproxy.mqtt.packets import Properties, Subscription
 from mqttproxy.outside import REAL
-from mqttproxy.pipeline import Ruleset
 from mqttproxy.quarantine import releases
 from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import connect_existing, quarantine_dir
@@ -33,6 +32,7 @@ from mqttproxy.quarantine.model import Held, Record, properties_from_json
 from mqttproxy.quarantine.releases import Order, Release
 from mqttproxy.quarantine.writer import Writer
 from mqttproxy.recipe import CompileRecipe, compile_recipe
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions.records import SessionRow, SubscriptionRow
 from mqttproxy.spool.encoding import Record as Spooled
 from mqttproxy.spool.reader import SqliteReader

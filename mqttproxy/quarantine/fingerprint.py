@@ -1,4 +1,4 @@
-"""What tells one issue from all others. Without the rooms' own types: the tables are made by a program that needs none."""
+"""What tells one issue from all others. On its own, because the program that makes the tables needs no rooms."""
 
 import json
 from functools import lru_cache

@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 
 from attrs import define, field, frozen
 
-from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint
+from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint, normalise
 from mqttproxy.quarantine.model import Failures, Held, HeldFacts, rules_of, storable, storable_or_none
 
 State = Literal["open", "muted", "resolved", "regressed"]

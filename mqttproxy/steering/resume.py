@@ -8,8 +8,8 @@ from mqttproxy.config.at_start import keep_at_start
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.outside import REAL, Outside
-from mqttproxy.pipeline import Ruleset
 from mqttproxy.reload import Built, Source, build, make_ruleset
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.steering.trial import Records, Trial
 
 

@@ -16,7 +16,6 @@ from attrs import evolve
 
 from mqttproxy.config.errors import ConfigError, Fault
 from mqttproxy.config.load import read_file
-from mqttproxy.pipeline import Ruleset
 from mqttproxy.reload import (
     Built,
     Outcome,
@@ -29,6 +28,7 @@ from mqttproxy.reload import (
     swap,
     tell,
 )
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.steering.causes import Cause, OnTrial, Steered
 from mqttproxy.steering.trial import Records, Trial, replace_file, why_not_replaceable
 

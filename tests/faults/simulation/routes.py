@@ -10,7 +10,7 @@ from attrs import frozen
 
 from mqttproxy.config.load import parse_config
 from mqttproxy.config.model import ProxyConfig
-from mqttproxy.pipeline import Ruleset
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.upstream.routing import RouteTable
 from mqttproxy.validation import build_generation
 from tests.fake_rooms import Shelf
