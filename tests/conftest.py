@@ -17,10 +17,19 @@ settings.load_profile("quick")
 
 WORKERS_EACH: Final = 2  # for each processor: most of the long tests wait for other processes
 
-# What takes long begins first, so that no worker is left alone with it at the end. Here each test goes to whoever is
-# free; all others go file by file, because those of one file share what is made once for a module.
-ALONE: Final = ("tests/faults/", "tests/model/", "tests/scenarios/test_sessions.py")
-EARLY: Final = (*ALONE, "tests/scenarios/", "tests/differential/", "tests/bad_input/", "tests/conformance/")
+# How tests are spread over workers. File by file, because those of one file share what is made once for a module; but
+# where a folder shares a proxy, it goes to one worker, and where each test takes seconds and shares nothing, to whoever
+# is free. In this order, so that no worker is left alone with something long at the end.
+TOGETHER: Final = ("tests/bad_input/", "tests/conformance/")
+ALONE: Final = ("tests/model/", "tests/faults/", "tests/scenarios/test_outage.py", "tests/scenarios/test_sessions.py")
+EARLY: Final = (*TOGETHER, *ALONE, "tests/scenarios/", "tests/differential/")
+
+
+def unit(nodeid: str) -> str:
+    """Return the name of what goes to one worker with this test."""
+    if nodeid.startswith(ALONE):
+        return nodeid
+    return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,9 +48,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return what spreads tests over workers."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where there are workers
 
-    class ByFileOrTest(LoadScopeScheduling):  # type: ignore[misc] # it comes without types
+    class ByUnit(LoadScopeScheduling):  # type: ignore[misc] # it comes without types
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0]
+            return unit(nodeid)
 
     config.option.loadscopereorder = False  # as they were sorted above
-    return ByFileOrTest(config, log)
+    return ByUnit(config, log)

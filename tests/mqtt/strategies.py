@@ -1,6 +1,10 @@
-"""Hypothesis strategies for everything that MQTT can say: texts, topics, properties and packets of both versions."""
+"""Hypothesis strategies for everything that MQTT can say: texts, topics, properties and packets of both versions.
+
+Each is made once: most of the time went into making them, draw by draw.
+"""
 
 from collections.abc import Callable
+from functools import cache
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -41,6 +45,7 @@ packet_ids = st.integers(1, 65_535)
 payloads = st.binary(max_size=300)
 
 
+@cache
 def texts(max_size: int = 20) -> SearchStrategy[str]:
     """Texts that may stand in a packet, with a liking for edges: BOM, letters of 2, 3 and 4 bytes."""
     characters = st.one_of(
@@ -56,6 +61,7 @@ levels = st.one_of(st.sampled_from(["a", "b", "", "$a"]), texts(5).map(lambda te
 topic_names = st.lists(levels, min_size=1, max_size=5).map("/".join).filter(bool)
 
 
+@cache
 @st.composite
 def topic_filters(draw: st.DrawFn) -> str:
     """Draw a valid, not shared topic filter."""
@@ -74,6 +80,7 @@ _OF_KIND: dict[Kind, SearchStrategy[object]] = {
 }
 
 
+@cache
 def property_values(row: Property) -> SearchStrategy[object]:
     """Return the values that one property can have."""
     if row.field in _OF_FIELD:
@@ -83,11 +90,17 @@ def property_values(row: Property) -> SearchStrategy[object]:
     return st.integers(row.low, min(row.high, 256**row.kind - 1))
 
 
+@cache
+def _rows(place: PacketType) -> SearchStrategy[list[Property]]:
+    rows = [row for row in PROPERTIES if place in row.packets and row.field != "topic_alias"]
+    return st.lists(st.sampled_from(rows), unique_by=lambda row: row.field, max_size=len(rows))
+
+
+@cache
 @st.composite
 def properties(draw: st.DrawFn, place: PacketType) -> Properties:
     """Draw properties that may stand in `place`; never a topic alias, which a decoder resolves."""
-    rows = [row for row in PROPERTIES if place in row.packets and row.field != "topic_alias"]
-    chosen = draw(st.lists(st.sampled_from(rows), unique_by=lambda row: row.field, max_size=len(rows)))
+    chosen = draw(_rows(place))
     values = {row.field: draw(property_values(row)) for row in chosen}
     if "authentication_data" in values or place is PacketType.AUTH:
         values.setdefault("authentication_method", "SCRAM-SHA-256")
@@ -96,14 +109,17 @@ def properties(draw: st.DrawFn, place: PacketType) -> Properties:
     return Properties(**values) if values else NO_PROPERTIES  # type: ignore[arg-type]  # the table gives the types
 
 
+@cache
 def _properties(place: PacketType, version: ProtocolVersion) -> SearchStrategy[Properties]:
     return properties(place) if version is V5 else st.just(NO_PROPERTIES)
 
 
+@cache
 def _reasons(packet: PacketType) -> SearchStrategy[ReasonCode]:
     return st.sampled_from(sorted(REASONS[packet]))
 
 
+@cache
 def wills(version: ProtocolVersion) -> SearchStrategy[Will]:
     """Return wills."""
     return st.builds(
@@ -116,6 +132,7 @@ def wills(version: ProtocolVersion) -> SearchStrategy[Will]:
     )
 
 
+@cache
 @st.composite
 def connects(draw: st.DrawFn, version: ProtocolVersion) -> Connect:
     """Draw a CONNECT."""
@@ -133,6 +150,7 @@ def connects(draw: st.DrawFn, version: ProtocolVersion) -> Connect:
     )
 
 
+@cache
 @st.composite
 def connacks(draw: st.DrawFn, version: ProtocolVersion) -> ConnAck:
     """Draw a CONNACK; in 3.1.1 with a reason that survives its return code."""
@@ -142,6 +160,7 @@ def connacks(draw: st.DrawFn, version: ProtocolVersion) -> ConnAck:
     return ConnAck(reason, not reason and draw(st.booleans()), draw(_properties(PacketType.CONNACK, version)))
 
 
+@cache
 @st.composite
 def publishes(draw: st.DrawFn, version: ProtocolVersion) -> Publish:
     """Draw a PUBLISH with its whole topic name."""
@@ -157,6 +176,7 @@ def publishes(draw: st.DrawFn, version: ProtocolVersion) -> Publish:
     )
 
 
+@cache
 def acknowledgements(version: ProtocolVersion) -> SearchStrategy[Packet]:
     """Return PUBACK, PUBREC, PUBREL and PUBCOMP."""
     kinds: list[tuple[PacketType, Callable[..., Packet]]] = [
@@ -173,6 +193,7 @@ def acknowledgements(version: ProtocolVersion) -> SearchStrategy[Packet]:
     )
 
 
+@cache
 @st.composite
 def subscriptions(draw: st.DrawFn, version: ProtocolVersion) -> Subscription:
     """Draw one subscription, shared or not, its filter sometimes ill-formed as devices may send it."""
@@ -189,12 +210,14 @@ def subscriptions(draw: st.DrawFn, version: ProtocolVersion) -> Subscription:
     )
 
 
+@cache
 def subscribes(version: ProtocolVersion) -> SearchStrategy[Subscribe]:
     """Return SUBSCRIBEs."""
     wanted = st.lists(subscriptions(version), min_size=1, max_size=4).map(tuple)
     return st.builds(Subscribe, packet_ids, wanted, _properties(PacketType.SUBSCRIBE, version))
 
 
+@cache
 def subacks(version: ProtocolVersion) -> SearchStrategy[SubAck]:
     """Return SUBACKs."""
     reason = st.sampled_from(sorted(SUBACK_311 if version is V311 else REASONS[PacketType.SUBACK]))
@@ -202,12 +225,14 @@ def subacks(version: ProtocolVersion) -> SearchStrategy[SubAck]:
     return st.builds(SubAck, packet_ids, reasons, _properties(PacketType.SUBACK, version))
 
 
+@cache
 def unsubscribes(version: ProtocolVersion) -> SearchStrategy[Unsubscribe]:
     """Return UNSUBSCRIBEs."""
     filters = st.lists(topic_filters(), min_size=1, max_size=4).map(tuple)
     return st.builds(Unsubscribe, packet_ids, filters, _properties(PacketType.UNSUBSCRIBE, version))
 
 
+@cache
 def unsubacks(version: ProtocolVersion) -> SearchStrategy[UnsubAck]:
     """Return UNSUBACKs."""
     if version is V311:
@@ -216,6 +241,7 @@ def unsubacks(version: ProtocolVersion) -> SearchStrategy[UnsubAck]:
     return st.builds(UnsubAck, packet_ids, reasons, properties(PacketType.UNSUBACK))
 
 
+@cache
 def disconnects(version: ProtocolVersion) -> SearchStrategy[Disconnect]:
     """Return DISCONNECTs."""
     if version is V311:
@@ -225,11 +251,13 @@ def disconnects(version: ProtocolVersion) -> SearchStrategy[Disconnect]:
     )
 
 
+@cache
 def auths() -> SearchStrategy[Auth]:
     """Return AUTHs, of MQTT 5 only."""
     return st.just(Auth()) | st.builds(Auth, _reasons(PacketType.AUTH), properties(PacketType.AUTH))
 
 
+@cache
 def packets(version: ProtocolVersion) -> SearchStrategy[Packet]:
     """Return every packet of a version."""
     kinds: list[SearchStrategy[Packet]] = [
@@ -250,10 +278,21 @@ def packets(version: ProtocolVersion) -> SearchStrategy[Packet]:
     return st.one_of(kinds)
 
 
+@cache
+def _greetings(version: ProtocolVersion) -> SearchStrategy[list[Connect]]:
+    return st.lists(connects(version), max_size=1)
+
+
+@cache
+def _behind_a_greeting(version: ProtocolVersion) -> SearchStrategy[list[Packet]]:
+    return st.lists(packets(version).filter(lambda packet: not isinstance(packet, Connect)), max_size=6)
+
+
+@cache
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[ProtocolVersion, list[Packet]]:
     """Draw some packets of one version, as one peer may send them in a row; CONNECT stands first if at all."""
     version = draw(versions)
-    greeting: list[Packet] = list(draw(st.lists(connects(version), max_size=1)))
-    rest = draw(st.lists(packets(version).filter(lambda packet: not isinstance(packet, Connect)), max_size=6))
+    greeting: list[Packet] = list(draw(_greetings(version)))
+    rest = draw(_behind_a_greeting(version))
     return version, greeting + rest
