@@ -24,12 +24,13 @@ FIELDS = (
     st.just(NO_PROPERTIES) | properties(PacketType.PUBLISH),
 )
 MESSAGES = st.builds(Message, *FIELDS) | st.builds(Timed, *FIELDS, st.integers(0, 1000).map(float))
+PARTS = st.lists(st.tuples(SENDER, st.lists(MESSAGES, min_size=1, max_size=12)), min_size=1, max_size=3)
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """Some messages, from some senders one after the other."""
-    parts = draw(st.lists(st.tuples(SENDER, st.lists(MESSAGES, min_size=1, max_size=12)), min_size=1, max_size=3))
+    parts = draw(PARTS)
     items: list[tuple[Message, object]] = []
     senders: list[tuple[int, Sender]] = []
     for sender, messages in parts:

@@ -8,25 +8,23 @@ from collections import Counter
 import pytest
 
 from tests.faults.forms import LONG
-from tests.faults.simulation.kinds import KINDS
 from tests.faults.simulation.play import play
 
-SEEDS = 100 if LONG else 60
+SEEDS = 100 if LONG else 40
 _HASHES = "from tests.faults.simulation.play import play; print([play(seed).trace for seed in (3, 4)])"
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 20))
 def test_no_promise_is_broken_by_any_of_these_seeds(first: int) -> None:
-    faults = {seed: outcome.faults for seed in range(first, first + 20) if (outcome := play(seed)).faults}
-    assert not faults, f"again: python -m tests.faults.simulation --seed {next(iter(faults))} --verbose"
-
-
-def test_the_seeds_of_this_run_have_all_kinds_of_fault() -> None:
+    faults: dict[int, list[str]] = {}
     kinds = Counter[str]()
-    for seed in range(12):
-        kinds += play(seed).kinds
-    assert len(KINDS) >= 15
-    assert len(kinds) >= 15
+    for seed in range(first, first + 20):
+        outcome = play(seed)
+        kinds += outcome.kinds
+        if outcome.faults:
+            faults[seed] = outcome.faults
+    assert not faults, f"again: python -m tests.faults.simulation --seed {next(iter(faults))} --verbose"
+    assert len(kinds) >= 20, "of those that there are too few have come"
 
 
 def test_a_seed_plays_out_the_same_in_every_process_whatever_strings_hash_to() -> None:
