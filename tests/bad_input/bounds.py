@@ -8,13 +8,14 @@ RETAINED_MOST: Final = 50
 WILLS_PER_SECOND: Final = 200
 FLAPPING_MOST: Final = 5
 SESSIONS_MOST: Final = 30
-# Nobody is at the upstream's address: what goes there is acknowledged by nobody.
+# Nobody is at the upstream's address: what goes there is acknowledged by nobody. A device that takes nothing is cut only
+# after its queue is full, also where that takes a while.
 BOUNDED: Final = f"""
 [limits]
 connections_per_address = 2000
 queue_messages = {QUEUE_MOST}
 queue_bytes = "4MiB"
-write_timeout = "500ms"
+write_timeout = "3s"
 retained_messages = {RETAINED_MOST}
 wills_per_second = {WILLS_PER_SECOND}
 flapping_connects = {FLAPPING_MOST}
