@@ -167,7 +167,7 @@ class AuditTrail:
         """
         size = len(payload)
         if self.veil is not None:
-            payload, failures = self.veil(topic, payload, failures)
+            payload, failures = self.veil(topic, payload if self._with_payload else b"", failures)
         line: dict[str, object] = {
             "at": self._time(),
             "event": "decision",
