@@ -8,8 +8,8 @@ RETAINED_MOST: Final = 50
 WILLS_PER_SECOND: Final = 200
 FLAPPING_MOST: Final = 5
 SESSIONS_MOST: Final = 30
-# Nobody is at the upstream's address: what goes there is acknowledged by nobody. A device that takes nothing is cut only
-# after its queue is full, also where that takes a while.
+# Nobody is at the upstream's address: what goes there is acknowledged by nobody. A device that takes nothing is cut
+# only after its queue is full, also where that takes a while.
 BOUNDED: Final = f"""
 [limits]
 connections_per_address = 2000
