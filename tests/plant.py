@@ -246,7 +246,9 @@ class Plant:
     def spooled(self, upstream: str) -> list[Spooled]:
         """Return what waits on disk for an upstream, in order."""
         reader = SqliteReader(journal_dir(self.folder / "data") / DATABASE)
-        number = self._numbers()[upstream]
+        number = self._numbers().get(upstream)
+        if number is None:  # it is on record with its first message
+            return []
         runs = reader.runs(1 << number, 0, 10**9)
         reader.close()
         return [pair[0] for run in runs for pair in run.decode() if pair is not None]

@@ -7,8 +7,8 @@ what reads command lines or speaks MQTT is imported, so that it is over in half 
 import sys
 from pathlib import Path
 
-from mqttproxy.cli.cases import check_cases
 from mqttproxy.cli.output import say, tell
+from mqttproxy.config.case_files import case_files
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
 from mqttproxy.config.masking import key_of
@@ -27,7 +27,11 @@ def check(file: Path, /, *, probe: bool = False, as_: Path | None = None) -> int
     """
     try:
         config = load_config(file, place=as_)
-        check_cases(config, build_generation(0, config))
+        generation = build_generation(0, config)
+        if case_files(config.tests.directory):
+            from mqttproxy.cli.cases import check_cases  # noqa: PLC0415 - see above
+
+            check_cases(config, generation)
         key_of(config, str(file))
     except ConfigError as error:
         return tell(error)

@@ -68,12 +68,12 @@ def test_a_payload_can_be_written_in_several_ways(given: str, meant: bytes, tmp_
         (
             "json = 2026-01-01",
             "",
-            "cases[0].given.json: found a date, expected what JSON can say, so no date and no NaN",
+            "cases[0].given.json: found a date, expected a text, a number, true, false, or a list or table of those",
         ),
         (
             "json = { a = [nan] }",
             "",
-            "cases[0].given.json: found a table, expected what JSON can say, so no date and no NaN",
+            "cases[0].given.json: found a table, expected a text, a number, true, false, or a list or table of those",
         ),
         (
             "text = ''\njson = 1",

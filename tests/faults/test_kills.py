@@ -24,7 +24,9 @@ def test_X17_kill_9_of_the_proxy_loses_nothing_and_keeps_the_order(tmp_path: Pat
     outcome = kill_proxy(tmp_path, plan, ack=ack)
     outcome.check(repeats=(1,) if ack in EXACTLY_ONCE else (1, 2))
     assert outcome.report.acknowledged == outcome.report.sent > RATE
-    assert outcome.report.worst[1] <= 3 * DEVICES * 64  # what was under way, at each broker
+    # What was under way, at each broker: a message that was on disk already is carried by the next process, and sent
+    # again by its device, which had not been told.
+    assert outcome.report.worst[1] <= 2 * 3 * DEVICES * 64
     assert outcome.forgotten == 0
     assert len(outcome.ready) == 3, table([outcome])
 
