@@ -1,6 +1,7 @@
 """Avro schemas compared: the words; avro's own checker and fastavro's readings are the oracles."""
 
 import io
+from contextlib import suppress
 from typing import Any
 
 import fastavro
@@ -9,7 +10,7 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import parse
 from fastavro.utils import generate_many
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from mqttproxy.validation.avro import parsed
 from mqttproxy.validation.compare_avro import compare_schemas
@@ -75,6 +76,7 @@ def test_what_schema_resolution_allows_is_compatible(old: Any, new: Any) -> None
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@example("bytes", "string", False)
 @given(SCHEMAS, SCHEMAS, st.booleans())
 def test_yes_and_no_are_what_the_checker_of_avro_says_and_fastavro_reads_what_is_compatible(
     old: Any, new: Any, same: bool
@@ -89,7 +91,10 @@ def test_yes_and_no_are_what_the_checker_of_avro_says_and_fastavro_reads_what_is
         for value in generate_many(writer, 3):
             target = io.BytesIO()
             fastavro.schemaless_writer(target, writer, value)
-            fastavro.schemaless_reader(io.BytesIO(target.getvalue()), writer, reader)
+            with suppress(
+                UnicodeDecodeError
+            ):  # bytes may be read as text, says Avro; whether they are text is the data's
+                fastavro.schemaless_reader(io.BytesIO(target.getvalue()), writer, reader)
 
 
 def text(schema: Any) -> str:
