@@ -91,9 +91,8 @@ def test_yes_and_no_are_what_the_checker_of_avro_says_and_fastavro_reads_what_is
         for value in generate_many(writer, 3):
             target = io.BytesIO()
             fastavro.schemaless_writer(target, writer, value)
-            with suppress(
-                UnicodeDecodeError
-            ):  # bytes may be read as text, says Avro; whether they are text is the data's
+            # Avro allows bytes to be read as text; whether they are text is the data's matter.
+            with suppress(UnicodeDecodeError):
                 fastavro.schemaless_reader(io.BytesIO(target.getvalue()), writer, reader)
 
 
