@@ -165,7 +165,6 @@ class Proxy:
                 alerts=alerts,
                 new_client_id=lambda: f"auto-{UUID(bytes=outside.draw(16), version=4).hex}",
                 sys_messages=self.keeping.sys_messages,
-                labels={listener.name: listener.attributes for listener in config.listeners},
                 server_reference=config.proxy.server_reference,
             ),
             outside.listen,

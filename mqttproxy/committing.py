@@ -5,6 +5,7 @@ told once and tried again with growing pauses; cancelling does not tear a commit
 still committed if there is time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -24,7 +25,7 @@ class DiskFailedError(Exception):
     """The disk failed; the text says how, for people."""
 
 
-class Committer:
+class Committer(ABC):
     """What commits. `failures_total` counts failures of the disk; `trouble` says in words why nothing can be committed.
 
     A room fills in `_is_idle`, `_turn`, `_close`, `_take_news` and `_waiting`. It ends `_wait_for_work` with `_wake`.
@@ -71,23 +72,24 @@ class Committer:
     # What a room fills in.
 
     @property
+    @abstractmethod
     def _is_idle(self) -> bool:
         """Whether nothing waits for the disk."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _waiting(self) -> int:
         """How much waits, for people."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _turn(self) -> None:
         """Do what is to be done, in the thread, or wait until there is something. The first call opens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close(self) -> None:
         """Close what is open; in the thread, or after it. May be called again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_news(self) -> None:
         """Tell what the thread has to tell; it is not at work meanwhile."""
 

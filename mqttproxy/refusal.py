@@ -288,7 +288,10 @@ class Refusal:
             held = self._held(identity, message, verdict, destination)
             return held, HeldTicket(token, verdict, message, held.id, identity, judged=False)
         who = token.who
-        identity = Identity(who.client_id, who.username, who.address, who.listener)
+        # What came back from disk has no attributes: the spool keeps names only.
+        identity = (
+            who if isinstance(who, Identity) else Identity(who.client_id, who.username, who.address, who.listener)
+        )
         held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)

@@ -241,6 +241,7 @@ async def swap(running: Running, built: Built, called: str, agree: Agree = nobod
     running.outside.configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     running.metrics.generation = number = ruleset.generation.number
     running.metrics.reloads += 1
+    # It is in force; what follows only writes down which schemas may not change any more.
     await running.outside.to_thread(
         partial(remember_schemas, ruleset.schemas, running.log),
         abandon_on_cancel=False,

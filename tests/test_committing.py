@@ -56,6 +56,8 @@ class Room(Committer):
         if error is not None:
             raise error
 
+    def _take_news(self) -> None: ...
+
     def _close(self) -> None:
         self.closed = True
 

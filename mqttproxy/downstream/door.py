@@ -50,6 +50,7 @@ class Door:
     def add(self, listener: Listener) -> None:
         """Accept from a listener that is open already, once `run` runs."""
         self._entrances.append(Entrance(listener, listener.settings))
+        self._label()
 
     async def open(self, settings: Sequence[ListenerSettings]) -> None:
         """Bind every enabled listener.
@@ -97,6 +98,7 @@ class Door:
         """Have these listeners from now on, and no others; those who may not stay have `grace` seconds. Cannot fail."""
         changes = ways.changes()
         self._entrances = [self._go_through(way, grace) for way in ways.ways]
+        self._label()
         for entrance in ways.gone:
             entrance.accepting.cancel()
             if self._accepting is None:  # else its task closes it: nobody may accept from a closed socket
@@ -159,6 +161,9 @@ class Door:
                 await device.gone.wait()
         for device in devices:
             device.dismiss()
+
+    def _label(self) -> None:
+        self.premises.labels = {one.settings.name: one.settings.attributes for one in self._entrances}
 
     def _show_open(self) -> None:
         self.premises.metrics.listening.update({entrance.settings.name: 1 for entrance in self._entrances})

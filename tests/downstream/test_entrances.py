@@ -9,7 +9,8 @@ import trio.testing
 from attrs import evolve
 from trio.testing import MockClock
 
-from mqttproxy.config.model import Address, ListenerSettings
+from mqttproxy.config.model import Address, Labels, ListenerSettings
+from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.entrances import CannotOpenError, Entrance, in_the_way, lets_stay, pair
 from mqttproxy.mqtt.packets import Message
@@ -118,7 +119,9 @@ async def test_who_is_shaking_hands_then_comes_in_and_is_sent_away(autojump_cloc
         assert late.goodbye is ReasonCode.ADMINISTRATIVE_ACTION
 
 
-async def test_a_socket_that_is_kept_accepts_on_under_the_new_name(nursery: trio.Nursery) -> None:
+async def test_a_socket_that_is_kept_accepts_on_by_the_new_name_and_attributes(
+    nursery: trio.Nursery,
+) -> None:
     house = make_house("", nursery)
     door = Door(house.premises)
     first = ListenerSettings(name="a", bind=Address("127.0.0.1:0"))
@@ -128,7 +131,7 @@ async def test_a_socket_that_is_kept_accepts_on_under_the_new_name(nursery: trio
     (listener,) = door.listeners
     old = evolve(first, bind=Address(f"127.0.0.1:{listener.port}"))
     door._entrances[0].settings = old
-    ways = await door.prepare([evolve(old, name="b")])
+    ways = await door.prepare([evolve(old, name="b", attributes=Labels((("site", "north"),)))])
     assert door.use(ways, grace=0.0).changed == ("b",)
     assert door.listeners == [listener]
     assert house.metrics.listening == {"b": 1}
@@ -136,6 +139,9 @@ async def test_a_socket_that_is_kept_accepts_on_under_the_new_name(nursery: trio
     stream.send_nowait(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x")
     assert bytes(await stream.receive()) == b"\x20\x02\x00\x00"
     assert door.connected() == {"b": 1}
+    (device,) = house.premises.devices.values()
+    assert isinstance(device, Device)
+    assert device.identity.attributes == {"site": "north"}
     await stream.aclose()
     nursery.cancel_scope.cancel()
 
