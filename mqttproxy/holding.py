@@ -1,7 +1,7 @@
 """What waits for the quarantine's commit, and what is due after it."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -10,7 +10,7 @@ from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
 from mqttproxy.upstream.callbacks import Poison, Unshaped
-from mqttproxy.validation import Failure, Identity, Verdict
+from mqttproxy.validation import Action, Failure, Identity, Verdict
 
 
 class Hold(Protocol):
@@ -25,6 +25,19 @@ class Hold(Protocol):
 
 def _nothing() -> None:
     pass
+
+
+# What an upstream may answer to a PUBLISH and a device may read in a PUBACK. [MQTT 5.0, 3.4.2.1]
+_PASSED_ON: Final = frozenset(
+    {
+        ReasonCode.UNSPECIFIED_ERROR,
+        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+        ReasonCode.NOT_AUTHORIZED,
+        ReasonCode.TOPIC_NAME_INVALID,
+        ReasonCode.QUOTA_EXCEEDED,
+        ReasonCode.PAYLOAD_FORMAT_INVALID,
+    }
+)
 
 
 @frozen
@@ -54,14 +67,18 @@ class HeldDown:
     quarantine_id: str
 
 
-def upstream_failure(destination: str, why: ReasonCode | Poison | Unshaped) -> Failure:
-    """Say why an upstream does not get a message."""
+def upstream_verdict(destination: str, why: ReasonCode | Poison | Unshaped) -> Verdict:
+    """Return the verdict on a message that an upstream does not get, with the reason that a device may be told."""
+    reason = why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR
     if isinstance(why, Unshaped):
-        return Failure(why.pointer, "transform", f"transforms of upstream {destination}: {why.words}")
-    if isinstance(why, Poison):
+        reason = ReasonCode.PAYLOAD_FORMAT_INVALID
+        failure = Failure(why.pointer, "transform", f"transforms of upstream {destination}: {why.words}")
+    elif isinstance(why, Poison):
         words = f"the link to upstream {destination} was lost {why.links} times while this message was in flight"
-        return Failure("", "upstream_poison", words)
-    return Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")
+        failure = Failure("", "upstream_poison", words)
+    else:
+        failure = Failure("", "upstream", f"upstream {destination} answered 0x{why:02x} {why.name.lower()}")
+    return Verdict(action=Action.HOLD, failures=(failure,), reason=reason)
 
 
 def blamed(verdict: Verdict) -> tuple[tuple[str | None, str | None], ...]:

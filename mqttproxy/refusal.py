@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mqttproxy.access import error_topic
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
-from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_failure
+from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_verdict
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
@@ -33,17 +33,6 @@ from mqttproxy.validation import Action, Failure, Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, error_document, mark_properties, reason_string
 from mqttproxy.validation.transforms import NO_MASKS, Masker
 
-# What an upstream may answer to a PUBLISH and a device may read in a PUBACK. [MQTT 5.0, 3.4.2.1]
-_PASSED_ON: Final = frozenset(
-    {
-        ReasonCode.UNSPECIFIED_ERROR,
-        ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
-        ReasonCode.NOT_AUTHORIZED,
-        ReasonCode.TOPIC_NAME_INVALID,
-        ReasonCode.QUOTA_EXCEEDED,
-        ReasonCode.PAYLOAD_FORMAT_INVALID,
-    }
-)
 # Messages refused by upstreams that may wait for the quarantine; beyond it devices are not read, or brokers that refuse
 # everything while the disk is full would fill the memory.
 MOST_OF_UPSTREAMS: Final = 1000
@@ -278,20 +267,16 @@ class Refusal:
     def _refused(
         self, destination: str, token: Ticket | Entry, message: Message, why: "ReasonCode | Poison | Unshaped"
     ) -> Waiting:
-        verdict = Verdict(
-            action=Action.HOLD,
-            failures=(upstream_failure(destination, why),),
-            reason=_passed_on(why),
-        )
+        verdict = upstream_verdict(destination, why)
         if isinstance(token, Ticket):
             identity = token.origin.identity
             held = self._held(identity, message, verdict, destination)
             return held, HeldTicket(token, verdict, message, held.id, identity, judged=False)
         who = token.who
-        # What came back from disk has no attributes: the spool keeps names only.
-        identity = (
-            who if isinstance(who, Identity) else Identity(who.client_id, who.username, who.address, who.listener)
-        )
+        if isinstance(who, Identity):
+            identity = who
+        else:  # it came back from disk, where attributes are not kept
+            identity = Identity(who.client_id, who.username, who.address, who.listener)
         held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)
@@ -392,10 +377,3 @@ class Refusal:
             quarantine_id=quarantine_id,
             parts=verdict.parts if verdict is not None else (),
         )
-
-
-def _passed_on(why: "ReasonCode | Poison | Unshaped") -> ReasonCode:
-    """Return what a device may be told of why an upstream does not get its message."""
-    if isinstance(why, Unshaped):
-        return ReasonCode.PAYLOAD_FORMAT_INVALID
-    return why if isinstance(why, ReasonCode) and why in _PASSED_ON else ReasonCode.UNSPECIFIED_ERROR
