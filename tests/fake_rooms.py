@@ -313,7 +313,7 @@ class Shelf:
         pass
 
     def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
-        raise NotImplementedError
+        raise NotImplementedError("this shelf has JSON Schemas only")
 
 
 class MemoryReader:

@@ -173,7 +173,7 @@ def _has_parquet() -> bool:
 
 def _write_parquet(pairs: Iterable[Pair], file: IO[bytes]) -> None:
     import pyarrow as pa  # noqa: PLC0415 # an extra
-    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
+    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415 # the same
 
     text, strings = pa.string(), pa.list_(pa.string())
     failure = pa.struct([("pointer", text), ("keyword", text), ("message", text)])

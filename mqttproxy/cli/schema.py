@@ -19,7 +19,6 @@ from mqttproxy.validation.compile import compile_versions
 from mqttproxy.validation.files import SUBJECT, digest, schema_folder
 from mqttproxy.validation.ledger import Ledger
 from mqttproxy.validation.registry import Registry, Subject, UnresolvedError, Version
-from mqttproxy.validation.subjects import MODES
 from mqttproxy.validation.uses import Use, uses
 
 schema_app: Final = App(name="schema", help="Look after the schemas: versions, aliases, compatibility, who uses what.")
@@ -29,7 +28,6 @@ Switch = Annotated[bool, Parameter(negative=())]
 Mode = Literal["NONE", "BACKWARD", "FORWARD", "FULL", "BACKWARD_TRANSITIVE", "FORWARD_TRANSITIVE", "FULL_TRANSITIVE"]
 
 _FILE: Final = Path("proxy.toml")
-assert set(MODES) == set(Mode.__args__)  # type: ignore[attr-defined] # noqa: S101 - cyclopts reads the one, files the other
 
 
 @frozen

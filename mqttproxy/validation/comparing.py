@@ -112,9 +112,9 @@ def _differences(
     if reader.kind == "json":
         from mqttproxy.validation import compare_json as maker  # noqa: PLC0415 - as in `compile`
     elif reader.kind == "protobuf":
-        from mqttproxy.validation import compare_protobuf as maker  # noqa: PLC0415
+        from mqttproxy.validation import compare_protobuf as maker  # noqa: PLC0415 - an extra
     else:
-        from mqttproxy.validation import compare_avro as maker  # noqa: PLC0415
+        from mqttproxy.validation import compare_avro as maker  # noqa: PLC0415 - an extra
     found: list[Difference] = maker.differences(registry, reader, writer, settings)
     return tuple(dict.fromkeys(found))
 

@@ -107,9 +107,9 @@ def _compile(
     if kind == "json":
         from mqttproxy.validation import compile_json as maker  # noqa: PLC0415 - see the module
     elif kind == "protobuf":
-        from mqttproxy.validation import compile_protobuf as maker  # noqa: PLC0415
+        from mqttproxy.validation import compile_protobuf as maker  # noqa: PLC0415 - an extra
     else:
-        from mqttproxy.validation import compile_avro as maker  # noqa: PLC0415
+        from mqttproxy.validation import compile_avro as maker  # noqa: PLC0415 - an extra
     made: tuple[Mapping[Version, Contract], list[Fault]] = maker.compile_versions(
         versions, registry, settings, file, checked=checked
     )

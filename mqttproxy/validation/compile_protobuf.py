@@ -43,7 +43,7 @@ def _contract(
     version: Version, registry: Registry, settings: PayloadSettings, faults: list[Fault]
 ) -> "ProtobufContract | None":
     from mqttproxy.validation.protobuf import ProtobufContract, required_paths  # noqa: PLC0415 - an extra
-    from mqttproxy.validation.protofiles import UnusableError, describe  # noqa: PLC0415
+    from mqttproxy.validation.protofiles import UnusableError, describe  # noqa: PLC0415 - an extra
 
     subject = registry.subject(version.subject)
     of_subject = subject.settings.protobuf

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from mqttproxy.cli.schema import alias, check, compat, list_, remove, show
+from mqttproxy.cli.schema import Mode, alias, check, compat, list_, remove, show
+from mqttproxy.validation.subjects import MODES
 
 CONFIG = """
 [[policies]]
@@ -17,6 +18,10 @@ schema = "temperature@stable"
 READING = {"type": "object", "required": ["celsius"], "properties": {"celsius": {"type": "number"}}}
 STRICTER = {**READING, "required": ["celsius", "unit"]}
 Output = pytest.CaptureFixture[str]
+
+
+def test_the_command_has_the_modes_that_files_have() -> None:
+    assert set(get_args(Mode)) == set(MODES)
 
 
 @pytest.fixture

@@ -266,7 +266,7 @@ class TestAfterAKill:
         async with open_proxy(tmp_path) as proxy:
             await proxy.steering.apply(STRICT.encode(), "new.toml", 0.2, ME)
             proxy.ends_soon = True
-            await trio.sleep(0.3)
+            await trio.sleep(0.3)  # its time passes by the clock of the wall, which the next process compares
         async with open_proxy(tmp_path) as proxy:
             assert proxy.door.premises.access.allow_anonymous is True
             assert proxy.steering.on_trial is None

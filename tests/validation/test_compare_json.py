@@ -1,13 +1,17 @@
 """JSON Schemas compared: the words, and that no sampled instance proves a yes wrong."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
+from mqttproxy.config.model import PayloadSettings
+from mqttproxy.validation.comparing import compare
+from mqttproxy.validation.registry import Registry
 from tests.validation.instances import instances_of
-from tests.validation.schema_shelf import contract
+from tests.validation.schema_shelf import Shelf, contract
 from tests.validation.test_comparing import answers, words
 from tests.validation.test_schema_oracle import SCHEMAS
 
@@ -87,12 +91,6 @@ def test_what_cannot_be_decided_counts_as_no() -> None:
 
 
 def test_references_to_other_files_are_followed() -> None:
-    from pathlib import Path  # noqa: PLC0415 - only here
-
-    from mqttproxy.config.model import PayloadSettings  # noqa: PLC0415
-    from mqttproxy.validation.comparing import compare  # noqa: PLC0415
-    from mqttproxy.validation.registry import Registry  # noqa: PLC0415
-    from tests.validation.schema_shelf import Shelf  # noqa: PLC0415
 
     files = {
         "c/1.json": {"type": "number"},
