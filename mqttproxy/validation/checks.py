@@ -4,7 +4,7 @@ A check computes, and it is bounded: what it costs depends on the size of the me
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -20,8 +20,9 @@ from mqttproxy.validation.words import Json, cut, shown
 
 if TYPE_CHECKING:  # 10 MB that only schemas need
     from mqttproxy.validation.contract import Contract
+    from mqttproxy.validation.json_contract import JsonContract
 
-Decode = Callable[[bytes], object]  # raises PayloadError
+Decode = Callable[[bytes], Any]  # raises PayloadError
 
 _LONGEST_NAME: Final = 40  # characters of a name that is shown
 
@@ -34,7 +35,7 @@ class Case:
     identity: Identity
     _decoded: dict[Decode, object] = field(factory=dict)  # the document, or the PayloadError
 
-    def document(self, decode: Decode) -> object:
+    def document(self, decode: Decode) -> Any:
         """Return the decoded payload. Raises PayloadError."""
         found = self._decoded.get(decode, self)
         if found is self:
@@ -65,7 +66,7 @@ class Check(Protocol):
 
 @frozen(eq=False)
 class SchemaCheck:
-    """The payload must match a schema."""
+    """The payload must match a schema of a kind that reads payloads in its own way."""
 
     contract: "Contract"
     reason: ClassVar[ReasonCode] = ReasonCode.PAYLOAD_FORMAT_INVALID
@@ -78,6 +79,22 @@ class SchemaCheck:
     def failures(self, case: Case) -> tuple[Failure, ...]:
         """Return all that is wrong."""
         return self.contract.failures(case.message.payload)
+
+
+@frozen(eq=False)
+class JsonSchemaCheck(SchemaCheck):
+    """The payload must match a JSON Schema. It is read once for all policies and expressions that look at it."""
+
+    contract: "JsonContract"
+    decode: Decode
+
+    def failures(self, case: Case) -> tuple[Failure, ...]:
+        """Return all that is wrong."""
+        try:
+            document = case.document(self.decode)
+        except PayloadError as error:
+            return error.failures
+        return self.contract.failures_of_document(document, len(case.message.payload))
 
 
 @frozen(eq=False)

@@ -63,6 +63,17 @@ class JsonContract:
             return ()
         return self.explain(document, len(payload))
 
+    def failures_of_document(self, document: Json, size: int) -> tuple[Failure, ...]:
+        """Return what `failures` does, of a payload of so many bytes that somebody else has read through the gate."""
+        if size > self.plan.free_bytes:
+            try:
+                self._check_cost(document, size)
+            except PayloadError as error:
+                return error.failures
+        if self.is_valid(document):
+            return ()
+        return self.explain(document, size)
+
     def document(self, payload: bytes) -> Json:
         """Return the decoded payload. Raises PayloadError as the gate does."""
         return (
@@ -83,11 +94,15 @@ class JsonContract:
             check_long(payload, self.max_items)
         document = read(payload, self.max_depth, self.max_items)
         if size > self.plan.free_bytes:
-            found = measure(document, self.max_depth, self.max_items)
-            if self.plan.judging(found, size) > JUDGING:
-                words = f"{sum(found.levels)} values in {size} bytes are too many to be judged quickly by this schema"
-                raise PayloadError(Failure("", "cost", words))
+            self._check_cost(document, size)
         return document
+
+    def _check_cost(self, document: Json, size: int) -> None:
+        """Raise PayloadError if judging might hold the event loop."""
+        found = measure(document, self.max_depth, self.max_items)
+        if self.plan.judging(found, size) > JUDGING:
+            words = f"{sum(found.levels)} values in {size} bytes are too many to be judged quickly by this schema"
+            raise PayloadError(Failure("", "cost", words))
 
     def explain(self, document: Json, size: int) -> tuple[Failure, ...]:
         """Return what is wrong with a document that is not valid.

@@ -1,7 +1,7 @@
 """From the settings of policies to policies: in the order in which they judge, with all that is wrong at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from mqttproxy.validation.checks import (
     Decode,
     EmptyCheck,
     JsonCheck,
+    JsonSchemaCheck,
     RequireCheck,
     SchemaCheck,
     TextCheck,
@@ -28,6 +29,7 @@ from mqttproxy.validation.verdict import Action, Verdict
 
 if TYPE_CHECKING:  # 10 MB that only schemas need
     from mqttproxy.validation.contract import Contract
+    from mqttproxy.validation.json_contract import JsonContract
 
 _NOTHING: Final = RequireSettings()
 _FORMATS: Final[dict[str | None, Check]] = {"text": TextCheck(), "none": EmptyCheck()}
@@ -117,7 +119,10 @@ class _Maker:
             if settings.format is not None and settings.format != contract.kind:
                 hint = f"the schema is for {contract.kind}; without a format that is what the payload must be"
                 self.complain(f"{key}.format", quoted(settings.format), hint)
-            yield SchemaCheck(contract)
+            if contract.kind == "json":
+                yield JsonSchemaCheck(cast("JsonContract", contract), self.decode_json)
+            else:
+                yield SchemaCheck(contract)
         elif settings.format == "json":
             yield JsonCheck(self.decode_json)
         elif settings.format in _FORMATS:
@@ -141,6 +146,8 @@ class _Maker:
 
     def _decoder(self, settings: PolicySettings, contract: "Contract | None") -> Decode:
         """Return what makes the `payload` of expressions of the bytes."""
-        if contract is not None:
+        if contract is not None and contract.kind != "json":
             return contract.document
-        return {"json": self.decode_json, "text": decode_text}.get(settings.format or "", decode_bytes)
+        if contract is not None or settings.format == "json":
+            return self.decode_json
+        return decode_text if settings.format == "text" else decode_bytes

@@ -117,6 +117,8 @@ def test_F7_linear_but_slow_is_bounded_by_the_size_of_the_payload() -> None:
     assert heavy.plan.free_bytes < light.plan.free_bytes
     payload = orjson.dumps("0" * 2 * heavy.plan.free_bytes)
     assert [failure.keyword for failure in heavy.failures(payload)] == ["cost"]
+    document = orjson.loads(payload)
+    assert heavy.failures_of_document(document, len(payload)) == heavy.failures(payload)  # read by another policy
 
 
 REF: dict[str, Any] = {"$ref": "#/$defs/n"}

@@ -5,10 +5,19 @@ from typing import Any
 
 import pytest
 
-from mqttproxy.config.model import Bytes, Conditions, DefaultSettings, PolicySettings, RequireSettings, WhenSettings
+from mqttproxy.config.model import (
+    Bytes,
+    Conditions,
+    DefaultSettings,
+    ExpressionSettings,
+    PolicySettings,
+    RequireSettings,
+    WhenSettings,
+)
 from mqttproxy.mqtt.packets import Message, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Action, Failure, Identity, generation as rules_module, identity_of_upstream, judge
+from mqttproxy.validation.gate import read
 from mqttproxy.validation.policy import Captures
 from mqttproxy.validation.selector import place_of
 from tests.validation.schema_shelf import SENDER, generation, policy, verdict_on
@@ -40,6 +49,26 @@ class TestOrder:
     def test_one_that_fails_is_as_if_it_were_alone(self) -> None:
         rules = generation(FILES, policy("t@1", name="a"), policy("t@2", name="c"))
         assert verdict_on(rules, b"11") == verdict_on(generation(FILES, policy("t@2", name="c")), b"11")
+
+    @pytest.mark.parametrize("payload", [b"1", b"11", b'"x"', b"[", b'{"a": 1, "a": 2}', b"[" + b"1," * 20_000 + b"1]"])
+    def test_schemas_that_share_what_was_read_say_what_each_says_alone(self, payload: bytes) -> None:
+        all_ = [policy(schema, name=schema) for schema in ("t@1", "s@1", "t@2")]
+        alone = [found for one in all_ if (found := verdict_on(generation(FILES, one), payload)).failures]
+        together = verdict_on(generation(FILES, *all_), payload)
+        assert list(together.parts or ((together,) if together.failures else ())) == alone
+
+    def test_json_is_read_once_however_many_look_at_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+
+        def read_and_note(payload: bytes, max_depth: int, max_items: int) -> object:
+            seen.append(payload)
+            return read(payload, max_depth, max_items)
+
+        monkeypatch.setattr("mqttproxy.validation.checks.read", read_and_note)
+        expression = ExpressionSettings(expression="payload > 0.0")
+        rules = generation(FILES, policy("t@1", expressions=(expression,)), policy("t@2", name="q"))
+        assert not verdict_on(rules, b"1.5").failures
+        assert seen == [b"1.5"]
 
     def test_higher_priority_comes_first_and_equal_ones_as_in_the_file(self) -> None:
         names = {"a": 0, "b": 5, "c": -1, "d": 5}
