@@ -82,6 +82,7 @@ class Sample:
     id: str  # under which it can be looked up; empty: nowhere
     device: str
     topic: str
+    payload: str = ""  # as it may be shown; empty: it is looked up
     outcome: Outcome  # of the side that fails it, the other rules' if both do
 
     def as_document(self) -> dict[str, object]:
@@ -90,6 +91,7 @@ class Sample:
             "id": self.id or None,
             "device": self.device,
             "topic": self.topic,
+            **({"payload": self.payload} if self.payload else {}),
             "policies": [policy or None for policy in self.outcome.policies],
             "failures": [
                 {"pointer": failure.pointer, "keyword": failure.keyword, "message": failure.message}
@@ -151,6 +153,7 @@ class Comparison:
         attributes: Mapping[str, str],
         topic: str = "",
         message_id: str = "",
+        payload: str = "",
     ) -> Cell:
         """Count a message; return its cell.
 
@@ -161,6 +164,7 @@ class Comparison:
             attributes: of the sender, such as its firmware.
             topic: for samples.
             message_id: for samples.
+            payload: for samples.
 
         """
         cell = cell_of(now, then)
@@ -174,7 +178,7 @@ class Comparison:
         self._count("pointer", dict.fromkeys(failure.pointer for failure in outcome.failures), cell)
         self._count("device", (device,), cell)
         self._samples[cell].append(
-            Sample(cell=cell, id=message_id, device=device, topic=topic, outcome=outcome),
+            Sample(cell=cell, id=message_id, device=device, topic=topic, payload=payload, outcome=outcome),
         )
         return cell
 

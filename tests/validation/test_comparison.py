@@ -128,3 +128,10 @@ def test_whatever_comes_it_stays_within_its_bounds_and_forgets_no_message(
     devices = comparison.tables["device"]
     counted = sum(row.messages for row in devices.rows.values()) + devices.other.messages
     assert counted == len(messages) - comparison.total.both_pass
+
+
+def test_a_sample_has_its_payload_where_it_cannot_be_looked_up() -> None:
+    comparison = Comparison()
+    comparison.add(PASSES, FAILS, device="d", attributes={}, payload="1")
+    comparison.add(PASSES, FAILS, device="d", attributes={})
+    assert [sample.as_document().get("payload") for sample in comparison.samples("would_break")] == ["1", None]
