@@ -20,6 +20,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     mending       a held message as it would go today
     recipe        the steps that mend held messages
     behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
+    shadowing     candidates for policies, judged beside them when there is time; told, and nothing more
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
     ruleset       what a generation means for messages

@@ -70,8 +70,7 @@ class Proxy:
         self.config = self.started_with = config
         self.digest = ""  # of the file that holds it
         self.ends_soon = False
-        outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
-        self.outside = outside
+        self.outside = outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
         self.steering = Steering(self, Records(config.proxy.data_dir))
@@ -131,6 +130,7 @@ class Proxy:
             senders=senders,
             wall=outside.wall,
         )
+        self.pipeline.shadowing.chance = outside.chance
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
             proxy_id=config.proxy.id,
@@ -279,6 +279,7 @@ class Proxy:
         await self.door.premises.rehome()
         await background.start(self.pool.run)
         background.start_soon(self.releases.run)
+        background.start_soon(self.pipeline.shadowing.run)
         background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:

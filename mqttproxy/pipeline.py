@@ -25,6 +25,7 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
 from mqttproxy.settling import Settling
+from mqttproxy.shadowing import Shadowing
 from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done, Shape
@@ -62,6 +63,7 @@ class Pipeline:
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
         self.behaving = Behaving(refusal, Watch(ruleset.config.limits.behaviour_devices))
+        self.shadowing = Shadowing(refusal)
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
         self.at_end_of_turn: Callable[[Callable[[], None]], bool] = lambda _: False  # the poller's, where there is one
@@ -74,6 +76,7 @@ class Pipeline:
         self.lanes = lanes
         self.refusal.use(ruleset.generation.number, ruleset.masker)
         self.behaving.use(ruleset.config)
+        self.shadowing.use(ruleset)
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
@@ -181,6 +184,8 @@ class Pipeline:
         metrics.invalid += failed
         metrics.valid += count - failed
         self._dispatch(group, backlogs)
+        if self.shadowing.has_candidates:
+            self.shadowing.offer(reads)
         self._finish(reads, backlogs, now)
         return backlogs
 
@@ -380,6 +385,9 @@ class Pipeline:
         """Judge what a broker sent, and hand it to the subscribed devices."""
         routes, rules = self.ruleset.routes, self.ruleset.generation.down
         self._arrivals.carry(upstream, arrivals, done, routes=routes, rules=rules, now=trio.current_time())
+        if self.shadowing.has_candidates:
+            judged = [one.publish for one in arrivals if routes.home_of(one.publish.topic) == upstream]
+            self.shadowing.offer_down(upstream, judged)
 
 
 def _as_kept(message: Message) -> Message:

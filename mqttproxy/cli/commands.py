@@ -52,6 +52,11 @@ app.command(
     name="apply",
     help="Put a new file in force in a running proxy, for a while or for good.",
 )
+app.command(
+    "mqttproxy.cli.shadow:shadow",
+    name="shadow",
+    help="Ask a running proxy what the candidates for its policies would break, and what they would heal.",
+)
 app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
 app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
 app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")

@@ -17,7 +17,7 @@ from mqttproxy.config.kinds import inner_tables
 from mqttproxy.config.listener_checks import check_binds, check_listener
 from mqttproxy.config.mapping_checks import as_filter, check_mappings
 from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, RouteSettings, TopicFilter
-from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_policy
+from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_candidates, check_policy
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
 from mqttproxy.config.transform_checks import check_transforms
@@ -46,6 +46,7 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
     check_binds(config, report)
     for index, policy in enumerate(config.policies):
         check_policy(policy, f"policies[{index}]", report)
+    check_candidates(config.policies, report)
     check_behaviours(config, report)
     for index, upstream in enumerate(config.upstreams):
         check_upstream(upstream, f"upstreams[{index}]", report)

@@ -38,6 +38,8 @@ CARRYING: Final = frozenset(
         "quarantine",
         "telemetry",
         "tests",
+        "shadow",
+        "policies.shadow",
     }
 )
 _LOOPBACK: Final = ("127.", "::1", "localhost")

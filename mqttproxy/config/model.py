@@ -34,14 +34,14 @@ from mqttproxy.config.kinds import (
     table_class,
 )  # fmt: skip
 from mqttproxy.config.observing import AuditSettings, TelemetrySettings
-from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, WhenSettings
+from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, ShadowSettings, WhenSettings
 from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
     "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
-    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter",
-    "TopicPattern", "WhenSettings", "table_class",
+    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "ShadowSettings", "TelemetrySettings",
+    "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -385,6 +385,7 @@ class ProxyConfig:
     schemas: SchemaSettings = field(default=SchemaSettings())
     payload: PayloadSettings = field(default=PayloadSettings())
     policies: tuple[PolicySettings, ...] = field(default=())
+    shadow: ShadowSettings = field(default=ShadowSettings())
     behaviours: tuple[BehaviourSettings, ...] = field(default=())
     tests: CaseFolderSettings = field(default=CaseFolderSettings())
     default: DefaultSettings = field(default=DefaultSettings())

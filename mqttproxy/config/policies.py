@@ -4,7 +4,7 @@ from typing import Literal
 
 from attrs import Factory, frozen
 
-from mqttproxy.config.kinds import REQUIRED, Bytes, Conditions, PolicyTopic, Seconds, setting
+from mqttproxy.config.kinds import REQUIRED, Bytes, Conditions, Count, PolicyTopic, Seconds, setting
 from mqttproxy.config.transforms import Step
 
 
@@ -54,6 +54,32 @@ class ExpressionSettings:
 
 
 @frozen(kw_only=True)
+class CandidateSettings:
+    """`[policies.shadow]`: a candidate for the policy above. It is judged beside it and counted, and changes nothing.
+
+    Either another schema in the place of the policy's own, or another policy in the place of the whole;
+    `docs/policies.md` explains what is told of it.
+    """
+
+    schema: str | None = setting(None, "the candidate is the policy with this schema, named as in `schema` above")
+    policy: str | None = setting(None, 'the candidate is this policy of the file, which has `level = "off"`')
+    percent: float = setting(100.0, "share of the messages that are judged by both, chosen by chance")
+
+
+@frozen(kw_only=True)
+class ShadowSettings:
+    """`[shadow]`: what bounds all candidates, see `[policies.shadow]`. What they cannot do is left out, and counted."""
+
+    time_percent: float = setting(5.0, "most of the time of the process that candidates may take")
+    queue_messages: Count = setting(Count(10_000), "messages that wait for candidates; one more is left out")
+    queue_bytes: Bytes = setting(Bytes(16 * 1024 * 1024), "the same in payload bytes")
+    rows: Count = setting(
+        Count(1000), "pointers, devices and attributes that are counted by name, of each as many for each candidate"
+    )
+    samples: Count = setting(Count(20), "messages kept for each candidate and each outcome, the newest")
+
+
+@frozen(kw_only=True)
 class PolicySettings:
     """`[[policies]]`: what the messages of some topics must be. All policies that apply judge a message.
 
@@ -96,6 +122,7 @@ class PolicySettings:
     when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
     require: RequireSettings = setting(Factory(RequireSettings), "what messages must be beside their payload")
     expressions: tuple[ExpressionSettings, ...] = setting((), "conditions in CEL")
+    shadow: CandidateSettings = setting(Factory(CandidateSettings), "a candidate that is judged beside it")
     transforms: tuple[Step, ...] = setting(
         (), "what becomes of messages that are carried on, in order; see docs/transforms.md"
     )

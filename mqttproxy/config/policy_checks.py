@@ -1,6 +1,8 @@
 """The cross-checks of `[[policies]]`, and of the attributes that they choose by."""
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Final
 
 from mqttproxy.config.attribute_patterns import NAME, parse_pattern
@@ -15,6 +17,7 @@ from mqttproxy.config.model import (
     RequireSettings,
     WhenSettings,
 )
+from mqttproxy.config.policies import CandidateSettings
 from mqttproxy.config.references import WORDS, parse_reference
 from mqttproxy.config.report import Report
 
@@ -39,6 +42,7 @@ def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     if policy.direction == "down" and policy.percent < 100:
         hint = "its messages come from upstreams, so there are no devices to choose from"
         report.add(f"{key}.percent", f"{policy.percent:g}", '100, because direction is "down"', hint)
+    _check_shadow(policy.shadow, f"{key}.shadow", report)
     _check_format(policy, key, report)
     check_when(policy.when, f"{key}.when", report)
     _check_require(policy.require, f"{key}.require", report)
@@ -48,6 +52,32 @@ def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
         if len(item.expression) > LONGEST_EXPRESSION:
             found = f"{len(item.expression)} characters"
             report.add(f"{key}.expressions[{index}].expression", found, f"at most {LONGEST_EXPRESSION}")
+
+
+def _check_shadow(shadow: CandidateSettings, key: str, report: Report) -> None:
+    if shadow.schema is not None and parse_reference(shadow.schema) is None:
+        report.add(f"{key}.schema", quoted(shadow.schema), WORDS)
+    if shadow.schema is not None and shadow.policy is not None:
+        report.add(key, "both schema and policy", "one of them", "a candidate policy has a schema of its own")
+    if shadow.schema is None and shadow.policy is None and shadow != CandidateSettings():
+        report.add(key, "no candidate", "schema or policy")
+
+
+def check_candidates(policies: Sequence[PolicySettings], report: Report) -> None:
+    """Check that candidates are policies of the file which are not in force."""
+    levels = {policy.name: policy.level for policy in policies}
+    for index, policy in enumerate(policies):
+        candidate, key = policy.shadow.policy, f"policies[{index}].shadow.policy"
+        if candidate is None:
+            continue
+        if candidate not in levels:
+            near = get_close_matches(candidate, levels, n=1)
+            hint = f"did you mean {quoted(near[0])}?" if near else ""
+            report.add(key, quoted(candidate), "the name of a policy", hint)
+        elif candidate == policy.name:
+            report.add(key, quoted(candidate), "another policy than this one")
+        elif levels[candidate] != "off":
+            report.add(key, quoted(candidate), 'a policy with level = "off"', "a candidate is not in force")
 
 
 def _check_format(policy: PolicySettings, key: str, report: Report) -> None:

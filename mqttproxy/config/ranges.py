@@ -54,6 +54,11 @@ _OF_SETTING: Final = {
     ("limits", "session_expiry"): Range(0, 2**32 - 2),  # the highest would say: never
     ("policies", "priority"): Range(-1_000_000, 1_000_000),
     ("policies", "percent"): Range(0, 100),
+    ("policies.shadow", "percent"): Range(0, 100, above=True),
+    ("shadow", "time_percent"): Range(0, 50, above=True),
+    ("shadow", "queue_messages"): Range(1, 1_000_000),
+    ("shadow", "rows"): Range(1, 10_000),
+    ("shadow", "samples"): Range(1, 1000),
     ("policies.require", "min_bytes"): Range(0, _28_BIT),
     ("policies.require", "max_bytes"): Range(1, _28_BIT),
     ("behaviours", "window"): Range(0.001, CENTURY),

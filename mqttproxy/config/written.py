@@ -43,6 +43,8 @@ _EXAMPLES: Final = {
     ("policies.require", "user_properties"): '["trace-id"]',
     ("policies.require", "max_expiry"): '"1d"',
     ("policies.require", "max_bytes"): '"4KiB"',
+    ("policies.shadow", "schema"): '"temperature@2"',
+    ("policies.shadow", "policy"): '"temperature, as it will be"',
     ("policies.expressions", "expression"): '"payload.celsius > -40"',
     ("policies.expressions", "message"): '"colder than any sensor can tell"',
     ("behaviours", "name"): '"at most 100 a minute"',
@@ -91,8 +93,9 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "behaviours",
-        "behaviours.when", "upstreams", "upstreams.topics", "upstreams.transforms", "routes", "masks",
+        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions",
+        "policies.shadow", "behaviours", "behaviours.when", "upstreams", "upstreams.topics",
+        "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

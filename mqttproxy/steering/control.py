@@ -15,7 +15,7 @@ from mqttproxy.telemetry.jsonlines import encode_line
 from mqttproxy.transport.local import CONTROL, Caller, bind_local, serve_local
 from mqttproxy.transport.stream import TransportError
 
-COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status")
+COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status", "shadow")
 
 JSON = dict[str, Any]
 
@@ -63,7 +63,13 @@ class Control:
                 return self._told(await steering.roll_back(cause))
             case "plan":
                 return await self._plan(text, called)
-        return {"done": True, "faults": [], **steering.status()}
+        answer: JSON = {"done": True, "faults": [], **steering.status()}
+        if asked["command"] == "shadow":
+            policy, rows = asked.get("policy"), asked.get("rows")
+            answer["shadows"] = self._running.pipeline.shadowing.as_document(
+                policy if isinstance(policy, str) else None, rows if isinstance(rows, int) and rows > 0 else None
+            )
+        return answer
 
     async def _plan(self, text: bytes, called: str) -> JSON:
         running = self._running

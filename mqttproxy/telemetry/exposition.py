@@ -123,11 +123,10 @@ def _add(families: dict[str, Metric], told: Told, value: object) -> None:
         buckets = [(f"{bound:g}" if bound != float("inf") else "+Inf", count) for bound, count in value.cumulative()]
         families[told.name] = HistogramMetricFamily(told.name, told.text, buckets=buckets, sum_value=value.total)
         return
-    labels = () if told.label is None else (told.label,)
     family = families.get(told.name)
     if family is None:
         kind = CounterMetricFamily if told.kind == "counter" else GaugeMetricFamily
-        family = families[told.name] = kind(told.name, told.text, labels=labels)
+        family = families[told.name] = kind(told.name, told.text, labels=told.labels)
     assert isinstance(family, (CounterMetricFamily, GaugeMetricFamily))  # noqa: S101  # for mypy; see two lines up
     for label, number in _samples(told, value):
         family.add_metric(label, number)
@@ -135,7 +134,7 @@ def _add(families: dict[str, Metric], told: Told, value: object) -> None:
 
 def _samples(told: Told, value: object) -> Iterable[tuple[tuple[str, ...], int]]:
     if isinstance(value, Mapping):
-        return [((str(label),), number) for label, number in value.items()]
+        return [(key if isinstance(key, tuple) else (str(key),), number) for key, number in value.items()]
     if isinstance(value, list):
         return [((str(index),), number) for index, number in enumerate(value)]
     if isinstance(value, int):

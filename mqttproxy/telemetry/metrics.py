@@ -22,17 +22,22 @@ class Told:
     """How one attribute of `Metrics` is told: the family's kind, name without `_total`, label and meaning.
 
     An int is one sample (with `value` under `label`, if several attributes share the family), a mapping one for
-    each key, a list one for each index, a histogram its buckets.
+    each key, a list one for each index, a histogram its buckets. With several labels, keys are tuples of as many.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
     text: str
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
     value: str = ""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of all labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label or ()
 
-def _counter(name: str, text: str, label: str | None = None, value: str = "") -> dict[str, Told]:
+
+def _counter(name: str, text: str, label: str | tuple[str, ...] | None = None, value: str = "") -> dict[str, Told]:
     return {"told": Told("counter", name, text, label, value)}
 
 
@@ -115,6 +120,17 @@ class Metrics:
     behaviour_forgotten: int = field(
         default=0,
         metadata=_counter("mqtt_proxy_behaviour_forgotten", "of those, forgotten because there were too many"),
+    )
+    shadowed: dict[tuple[str, str], int] = field(
+        factory=dict,
+        metadata=_counter(
+            "mqtt_proxy_shadow_messages",
+            "messages by what a policy and its candidate said of them, or why they were not judged by it",
+            ("policy", "outcome"),
+        ),
+    )
+    shadow_waiting: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_shadow_waiting", "messages that wait for candidates")
     )
     silent: int = field(default=0, metadata=_gauge("mqtt_proxy_silent_devices", "devices that are silent, by any rule"))
     silences: BoundedCounter = field(

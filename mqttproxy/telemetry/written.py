@@ -70,8 +70,9 @@ def _example() -> Metrics:
     metrics = Metrics()
     for attribute in attrs.fields(Metrics):
         value = getattr(metrics, attribute.name)
-        if "told" in attribute.metadata and isinstance(value, dict):
-            value["label"] = 1
+        told = attribute.metadata.get("told")
+        if told is not None and isinstance(value, dict):
+            value["label" if len(told.labels) == 1 else told.labels] = 1
     destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, trouble="lost", dropped={"queue_full": 1})
     metrics.destinations = lambda: (destination,)
     return metrics

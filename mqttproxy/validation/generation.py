@@ -7,11 +7,11 @@ from attrs import define, field, frozen
 
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import DefaultSettings, ProxyConfig, TopicSettings
-from mqttproxy.config.references import schema_references
+from mqttproxy.config.references import candidate_keys, schema_references
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import FilterTree
 from mqttproxy.validation.checks import Case
-from mqttproxy.validation.files import SchemaFiles, schema_folder
+from mqttproxy.validation.files import DraftFiles, SchemaFiles, schema_folder
 from mqttproxy.validation.identity import Identity
 from mqttproxy.validation.making import action_of, make_policies
 from mqttproxy.validation.policy import Policy
@@ -183,8 +183,8 @@ def build_generation(
         ConfigError: schemas or expressions are missing, broken, or refer to what is not there; with all that is wrong.
 
     """
-    contracts = _contracts(config, files or schema_folder(config), checked=checked)
-    policies = make_policies(config, contracts, _FILE)
+    contracts, fingerprints = _contracts(config, files or schema_folder(config), checked=checked)
+    policies = make_policies(config, contracts, _FILE, fingerprints)
     # Upstreams decide themselves which topics there are.
     down = Rules(direction="down", policies=tuple(policy.without_disconnect() for policy in policies), default=FREE)
     return Generation(
@@ -198,19 +198,31 @@ def build_generation(
     )
 
 
-def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
+def _contracts(
+    config: ProxyConfig, files: SchemaFiles, *, checked: bool
+) -> tuple[Mapping[str, "Contract"], Mapping[str, str]]:
+    """Return contracts by reference, and the fingerprints of those that candidates use."""
+    of_candidates = set(candidate_keys(config))
     wanted: dict[str, str] = {}
-    for key, reference in schema_references(config):
-        wanted.setdefault(reference, key)  # those of policies that are off too: they may come on
-    if not wanted:
-        return {}
+    candidates: dict[str, str] = {}
+    for key, reference in schema_references(config):  # those of policies that are off too: they may come on
+        (candidates if key in of_candidates else wanted).setdefault(reference, key)
+    if not wanted and not candidates:
+        return {}, {}
     from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only schemas need
 
     directory = config.schemas.directory
     contracts, faults = compile_contracts(wanted, files, directory, config.payload, _FILE, checked=checked)
+    fingerprints: dict[str, str] = {}
+    for reference, key in candidates.items():
+        notes = DraftFiles(files)
+        made, more = compile_contracts({reference: key}, notes, directory, config.payload, _FILE, checked=checked)
+        contracts |= made
+        faults += more
+        fingerprints[reference] = notes.fingerprint
     if faults:
-        raise ConfigError(faults)
-    return contracts
+        raise ConfigError(dict.fromkeys(faults))
+    return contracts, fingerprints
 
 
 def _tree(filters: Iterable[str]) -> FilterTree[int]:

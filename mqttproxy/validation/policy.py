@@ -56,6 +56,24 @@ class Captures:
 
 
 @frozen(eq=False, kw_only=True)
+class Shadow:
+    """A candidate for a policy, which is judged beside it and never has consequences."""
+
+    candidate: "Policy"
+    percent: float  # of messages
+    fingerprint: str  # of the candidate's schema files, which may still change; empty: it has no schema
+
+    def judge(self, case: Case) -> Verdict | None:
+        """Return what the candidate has against a message; None: it passes, or the candidate is not for it."""
+        candidate, topic = self.candidate, case.message.topic
+        if not any(matches(topic_filter, topic) for topic_filter in candidate.captures.filters):
+            return None
+        if candidate.selector is not None and candidate.selector.why_not(case.identity) is not None:
+            return None
+        return candidate.judge(case, enforced=True)
+
+
+@frozen(eq=False, kw_only=True)
 class Policy:
     """One policy. Immutable."""
 
@@ -71,6 +89,7 @@ class Policy:
     passed: Verdict
     failed: Verdict  # without its failures
     observed: Verdict  # the same where it only observes
+    shadow: Shadow | None = None
     change: "Change | None" = None  # what becomes of messages that are carried on
     is_personal: bool = field(init=False)  # whether it applies, or is enforced, depends on who asks
     contract: "Contract | None" = field(init=False)  # of a policy that is a JSON Schema and nothing else
