@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.exposition import MetricsCollector
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.telemetry.recorded import RecorderMetrics
 
 PAGE: Final = Path("docs/metrics.md")
 
@@ -40,6 +41,7 @@ _SECTIONS: Final = {
     "mqtt_proxy_spool_messages": "The spool",
     "mqtt_proxy_wills_pending": "Wills and flapping",
     "mqtt_proxy_quarantine_size_bytes": "Quarantine, audit trail, configuration",
+    "mqtt_proxy_recorder_recorded": "Recorder",
     "mqtt_messages_forwarded": "Destinations",
 }
 _ABOUT: Final = {
@@ -67,11 +69,12 @@ def render_page() -> str:
 
 def _example() -> Metrics:
     """Return metrics in which every label has been used once."""
-    metrics = Metrics()
-    for attribute in attrs.fields(Metrics):
-        value = getattr(metrics, attribute.name)
-        if "told" in attribute.metadata and isinstance(value, dict):
-            value["label"] = 1
+    metrics = Metrics(more=[RecorderMetrics()])
+    for numbers in (metrics, *metrics.more):
+        for attribute in attrs.fields(type(numbers)):
+            value = getattr(numbers, attribute.name)
+            if "told" in attribute.metadata and isinstance(value, dict):
+                value["label"] = 1
     destination = DestinationSnapshot(name="a", kind="mqtt", connected=True, trouble="lost", dropped={"queue_full": 1})
     metrics.destinations = lambda: (destination,)
     return metrics
