@@ -104,7 +104,7 @@ def main() -> None:
         tape = Tape(recorder_dir(folder), plain.settings, now=time.time, free=lambda _: 1 << 50)
 
         def write() -> int:
-            tape.write(rows)
+            tape.write(rows, {})
             return len(rows)
 
         write()

@@ -7,7 +7,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from mqttproxy.config.case_files import UPSTREAM
-from mqttproxy.explain import Premises, sender
+from mqttproxy.explain import Premises, identity_of, message_of, sender
 from mqttproxy.explain.walk import Direction
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.quarantine.archive import Archive
@@ -80,18 +80,6 @@ def past_document(recorded: Recorded) -> dict[str, Any]:
         "generation": told.generation,
         "masked": told.masked,
     }
-
-
-def identity_of(recorded: Recorded) -> Identity:
-    """Return the sender as it was known then."""
-    told = recorded.told
-    return Identity(told.client_id, told.username, told.address, told.listener, told.attributes)
-
-
-def message_of(recorded: Recorded) -> Message:
-    """Return the message as it came, but for masks."""
-    told = recorded.told
-    return Message(recorded.topic, recorded.payload, told.qos, told.retain, told.properties)
 
 
 def _find_held(identifier: str, premises: Premises) -> Past | None:

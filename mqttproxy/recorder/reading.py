@@ -11,7 +11,7 @@ import msgspec
 
 from mqttproxy.mqtt.topics import FilterTree
 from mqttproxy.recorder.model import ROW, Recorded, decode_told
-from mqttproxy.recorder.tape import DATABASE, VERSION, recorder_dir
+from mqttproxy.recorder.tape import DATABASE, MINUTE, VERSION, recorder_dir
 from mqttproxy.sqlite import BrokenDatabaseError, refuse_newer
 
 _BUSY_TIMEOUT: Final = 2.0  # seconds
@@ -88,6 +88,19 @@ class Playback:
         for row in cursor:
             if (everything and row[3][:1] != "$") or tree.match(row[3]):
                 yield _recorded(row)
+
+    def left_out(self, at: float) -> dict[str, int]:
+        """Return how many messages were not recorded from a moment on, to the minute, by reason.
+
+        Raises:
+            sqlite3.Error: it cannot be read.
+
+        """
+        return dict(
+            self._connection.execute(
+                "SELECT reason, sum(count) FROM left_out WHERE minute >= ? GROUP BY reason", (int(at / MINUTE),)
+            )
+        )
 
     def _one(self, condition: str, value: object) -> Recorded | None:
         cursor = self._connection.execute(

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -75,6 +76,7 @@ class Recorder(Committer, Generic[N]):
         self._tape: Final = Tape(directory, settings, now=now, connect=connect, **how)
         self._notes: list[N] = []
         self._begun = False
+        self._noted: Counter[str] = Counter()  # of `left_out`, what stands in the file
         self._is_open = False  # the tape, perhaps
         self._tidy_at = 0.0
 
@@ -133,23 +135,26 @@ class Recorder(Committer, Generic[N]):
         """Write what waits; what the disk does not take is given up."""
         notes, self._notes = self._notes, []
         size = self.pending_bytes
+        left_out = Counter(self.left_out)
         self._is_open = True
         try:
-            kept, reasons = await self._in_thread(partial(self._keep, notes))
+            kept, reasons = await self._in_thread(partial(self._keep, notes, left_out - self._noted))
         except DiskFailedError:
             self.left_out.add("disk", len(notes))
             raise
         finally:
             self.pending -= len(notes)
             self.pending_bytes -= size
+        if kept:
+            self._noted = left_out
         self.recorded += kept
         for reason, count in reasons.items():
             if count:
                 self.left_out.add(reason, count)
 
-    def _keep(self, notes: Sequence[N]) -> tuple[int, dict[str, int]]:
+    def _keep(self, notes: Sequence[N], left_out: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         rows = self._prepare(notes)
-        kept = len(rows) if self._tape.write(rows) else 0
+        kept = len(rows) if self._tape.write(rows, left_out) else 0
         return kept, {"error": len(notes) - len(rows), "disk_low": len(rows) - kept}
 
     def _close(self) -> None:

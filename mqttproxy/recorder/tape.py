@@ -6,7 +6,7 @@ aside. After any `sqlite3.Error` or `OSError` it is closed; the next call opens 
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from mqttproxy.sqlite import DISK_TROUBLE, BrokenDatabaseError, Connect, connect
 
 DATABASE: Final = "recorded.sqlite3"
 VERSION: Final = 1  # of the tables
+MINUTE: Final = 60  # seconds; what is left out is counted by it
 BOUNDS: Final = ("age", "bytes")  # what removes messages
 SLICE: Final = 1000  # messages removed in one transaction
 
@@ -34,6 +35,12 @@ _TABLES: Final = f"""
     );
     CREATE INDEX messages_by_id ON messages(id) WHERE id IS NOT NULL;
     CREATE INDEX messages_by_time ON messages(at, weight);
+    CREATE TABLE left_out (
+        minute INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (minute, reason)
+    ) WITHOUT ROWID;
     PRAGMA user_version = {VERSION};
     COMMIT;
 """
@@ -82,8 +89,12 @@ class Tape:
         self._connection: sqlite3.Connection | None = None
         self._broken: str | None = None
 
-    def write(self, rows: Sequence[Row]) -> bool:
-        """Keep messages, in one transaction; False: none, the disk has too little room.
+    def write(self, rows: Sequence[Row], left_out: Mapping[str, int]) -> bool:
+        """Keep messages, in one transaction; False: nothing, the disk has too little room.
+
+        Args:
+            rows: of the messages.
+            left_out: how many were not recorded since this was last told, by reason.
 
         Raises:
             sqlite3.Error, OSError: they are not kept, or nobody knows.
@@ -97,6 +108,7 @@ class Tape:
             connection.executemany(
                 "INSERT INTO messages (id, at, weight, topic, told, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
             )
+            self._note(connection, left_out)
             connection.execute("COMMIT")
         except DISK_TROUBLE as error:
             self._failed(error)
@@ -142,6 +154,7 @@ class Tape:
             size -= weight
             last = seq
         count = sum(gone.values())
+        connection.execute("DELETE FROM left_out WHERE minute < ?", (int(oldest / MINUTE),))
         if count:
             connection.execute("DELETE FROM messages WHERE seq <= ?", (last,))
             self.messages -= count
@@ -149,6 +162,13 @@ class Tape:
             for bound, number in gone.items():
                 self.removed[bound] += number
         return count
+
+    def _note(self, connection: sqlite3.Connection, left_out: Mapping[str, int]) -> None:
+        minute = int(self._now() / MINUTE)
+        connection.executemany(
+            "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(minute, reason, count) for reason, count in left_out.items()],
+        )
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -247,7 +247,7 @@ class TestRecorded:
     def record(self, shell: Shell, *recorded: Recorded) -> Tape:
         settings = RecorderSettings(enabled=True, keep_free=Bytes(0))
         tape = Tape(recorder_dir(shell.config.parent / "data"), settings, now=lambda: NOW)
-        tape.write(rows(*recorded))
+        tape.write(rows(*recorded), {})
         return tape
 
     def test_what_became_of_it_is_told_and_what_would_today(self, shell: Shell) -> None:

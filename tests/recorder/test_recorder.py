@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from mqttproxy.config.model import Bytes, Count, RecorderSettings
 from mqttproxy.recorder import Recorded, Recorder
 from mqttproxy.recorder.model import Row, row_of
+from mqttproxy.recorder.reading import Playback
 from mqttproxy.recorder.recorder import TIDY_EVERY
 from mqttproxy.recorder.tape import recorder_dir
 from tests.fake_rooms import in_place
@@ -142,3 +143,14 @@ async def test_what_is_too_much_goes_within_seconds(tmp_path: Path, mock_clock: 
         mock_clock.jump(TIDY_EVERY)
         await wait_all_tasks_blocked()
         assert (recorder.messages, recorder.size_bytes, recorder.removed) == (1, weight, {"age": 0, "bytes": 1})
+
+
+async def test_what_is_left_out_stands_in_the_file_once(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with running(tmp_path) as recorder:
+        for number, count in enumerate((3, 2, 0)):
+            if count:
+                recorder.left_out.add("rate", count)
+            recorder.offer([make(number)], 1)
+            await wait_all_tasks_blocked()
+        with Playback(tmp_path) as playback:
+            assert playback.left_out(0) == {"rate": 5}
