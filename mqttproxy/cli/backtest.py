@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,9 @@ from cyclopts import Parameter
 from mqttproxy.cli.candidate import load_candidate
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say, tell
+from mqttproxy.cli.recorded_options import NOTHING, UsageError, begin_of, check_topics
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import load_config
-from mqttproxy.config.units import DURATION_WORDS, parse_duration
 from mqttproxy.explain import Backtest, backtest as judge_twice
 from mqttproxy.recorder.reading import Playback
 from mqttproxy.validation import build_generation
@@ -61,12 +60,9 @@ def backtest(
         json: one JSON object, for programs.
 
     """
-    seconds = parse_duration(since)
-    if seconds is None:
-        complain(f"--since: {printable(since)} is not {DURATION_WORDS}")
-        return FAULTY
-    begin = time.time() - seconds
     try:
+        begin = begin_of(since)
+        check_topics(topic)
         settings = load_config(config)
         now, then = build_generation(0, settings), build_generation(1, load_candidate(policy, config))
         with Playback(settings.proxy.data_dir) as playback:
@@ -75,8 +71,11 @@ def backtest(
     except ConfigError as error:
         tell(error)
         return FAULTY
+    except UsageError as error:
+        complain(printable(str(error)))
+        return FAULTY
     except FileNotFoundError:
-        complain(f"{config}: nothing was recorded; messages are recorded while [recorder] is on")
+        complain(f"{config}: {NOTHING}")
         return FAULTY
     except (OSError, sqlite3.Error) as error:
         complain(printable(f"{config}: {error}"))

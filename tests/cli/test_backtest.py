@@ -119,7 +119,9 @@ def test_a_backtest_of_nothing_is_no_pass(shell: Shell) -> None:
 def test_wrong_use_and_faults_exit_with_two(shell: Shell) -> None:
     shell.record(on(b"1"))
     assert shell("--since", "long") == 2
-    assert "--since: long is not a duration" in shell.err
+    assert "--since: 'long' is not a duration" in shell.err
+    assert shell("--topic", "a/#/b") == 2
+    assert "--topic: 'a/#/b'" in shell.err
     shell.new.write_text("[[policies]]\n")
     assert shell() == 2
     assert str(shell.new) in shell.err

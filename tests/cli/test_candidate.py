@@ -19,6 +19,10 @@ format = "json"
 """
 
 
+def policy(name: str, topic: str) -> str:
+    return f'[[policies]]\nname = "{name}"\ntopics = ["{topic}"]\nformat = "json"\n'
+
+
 def candidate(folder: Path, text: str) -> Path:
     (folder / "proxy.toml").write_text(FILE)
     new = folder / "elsewhere" / "new.toml"
@@ -28,7 +32,7 @@ def candidate(folder: Path, text: str) -> Path:
 
 
 def test_policies_alone_take_the_place_of_those_of_the_same_name_or_come_behind(tmp_path: Path) -> None:
-    text = '[[policies]]\nname = "third"\ntopics = ["c"]\nformat = "json"\n[[policies]]\nname = "first"\ntopics = ["x"]\nformat = "json"\n'
+    text = policy("third", "c") + policy("first", "x")
     config = load_candidate(candidate(tmp_path, text), tmp_path / "proxy.toml")
     assert [(policy.name, policy.topics) for policy in config.policies] == [
         ("first", ("x",)), ("second", ("b",)), ("third", ("c",)),
@@ -51,7 +55,7 @@ def test_any_other_file_is_a_whole_configuration(tmp_path: Path) -> None:
         ("policies = 5\n", "policies: found 5"),
         ('[[policies]]\ntopics = ["c"]\nformat = "json"\n', "name"),
         (
-            '[[policies]]\nname = "x"\ntopics = ["c"]\nformat = "json"\n[[policies]]\nname = "x"\ntopics = ["d"]\nformat = "json"\n',
+            '[[policies]]\nname = "x"\ntopics = ["c"]\nformat = "json"\n' * 2,
             '"x"',
         ),
         ('[[policies]]\nname = "x"\ntopics = ["c/#/d"]\n', "policies[2].topics[0]"),
