@@ -4,10 +4,10 @@ The corridor makes one `Notes` for a batch while the recorder is on, and none wh
 in the recorder's thread, by `prepare`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import define, frozen
 from msgspec import Struct
 
 from mqttproxy.apart import ToThread
@@ -21,8 +21,12 @@ from mqttproxy.ruleset import Ruleset
 from mqttproxy.telemetry.logs import RateLimited, get_log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.recorded import RecorderMetrics
-from mqttproxy.validation import Action as Decision, Identity, Verdict
+from mqttproxy.validation import Action as Decision, Generation, Identity, Verdict
+from mqttproxy.validation.checks import SchemaCheck
 from mqttproxy.validation.transforms.masker import HIDDEN
+
+if TYPE_CHECKING:  # see `Preparing` for the real import
+    from mqttproxy.validation.drift import Drift, Share
 
 CACHED_TOPICS: Final = 10_000
 _HIDDEN: Final = (HIDDEN.encode(), b'"' + HIDDEN.encode())  # how a payload begins that is not shown at all
@@ -168,21 +172,46 @@ def _action(verdict: Verdict, plan: Plan, *, is_carried: bool, dry_run: bool) ->
     return "observed" if dry_run or verdict.observed else "marked"
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Preparing:
-    """Makes rows of notes; in the recorder's thread."""
+    """Makes rows of notes, and looks how far messages have drifted from their schemas; in the recorder's thread."""
 
     alerts: RateLimited
+    drift: "Drift | None" = None  # once there was a JSON Schema
+    _ruleset: Ruleset | None = None  # that was looked at last
 
     def __call__(self, notes: Sequence[Note]) -> list[Row]:
         """Return what is written. A note of which none can be made is told and left out."""
         rows = []
         for note in notes:
             try:
+                self._look(note)
                 rows.append(row_of(_recorded(note)))
             except Exception as error:  # noqa: BLE001 # a bug of ours: no message may stop the proxy by being recorded
                 self.alerts.error("recorder_raised", "recorder_raised", exc_info=error)
         return rows
+
+    def _look(self, note: Note) -> None:
+        generation = note.ruleset.generation
+        if note.ruleset is not self._ruleset:
+            self._ruleset = note.ruleset
+            if self.drift is None and _has_json_schemas(generation):
+                from mqttproxy.validation.drift import Drift  # noqa: PLC0415 - 10 MB that only schemas need
+
+                self.drift = Drift()
+        if self.drift is None:
+            return
+        for policy, place in self.drift.look(note.message, note.identity, generation, generation.number):
+            self.alerts.log.info("schema_drift", policy=policy, place=place, topic=note.message.topic)
+
+    def shares(self) -> "Mapping[str, Share]":
+        """Return how far messages have drifted, by policy. May be called by another thread."""
+        return {} if self.drift is None else self.drift.shares()
+
+
+def _has_json_schemas(generation: Generation) -> bool:
+    checks = (check for policy in generation.policies for check in policy.checks)
+    return any(isinstance(check, SchemaCheck) and check.contract.kind == "json" for check in checks)
 
 
 def make_recording(
@@ -204,10 +233,11 @@ def make_recording(
 
     """
     config = ruleset.config
+    preparing = Preparing(RateLimited(log=get_log(component="recorder"), now=now))  # its own: it is used in the thread
     recorder = Recorder(
         config.proxy.data_dir,
         config.recorder,
-        Preparing(RateLimited(log=get_log(component="recorder"), now=now)),  # of its own: it is used in the thread
+        preparing,
         now=circumstances.wall,
         to_thread=to_thread,
     )
@@ -217,6 +247,10 @@ def make_recording(
         numbers.recorded, numbers.removed = recorder.recorded, recorder.removed
         numbers.messages, numbers.size_bytes = recorder.messages, recorder.size_bytes
         numbers.pending, numbers.trouble = recorder.pending, int(recorder.trouble is not None)
+        shares = preparing.shares()
+        numbers.drift_messages = {policy: share.messages for policy, share in shares.items()}
+        numbers.drift_unknown = {policy: share.unknown for policy, share in shares.items()}
+        numbers.drift_failed = {policy: share.failed for policy, share in shares.items()}
 
     metrics.more.append(numbers)
     metrics.refresh.append(refresh)

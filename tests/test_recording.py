@@ -302,3 +302,46 @@ async def test_its_numbers_are_told_with_those_of_the_house(tmp_path: Path, auto
         assert values("mqtt_proxy_recorder_recorded") == {"": 5}
         assert values("mqtt_proxy_recorder_removed") == {"age": 2, "bytes": 0}
         assert values("mqtt_proxy_recorder_left_out") == {"rate": 3}
+
+
+async def test_how_far_messages_have_drifted_is_told_by_policy_and_each_new_place_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    files = {"s/1.json": {"type": "object", "properties": {"a": {"type": "number"}}}}
+    policy = '[[policies]]\nname = "p"\ntopics = ["t"]\nschema = "s@1"\nlevel = "observe"\n'
+    mask = '[[masks]]\ntopics = ["t"]\npaths = ["/b"]\n'
+    async with open_house(f'[proxy]\ndata_dir = "{tmp_path}"\n' + ON + policy + mask, files=files) as house:
+        circumstances = Circumstances("gw-1", lambda: 3, lambda: WALL, Dice())
+        house.pipeline.recording = recording = make_recording(
+            house.pipeline.ruleset, house.metrics, circumstances, now=lambda: 0.0, to_thread=in_place
+        )
+        recording._budget = 100.0
+        preparing = recording.recorder._prepare
+        assert isinstance(preparing, Preparing)
+        preparing.alerts.log = log = FakeLog()
+        device = await house.connect()
+        device.publish(
+            *[Message("t", payload, 1) for payload in (b'{"a":1}', b'{"a":1,"b":2}', b'{"a":"x","b":1}', b"5")]
+        )
+        await house.settle()
+        preparing(recording.recorder._notes)
+        families = {family.name: family for family in MetricsCollector(house.metrics).collect()}
+        told = {
+            name: [(sample.labels, sample.value) for sample in families[f"mqtt_proxy_drift_{name}"].samples]
+            for name in ("messages", "unknown_ratio", "failed_ratio")
+        }
+        label = {"policy": "p"}
+        assert told == {"messages": [(label, 4)], "unknown_ratio": [(label, 0.5)], "failed_ratio": [(label, 0.5)]}
+        assert log.lines == [{"event": "schema_drift", "policy": "p", "place": "/b", "topic": "t"}]
+
+
+async def test_without_a_json_schema_nothing_looks_for_drift(autojump_clock: MockClock) -> None:
+    async with open_house(ON) as house:
+        kept = record(house)
+        device = await house.connect()
+        device.publish(Message("t", b"1", 1))
+        await house.settle()
+        assert len(kept.recorded) == 1
+        preparing = kept._prepare
+        assert isinstance(preparing, Preparing)
+        assert preparing.drift is None

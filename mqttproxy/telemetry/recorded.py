@@ -42,3 +42,25 @@ class RecorderMetrics:
         default=0, metadata=_told("gauge", "mqtt_proxy_recorder_pending", "messages that wait to be written by it")
     )
     trouble: int = field(default=0, metadata=_told("gauge", "mqtt_proxy_recorder_trouble", "1: it cannot write"))
+    drift_messages: dict[str, int] = field(
+        factory=dict,
+        metadata=_told(
+            "gauge",
+            "mqtt_proxy_drift_messages",
+            "recorded messages, at most the last 1,000, that the two below are shares of",
+            "policy",
+        ),
+    )
+    drift_unknown: dict[str, float] = field(
+        factory=dict,
+        metadata=_told(
+            "gauge",
+            "mqtt_proxy_drift_unknown_ratio",
+            "share of them with members that the policy's JSON Schema does not name",
+            "policy",
+        ),
+    )
+    drift_failed: dict[str, float] = field(
+        factory=dict,
+        metadata=_told("gauge", "mqtt_proxy_drift_failed_ratio", "share of them that fail that schema", "policy"),
+    )

@@ -49,6 +49,9 @@ _ABOUT: Final = {
 The books: at every scrape, received is the sum of routed, held, refused, dropped and waiting, over all their labels.
 `mqtt_proxy_books_difference` is what is left over, and anything but 0 is a bug.
 """,
+    "Recorder": """\
+All 0 while `recorder.enabled` is false. What drift means stands in [Schemas](schemas.md#drift).
+""",
     "Destinations": """\
 One sample for each upstream, and for `local`, which is the proxy's own subscribers. Each has books of its own: what was
 offered is the sum of what was forwarded, waits, is in flight, was refused and was dropped.
