@@ -201,7 +201,7 @@ class Preparing:
                 self.drift = Drift()
         if self.drift is None:
             return
-        for policy, place in self.drift.look(note.message, note.identity, generation, generation.number):
+        for policy, place in self.drift.look(note.message, note.identity, note.verdict, generation, generation.number):
             self.alerts.log.info("schema_drift", policy=policy, place=place, topic=note.message.topic)
 
     def shares(self) -> "Mapping[str, Share]":

@@ -62,5 +62,5 @@ class RecorderMetrics:
     )
     drift_failed: dict[str, float] = field(
         factory=dict,
-        metadata=_told("gauge", "mqtt_proxy_drift_failed_ratio", "share of them that fail that schema", "policy"),
+        metadata=_told("gauge", "mqtt_proxy_drift_failed_ratio", "share of them that failed that policy", "policy"),
     )

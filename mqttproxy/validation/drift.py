@@ -1,11 +1,12 @@
 """How far what devices send has moved from the JSON Schemas that are bound to it. Computes only.
 
 A schema that lets more members through than it names says nothing of what a new firmware adds. `Drift` looks for such
-members in some of the messages, and for those that fail, policy by policy, over the last `WINDOW` of them.
+members in some of the messages, and counts those that failed, policy by policy, over the last `WINDOW` of them.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from attrs import Factory, define, field, frozen
@@ -17,6 +18,7 @@ from mqttproxy.validation.generation import Rules, taking_part
 from mqttproxy.validation.identity import Identity
 from mqttproxy.validation.json_contract import JsonContract
 from mqttproxy.validation.nodes import Node
+from mqttproxy.validation.verdict import Verdict
 from mqttproxy.validation.words import Json, pointer
 
 WINDOW: Final = 1000  # messages of each policy
@@ -26,7 +28,7 @@ MOST_FOUND: Final = 16  # of one message
 
 @frozen
 class Share:
-    """Of the messages in a window: how many there are, and which share has members without a name, or fails."""
+    """Of the messages in a window: how many there are, and which share has members without a name, or failed."""
 
     messages: int
     unknown: float
@@ -52,12 +54,15 @@ class Drift:
     _windows: dict[str, _Window] = Factory(dict)
     _generation: int = -1
 
-    def look(self, message: Message, identity: Identity, rules: Rules, generation: int) -> list[tuple[str, str]]:
+    def look(
+        self, message: Message, identity: Identity, verdict: Verdict, rules: Rules, generation: int
+    ) -> list[tuple[str, str]]:
         """Look at one message; return policies and places that are new, as JSON Pointers.
 
         Args:
             message: as it came.
             identity: who sent it.
+            verdict: of the judge.
             rules: in force.
             generation: their number.
 
@@ -68,14 +73,15 @@ class Drift:
         if rules.fixed_scope(message.topic) is not None:
             return []
         reached = [rules.policies[position] for position in sorted(rules.reached(message.topic))]
+        failed = {part.policy for part in verdict.parts or (verdict,) if part.failures}
         new = []
         for policy, _ in taking_part(reached, identity):
             window = self._windows.get(policy.name)
             if window is None or policy.level == "off":
                 continue
             contracts = [check.contract for check in policy.checks if isinstance(check, SchemaCheck)]
-            has_failed, places = _look(message.payload, contracts)
-            window.found.append((bool(places), has_failed))
+            places = _look(message.payload, contracts)
+            window.found.append((bool(places), policy.name in failed))
             for place in places:
                 if place not in window.told and len(window.told) < MOST_PLACES:
                     window.told.add(place)
@@ -97,17 +103,14 @@ class Drift:
         self._windows = windows
 
 
-def _look(payload: bytes, contracts: Iterable[object]) -> tuple[bool, list[str]]:
-    """Tell whether a payload fails, and which of its places no schema names."""
-    has_failed, places = False, []
+def _look(payload: bytes, contracts: Iterable[object]) -> list[str]:
+    """Return the places of a payload that no schema names."""
+    places: list[str] = []
     for contract in contracts:
         if isinstance(contract, JsonContract):
-            has_failed |= bool(contract.failures(payload))
-            try:
+            with suppress(PayloadError):  # it is no JSON, or too much to be looked at
                 places += unnamed(contract.document(payload), contract.node)
-            except PayloadError:
-                continue
-    return has_failed, places
+    return places
 
 
 def unnamed(document: Json, node: Node) -> list[str]:

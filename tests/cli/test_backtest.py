@@ -49,7 +49,7 @@ def on(payload: bytes, number: int = 1, *, ago: float = 60.0, **told: Any) -> Re
 
 
 def test_what_would_break_is_told_with_examples_and_the_exit_code(shell: Shell) -> None:
-    bad = {"client_id": "tx-2", "attributes": {"fw": "2.1"}}
+    bad: dict[str, Any] = {"client_id": "tx-2", "attributes": {"fw": "2.1"}}
     shell.record(on(b"1"), on(b"{", 2, **bad), on(b"\xff", 3, action="held", failures=(("", "utf-8", ""),)))
     assert shell() == 1
     lines = shell.out.splitlines()

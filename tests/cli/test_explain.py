@@ -2,6 +2,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,7 +252,13 @@ class TestRecorded:
         return tape
 
     def test_what_became_of_it_is_told_and_what_would_today(self, shell: Shell) -> None:
-        told = {"client_id": "tx-2", "listener": "plain", "attributes": {"fw": "2"}, "qos": 1, "generation": 4}
+        told: dict[str, Any] = {
+            "client_id": "tx-2",
+            "listener": "plain",
+            "attributes": {"fw": "2"},
+            "qos": 1,
+            "generation": 4,
+        }
         tape = self.record(shell, make(17, topic="plant/7", payload=b"{", destinations=("a", "local"), **told))
         assert shell("gw.1.17") == 1  # today
         assert shell.out.splitlines()[:4] == [

@@ -68,8 +68,8 @@ def test_masked_messages_are_counted_and_those_masked_as_a_whole_are_not_judged(
 
 
 def test_messages_that_were_judged_otherwise_when_they_came_are_counted() -> None:
-    held = {"action": "held", "failures": (("", "quota", ""),)}
-    observed = {"action": "observed", "failures": (("", "type", ""),)}
+    held: dict[str, Any] = {"action": "held", "failures": (("", "quota", ""),)}
+    observed: dict[str, Any] = {"action": "observed", "failures": (("", "type", ""),)}
     assert compare([on(b"1", **held), on(b"1"), on(b"1", **observed)]).otherwise == 1
 
 

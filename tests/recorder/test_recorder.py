@@ -105,13 +105,13 @@ async def test_a_disk_that_fails_costs_recordings_and_is_told_until_it_heals(
         recorder.offer([make(1)], 1)
         await wait_all_tasks_blocked()
         assert (recorder.left_out, recorder.pending, recorder.pending_bytes) == ({"disk": 1}, 0, 0)
-        assert recorder.trouble is not None
-        assert "disk I/O error" in recorder.trouble
+        assert "disk I/O error" in str(recorder.trouble)
         disk.is_broken = False
         recorder.offer([make(2)], 1)
         mock_clock.jump(10)
         await wait_all_tasks_blocked()
-        assert (recorder.trouble, recorder.recorded) == (None, 1)
+        assert recorder.trouble is None
+        assert recorder.recorded == 1
         assert kept(tmp_path) == ["gw.1.2"]
 
 

@@ -118,7 +118,7 @@ def test_damage_that_is_met_later_sets_it_aside_at_the_next_call(tmp_path: Path)
     errors: list[Exception] = []
 
     class Connection(sqlite3.Connection):
-        def executemany(self, *arguments: object) -> sqlite3.Cursor:  # type: ignore[override]
+        def executemany(self, *arguments: object) -> sqlite3.Cursor:
             if errors:
                 raise errors.pop()
             return super().executemany(*arguments)  # type: ignore[arg-type]

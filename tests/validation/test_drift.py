@@ -6,7 +6,7 @@ import pytest
 
 from mqttproxy.config.load import parse_config
 from mqttproxy.mqtt.packets import Message
-from mqttproxy.validation import Generation, Identity, build_generation
+from mqttproxy.validation import Generation, Identity, build_generation, judge
 from mqttproxy.validation.drift import MOST_FOUND, MOST_PLACES, WINDOW, Drift, Share, unnamed
 from mqttproxy.validation.json_contract import JsonContract
 from tests.fake_rooms import Shelf
@@ -62,9 +62,13 @@ class TestUnnamed:
         assert len(places(OBJECT, {f"b{number}": 1 for number in range(100)})) == MOST_FOUND
 
 
+def look(drift: Drift, message: Message, generation: Generation, number: int = 1) -> list[tuple[str, str]]:
+    return drift.look(message, DEVICE, judge(message, DEVICE, generation), generation, number)
+
+
 class TestDrift:
     def look(self, drift: Drift, generation: Generation, document: Any, topic: str = "t/1") -> list[tuple[str, str]]:
-        return drift.look(Message(topic, orjson.dumps(document)), DEVICE, generation, generation.number)
+        return look(drift, Message(topic, orjson.dumps(document)), generation)
 
     def test_shares_are_told_by_policy(self) -> None:
         text = POLICY.format(name="one", schema="s@1") + POLICY.format(name="two", schema="r@1")
@@ -77,7 +81,7 @@ class TestDrift:
 
     def test_what_is_no_json_fails_and_has_no_places(self) -> None:
         generation, drift = rules(POLICY.format(name="p", schema="s@1"), s=OBJECT), Drift()
-        assert drift.look(Message("t/1", b"{"), DEVICE, generation, 1) == []
+        assert look(drift, Message("t/1", b"{"), generation) == []
         assert drift.shares() == {"p": Share(1, 0.0, 1.0)}
 
     @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ class TestDrift:
         drift = Drift()
         self.look(drift, rules(text, s=OBJECT), {"b": 1})
         later = rules(text.replace("s@1", "r@1", 1), s=OBJECT, r=OBJECT)
-        drift.look(Message("t/1", b'{"b":1}'), DEVICE, later, 2)
+        look(drift, Message("t/1", b'{"b":1}'), later, 2)
         assert {name: share.messages for name, share in drift.shares().items()} == {"p": 1, "q": 2}
-        drift.look(Message("t/1", b'{"b":1}'), DEVICE, rules(""), 3)
+        look(drift, Message("t/1", b'{"b":1}'), rules(""), 3)
         assert drift.shares() == {}
