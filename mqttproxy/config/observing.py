@@ -33,7 +33,7 @@ class AuditSettings:
 class RecorderSettings:
     """`[recorder]`: recent messages from devices, in <data_dir>/recorder, to look at and to try new rules on.
 
-    What `[[masks]]` names is masked before it is written. Whatever is in its way, a message that cannot be recorded is
+    What masks name is masked before it is written. Whatever is in its way, a message that cannot be recorded is
     only counted: traffic never waits for the recorder.
     """
 
