@@ -248,6 +248,6 @@ def _size(message: Message) -> int:
 
 def _as_kept(message: Message) -> Message:
     """Return the message as it is retained: without what belongs to the packet that brought it."""
-    if isinstance(message, Timed):
+    if isinstance(message, Timed) or (type(message) is Message and message.retain):
         return message
     return Message(message.topic, message.payload, message.qos, True, message.properties)
