@@ -21,6 +21,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     recipe        the steps that mend held messages
     behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
     shadowing     candidates for policies, judged beside them when there is time; told, and nothing more
+    recording     what the recorder is given of each batch
     refusal       the life of a message that failed: held, refused, marked, observed; always explained
     holding       what waits for the quarantine's commit
     ruleset       what a generation means for messages
@@ -34,6 +35,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     quarantine    the hold: what was refused and why
     sessions      subscriptions, retained messages, wills, sessions and what waits for their devices
     spool         what is acknowledged and not yet at all its destinations; a cursor for each
+    recorder      a bounded ring of recent messages on disk, on which no promise depends
     upstream      the far side: routing∘ breaker∘ backoff∘ outbox supervisor pool, and the link to an MQTT broker
     journal       what must not be lost, on its way to disk: one commit for all that waits
     committing    a thread for the disk, trying again, draining: for journal and quarantine

@@ -19,8 +19,9 @@ from mqttproxy.groups import Backlog, Gathering, Group
 from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
 from mqttproxy.holding import Waiting
 from mqttproxy.mqtt.expiry import timed
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.recording import Notes, Recording
 from mqttproxy.refusal import Refusal
 from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
@@ -62,6 +63,7 @@ class Pipeline:
         self._senders = senders or Senders()
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
+        self.recording: Recording | None = None
         self.behaving = Behaving(refusal, Watch(ruleset.config.limits.behaviour_devices))
         self.shadowing = Shadowing(refusal)
         self._metrics = metrics
@@ -77,6 +79,8 @@ class Pipeline:
         self.refusal.use(ruleset.generation.number, ruleset.masker)
         self.behaving.use(ruleset.config)
         self.shadowing.use(ruleset)
+        if self.recording is not None:
+            self.recording.use(ruleset)
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
@@ -132,11 +136,13 @@ class Pipeline:
         group = Group()
         items = group.items
         count = failed = 0
+        notes = self.recording.notes(now) if self.recording is not None else None
         began = time.perf_counter()
         for origin, publishes in reads:
             identity, pending = origin.identity, origin.pending
             holds: list[Waiting] = []
             signs = identity.client_id in no_local
+            more = signs or notes is not None
             group.owners.append((len(items), origin))
             for publish in publishes:
                 message: Message = publish
@@ -167,13 +173,18 @@ class Pipeline:
                     carried = None if is_loop else self._exception(message, spare, verdict, plan, holds)
                     if is_loop:
                         self.refusal.looped(message, spare)
+                    elif notes is not None and carried is None:
+                        notes.add(publish, identity, verdict, plan, is_carried=False)
                     if carried is None:
                         continue
                     message = carried
-                if signs and plan.lanes and not plan.local:
-                    message = self._senders.signed(message, identity.client_id)
+                if more:
+                    if notes is not None:
+                        notes.add(publish, identity, verdict, plan, is_carried=True)
+                    if signs and plan.lanes and not plan.local:
+                        message = self._senders.signed(message, identity.client_id)
                 if plan is not group.plan:
-                    self._dispatch(group, backlogs)
+                    self._dispatch(group, backlogs, notes)
                     group = Group(plan, origin)
                     items = group.items
                 items.append((message, ticket))
@@ -183,7 +194,9 @@ class Pipeline:
         metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
         metrics.invalid += failed
         metrics.valid += count - failed
-        self._dispatch(group, backlogs)
+        self._dispatch(group, backlogs, notes)
+        if notes is not None:
+            notes.end()
         if self.shadowing.has_candidates:
             self.shadowing.offer(reads)
         self._finish(reads, backlogs, now)
@@ -209,7 +222,7 @@ class Pipeline:
             if pending and pending[0].done:
                 origin.acknowledge(now)
 
-    def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog]) -> None:
+    def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog], notes: Notes | None) -> None:
         """Offer one group to all its destinations at once; none of them can hold up another."""
         plan, items = group.plan, group.items
         if plan is None:
@@ -217,7 +230,10 @@ class Pipeline:
         self._metrics.routed += len(items)
         if plan.local:
             self._deliver(group, plan)
+        before = self.spool.number
         waits = self._place(group, plan, backlogs)
+        if notes is not None:
+            notes.numbered(items, plan, before, self.spool.number)
         if not plan.needed:  # and so there is no way through the spool
             for _, ticket in items:
                 if isinstance(ticket, Ticket) and not ticket.needed and id(ticket) not in waits:
@@ -360,7 +376,7 @@ class Pipeline:
             message = carried
         if message.retain and plan.local:
             before = self._journal.noted
-            if not self.retained.keep(_as_kept(message)):
+            if not self.retained.keep(message):
                 self.refusal.not_carried(message, ticket, ReasonCode.QUOTA_EXCEEDED, drop=False)
                 return None
             if plan.awaits_commit and ticket.qos and self._journal.noted != before:
@@ -388,10 +404,3 @@ class Pipeline:
         if self.shadowing.has_candidates:
             judged = [one.publish for one in arrivals if routes.home_of(one.publish.topic) == upstream]
             self.shadowing.offer_down(upstream, judged)
-
-
-def _as_kept(message: Message) -> Message:
-    """Return the message as it is retained: without what belongs to the packet that brought it."""
-    if isinstance(message, Timed):
-        return message
-    return Message(message.topic, message.payload, message.qos, True, message.properties)

@@ -25,6 +25,11 @@ app.command(
     help="Try the cases beside the policies, and tell which rules they do not exercise.",
 )
 app.command(
+    "mqttproxy.cli.backtest:backtest",
+    name="backtest",
+    help="Tell which recorded messages new policies would break, and which they would heal.",
+)
+app.command(
     "mqttproxy.cli.quarantine:quarantine_app",
     name="quarantine",
     help="Look at the messages that were held, and why; decide on them; export, purge or release them.",

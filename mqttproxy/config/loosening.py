@@ -36,6 +36,7 @@ CARRYING: Final = frozenset(
         "routes",
         "spool",
         "quarantine",
+        "recorder",
         "telemetry",
         "tests",
         "shadow",

@@ -33,15 +33,15 @@ from mqttproxy.config.kinds import (
     setting,
     table_class,
 )  # fmt: skip
-from mqttproxy.config.observing import AuditSettings, TelemetrySettings
+from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
 from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, ShadowSettings, WhenSettings
 from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
     "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
-    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "ShadowSettings", "TelemetrySettings",
-    "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
+    "PolicySettings", "PolicyTopic", "Quorum", "RecorderSettings", "RequireSettings", "Seconds", "ShadowSettings",
+    "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -395,5 +395,6 @@ class ProxyConfig:
     quarantine: QuarantineSettings = field(default=QuarantineSettings())
     telemetry: TelemetrySettings = field(default=TelemetrySettings())
     audit: AuditSettings = field(default=AuditSettings())
+    recorder: RecorderSettings = field(default=RecorderSettings())
     masking: MaskingSettings = field(default=MaskingSettings())
     masks: tuple[MaskSettings, ...] = field(default=())

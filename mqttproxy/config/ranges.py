@@ -73,6 +73,8 @@ _OF_SETTING: Final = {
     ("upstreams", "backoff_reset"): Range(0, CENTURY),
     ("upstreams", "breaker_ratio"): Range(0, 1, above=True),
     ("quarantine", "inline_bytes"): Range(0, 2**30),
+    ("recorder", "percent"): Range(0, 100),
+    ("recorder", "keep_free"): Range(0, 2**50),
     ("telemetry", "sys_interval"): Range(0, CENTURY),
 }
 

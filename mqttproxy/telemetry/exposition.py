@@ -111,10 +111,11 @@ def _general(metrics: Metrics) -> Iterable[Metric]:
 
 def _told_attributes(metrics: Metrics) -> Iterable[Metric]:
     families: dict[str, Metric] = {}
-    for attribute in attrs.fields(Metrics):
-        told = attribute.metadata.get("told")
-        if told is not None:
-            _add(families, told, getattr(metrics, attribute.name))
+    for numbers in (metrics, *metrics.more):
+        for attribute in attrs.fields(type(numbers)):
+            told = attribute.metadata.get("told")
+            if told is not None:
+                _add(families, told, getattr(numbers, attribute.name))
     return families.values()
 
 

@@ -6,7 +6,7 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from attrs import Factory, define, field, frozen
 
@@ -68,6 +68,7 @@ class Metrics:
     started: float = Factory(lambda self: self.now(), takes_self=True)
     destinations: Callable[[], Iterable[DestinationSnapshot]] = no_destinations
     refresh: list[Callable[[], None]] = Factory(list)
+    more: list[Any] = Factory(list)  # numbers of rooms that have a class of their own for them, told in the same way
 
     # Messages from devices: the books. Each counts under exactly one of routed, held, refused, dropped, waiting.
     received_by_qos: list[int] = field(
