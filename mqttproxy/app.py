@@ -17,6 +17,7 @@ from attrs import evolve
 
 from mqttproxy import __version__, database, tables
 from mqttproxy.apart import run_apart
+from mqttproxy.asking import Asking
 from mqttproxy.clock import SteadyWall
 from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.model import LOCAL, ProxyConfig
@@ -122,6 +123,7 @@ class Proxy:
             journal=self.keeping.journal,
             spool=self.keeping.spool,
             senders=senders,
+            asking=Asking(self.metrics, alerts, limits.plugin_queue, outside.chance),
         )
         self.releases = Releases(
             quarantine=self.quarantine,
@@ -278,6 +280,7 @@ class Proxy:
         # by whether all of their subscriptions have been asked for again.
         await self.door.premises.rehome()
         await background.start(self.pool.run)
+        await background.start(self.pipeline.asking.run)
         background.start_soon(self.releases.run)
         background.start_soon(self._watch_health)
 

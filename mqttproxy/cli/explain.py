@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from attrs import frozen
 from cyclopts import Parameter
 
+from mqttproxy.cli.answered import answered
 from mqttproxy.cli.explain_output import as_document, lines
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say, tell
@@ -158,7 +159,7 @@ def _explain_options(options: MessageOptions, premises: Premises) -> Explanation
         attributes=_pairs("attribute", options.attribute),
     )
     message = Message(options.topic, _payload(options.payload), options.qos, options.retain, _properties(options))
-    return explain_message(message, identity, premises, options.direction)
+    return answered(premises, lambda: explain_message(message, identity, premises, options.direction))
 
 
 def _pairs(option: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -232,8 +233,9 @@ def _explain_held(identifier: str, options: MessageOptions, premises: Premises) 
         listener=record.listener,
     )
     message = Message(record.topic, payload, record.qos, record.retain, record.properties)
-    is_down = record.listener.startswith(UPSTREAM)
-    return explain_message(message, identity, premises, "down" if is_down else "up"), tuple(_notes(record, premises))
+    direction: Literal["up", "down"] = "down" if record.listener.startswith(UPSTREAM) else "up"
+    explanation = answered(premises, lambda: explain_message(message, identity, premises, direction))
+    return explanation, tuple(_notes(record, premises))
 
 
 def _notes(record: Record, premises: Premises) -> Sequence[str]:
