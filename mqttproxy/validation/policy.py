@@ -112,9 +112,10 @@ class Policy:
 
     def bound_to(self, identity: Identity | None) -> "Policy":
         """Return the policy as it is for a sender: with the schema of the first binding that fits."""
-        for binding in self.bindings if identity is not None else ():
-            if binding.selector is None or binding.selector.why_not(identity) is None:
-                return binding.policy
+        if identity is not None:
+            for binding in self.bindings:
+                if binding.selector is None or binding.selector.why_not(identity) is None:
+                    return binding.policy
         return self
 
     def without_disconnect(self) -> "Policy":
