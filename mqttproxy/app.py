@@ -184,7 +184,6 @@ class Proxy:
         self.pipeline.lanes = {name: kept.get(id(upstream)) or Lane(upstream) for name, upstream in self.pool.items()}
 
     # What operators see.
-
     def _destinations(self) -> Iterable[DestinationSnapshot]:
         for snapshot in self.pool.snapshots():
             waiting = self.pipeline.lanes[snapshot.name].waiting
@@ -252,7 +251,6 @@ class Proxy:
             await trio.sleep(HEALTH_EVERY)
 
     # Life.
-
     async def run(self) -> None:
         """Open everything, serve until a signal says otherwise, close in order."""
         self.health.report("listeners", False, "starting")
