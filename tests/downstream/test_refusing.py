@@ -190,16 +190,15 @@ class TestConnect:
             )
 
     async def test_a_3_1_1_device_gets_its_code_and_the_trail_the_words(self, autojump_clock: MockClock) -> None:
-        async with open_house() as house:
-            device = house.device("", V311, clean_start=False)
+        async with open_house("[limits]\nflapping_connects = 1\n") as house:
+            await house.connect("d", V311)
+            device = house.device("d", V311)
             await house.settle()
             assert device.connack is not None
-            assert (device.connack.reason, device.connack.properties) == (
-                ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
-                Properties(),
-            )
+            assert (device.connack.reason, device.connack.properties) == (ReasonCode.NOT_AUTHORIZED, Properties())
             (line,) = lines(house, "connect")
-            assert (line["rule"], line["client_id"]) == ("protocol", "")
+            assert (line["rule"], line["reason"]) == ("limits.flapping_connects", "banned")
+            assert line["words"].startswith("it connects too often: wait ")
 
     async def test_who_is_let_in_has_no_line(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
