@@ -22,7 +22,7 @@ def premises(text: str = POLICY) -> Premises:
     return Premises(config, build_generation(1, config, Shelf(NUMBERS)))
 
 
-def case(payload: bytes = b'"x"', *, given: dict[str, Any] | None = None, **expect: Any) -> LoadedCase:
+def case(payload: bytes = b'"x"', /, *, given: dict[str, Any] | None = None, **expect: Any) -> LoadedCase:
     settings = CaseSettings(
         name="it",
         given=GivenSettings(**{"topic": "n/1", **(given or {})}),
@@ -197,8 +197,8 @@ home = "local"
 class TestPayloads:
     """What destinations get, after the transforms of policies and their own."""
 
-    def problems(self, payload: bytes, text: str = TRANSFORMED, **expect: Any) -> list[tuple[str, str, str]]:
-        tried, _ = run([case(payload, **{"verdict": "forward", **expect})], premises(text))
+    def problems(self, sent: bytes, text: str = TRANSFORMED, **expect: Any) -> list[tuple[str, str, str]]:
+        tried, _ = run([case(sent, **{"verdict": "forward", **expect})], premises(text))
         return [
             (problem.key.removeprefix("cases[0].expect."), problem.found, problem.expected)
             for problem in tried[0].problems
