@@ -114,8 +114,8 @@ def reading() -> type[ProtobufMessage]:
     )
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
-        pool.Add(file)  # type: ignore[no-untyped-call] # of the library
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("acme.Reading"))  # type: ignore[no-untyped-call] # the same
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("acme.Reading"))
 
 
 NUMBERS: Final = st.floats(allow_nan=False)
