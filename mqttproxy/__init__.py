@@ -19,6 +19,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     release       held messages let go: claimed, mended, judged, carried once
     mending       a held message as it would go today
     recipe        the steps that mend held messages
+    asking        plug-in checks asked, each in a process of its own, before a message is judged
     behaving      what devices do over time: quotas, silence, duplicates, gaps, clocks; asked beside the judge
     shadowing     candidates for policies, judged beside them when there is time; told, and nothing more
     recording     what the recorder is given of each batch
@@ -47,6 +48,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     process       how the process uses its machine: interpreter, memory
     clock         the time of day, which does not jump by years
     sqlite        database files that back promises: made, private, durable, checked, set aside if broken
+    plugin        what a plug-in check is given, and the process that it runs in
     apart         work that is done once and needs much memory, in a process of its own
 """
 

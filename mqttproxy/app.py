@@ -15,6 +15,7 @@ import trio
 from attrs import evolve
 
 from mqttproxy import __version__, database
+from mqttproxy.asking import Asking
 from mqttproxy.clock import SteadyWall
 from mqttproxy.committing import Committer
 from mqttproxy.config.load import config_of, read_file
@@ -119,6 +120,7 @@ class Proxy:
             journal=self.keeping.journal,
             spool=self.keeping.spool,
             senders=senders,
+            asking=Asking(self.metrics, alerts, limits.plugin_queue, outside.chance),
         )
         self.pipeline.recording = self.recording = make_recording(
             ruleset,
@@ -187,7 +189,6 @@ class Proxy:
         self.pipeline.lanes = {name: kept.get(id(upstream)) or Lane(upstream) for name, upstream in self.pool.items()}
 
     # What operators see.
-
     def _destinations(self) -> Iterable[DestinationSnapshot]:
         for snapshot in self.pool.snapshots():
             waiting = self.pipeline.lanes[snapshot.name].waiting
@@ -257,7 +258,6 @@ class Proxy:
             await trio.sleep(HEALTH_EVERY)
 
     # Life.
-
     async def run(self) -> None:
         """Open everything, serve until a signal says otherwise, close in order."""
         self.health.report("listeners", False, "starting")
@@ -286,6 +286,7 @@ class Proxy:
         # by whether all of their subscriptions have been asked for again.
         await self.door.premises.rehome()
         await background.start(self.pool.run)
+        await background.start(self.pipeline.asking.run)
         background.start_soon(self.releases.run)
         background.start_soon(self.pipeline.shadowing.run)
         background.start_soon(self._watch_health)

@@ -14,9 +14,10 @@ from typing import Final
 import trio
 
 from mqttproxy.arrivals import Arrivals
+from mqttproxy.asking import Asking
 from mqttproxy.behaving import Behaving
-from mqttproxy.groups import Backlog, Gathering, Group
-from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
+from mqttproxy.groups import Backlog, Gathering, Group, Plans
+from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, release
 from mqttproxy.holding import Waiting
 from mqttproxy.mqtt.expiry import timed
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish
@@ -33,9 +34,9 @@ from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
 from mqttproxy.validation import Action, Identity, Verdict, judge
 from mqttproxy.validation.behaviour import Watch
+from mqttproxy.validation.plugins import ASKED_BEFORE, Answers
 
 RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
-CACHED_TOPICS: Final = 10_000
 
 
 class Pipeline:
@@ -53,6 +54,7 @@ class Pipeline:
         journal: Commits,
         spool: Spool,
         senders: Senders | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self.spool = spool
         self.settling = Settling(spool)
@@ -64,6 +66,7 @@ class Pipeline:
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
         self.recording: Recording | None = None
+        self.asking = asking or Asking(metrics, refusal.alerts, ruleset.config.limits.plugin_queue)
         self.behaving = Behaving(refusal, Watch(ruleset.config.limits.behaviour_devices))
         self.shadowing = Shadowing(refusal)
         self._metrics = metrics
@@ -79,10 +82,10 @@ class Pipeline:
         self.refusal.use(ruleset.generation.number, ruleset.masker)
         self.behaving.use(ruleset.config)
         self.shadowing.use(ruleset)
+        self.asking.use(ruleset)
         if self.recording is not None:
             self.recording.use(ruleset)
-        self._plans: dict[str, Plan] = {}  # by topic
-        self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
+        self.plans = Plans(ruleset, lanes, self.spool_lanes)
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
@@ -97,7 +100,7 @@ class Pipeline:
             None, or what must be waited for with `clear` before the device's socket is read again.
 
         """
-        return self._carry(((origin, publishes),), now).get(origin)
+        return self._carry(((origin, publishes),), now, self.asking.take(origin)).get(origin)
 
     def gather(self, origin: Gathering, publishes: Sequence[Publish]) -> bool:
         """Carry what one read held together with all that others bring in this turn of the poller.
@@ -128,9 +131,11 @@ class Pipeline:
                 if backlog := backlogs.get(origin):
                     origin.hold_up(backlog)
 
-    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0912, PLR0915 - one loop for speed
+    def _carry(  # noqa: C901, PLR0912, PLR0915 - one loop for speed
+        self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float, answers: Answers | None = None
+    ) -> dict[Origin, Backlog]:
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
-        metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self._plans, self.behaving
+        metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self.plans, self.behaving
         received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
@@ -150,7 +155,7 @@ class Pipeline:
                 if publish.properties is not NO_PROPERTIES:
                     message, is_loop = self._admitted(publish, now)
                 try:
-                    verdict = judge(message, identity, generation)
+                    verdict = judge(message, identity, generation, answers)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
                 changed = verdict.changed
@@ -158,7 +163,7 @@ class Pipeline:
                     verdict = behaving.judge(verdict, publish, identity, now)
                 if changed is not None and verdict.action is Action.FORWARD:  # else it is kept as it came
                     message = changed
-                plan = plans.get(message.topic) or self.plan_of(message.topic)
+                plan = plans[message.topic]
                 qos = publish.qos
                 received[qos] += 1
                 ticket = None
@@ -343,19 +348,6 @@ class Pipeline:
         missing.subtract(map(id, taken))
         release([ticket for ticket in taken if not missing[id(ticket)]])
 
-    def plan_of(self, topic: str) -> Plan:
-        """Return where the messages of a topic go."""
-        if (known := self._plans.get(topic)) is not None:
-            return known
-        if len(self._plans) >= CACHED_TOPICS:
-            self._plans.clear()
-        drop_unrouted = self.ruleset.config.default.unrouted == "drop"
-        routes = self.ruleset.routes
-        plan = make_plan(topic, routes, self.lanes, self.spool_lanes, drop_unrouted=drop_unrouted)
-        plan = self._distinct.setdefault(plan, plan)
-        self._plans[topic] = plan
-        return plan
-
     def _exception(
         self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan, holds: list[Waiting]
     ) -> Message | None:
@@ -385,10 +377,11 @@ class Pipeline:
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""
-        if self.refusal.dry_run or message.topic[:1] == "$" or self.ruleset.generation.transforms(message.topic):
-            return True  # what was transformed is no longer what its policies ask for
+        generation, topic = self.ruleset.generation, message.topic
+        if self.refusal.dry_run or topic[:1] == "$" or generation.transforms(topic) or generation.binds(topic):
+            return True  # what was transformed is no longer what its policies ask for; nor is another sender's schema
         try:
-            verdict = judge(message, RETAINED, self.ruleset.generation)
+            verdict = judge(message, RETAINED, generation, ASKED_BEFORE)
         except Exception as error:  # noqa: BLE001 # as for a message that comes
             verdict = self.refusal.judge_raised(error)
         return verdict.observed or verdict.action is Action.FORWARD

@@ -275,8 +275,8 @@ class Refusal:
         who = token.who
         if isinstance(who, Identity):
             identity = who
-        else:  # it came back from disk, where attributes are not kept
-            identity = Identity(who.client_id, who.username, who.address, who.listener)
+        else:  # it came back from disk
+            identity = Identity(who.client_id, who.username, who.address, who.listener, who.attributes)
         held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)

@@ -21,6 +21,7 @@ from mqttproxy.validation import Identity, Rules, Verdict, identity_of_upstream
 from mqttproxy.validation.checks import Case
 from mqttproxy.validation.comparison import PASSES, Comparison, Outcome, outcome_of
 from mqttproxy.validation.generation import Generation, taking_part
+from mqttproxy.validation.plugins import ASKED_BEFORE
 from mqttproxy.validation.policy import Policy
 from mqttproxy.validation.words import cut, printable
 
@@ -196,7 +197,7 @@ class Shadowing:
     def _judge(self, waiting: _Waiting) -> None:
         message, covering = waiting.message, waiting.covering
         self._size -= len(message.payload)
-        case = Case(message, waiting.identity)
+        case = Case(message, waiting.identity, ASKED_BEFORE)  # plug-ins are not asked for a candidate
         for policy, _ in taking_part(covering.policies, waiting.identity):
             tally, shadow = covering.tallies.get(policy.name), policy.shadow
             if tally is None or shadow is None or policy.level == "off":

@@ -19,11 +19,16 @@ def error_topic(client_id: str) -> str:
     return ERROR_TOPICS + client_id.translate(_ESCAPES)
 
 
-def may_connect(connect: Connect, settings: AccessSettings) -> ReasonCode:
-    """Decide on a CONNECT: without an authenticator only the anonymous can come in, and only if that is written."""
+def may_connect(connect: Connect, settings: AccessSettings) -> tuple[ReasonCode, str]:
+    """Decide on a CONNECT, and say why not.
+
+    Without an authenticator only the anonymous can come in, and only if that is written.
+    """
     if connect.properties.authentication_method is not None:
-        return ReasonCode.BAD_AUTHENTICATION_METHOD
-    return ReasonCode.SUCCESS if settings.allow_anonymous else ReasonCode.NOT_AUTHORIZED
+        return ReasonCode.BAD_AUTHENTICATION_METHOD, "no authentication method is known here"
+    if not settings.allow_anonymous:
+        return ReasonCode.NOT_AUTHORIZED, "nobody is let in here without being known"
+    return ReasonCode.SUCCESS, ""
 
 
 def may_publish(topic: str) -> ReasonCode:
@@ -33,13 +38,13 @@ def may_publish(topic: str) -> ReasonCode:
 
 def may_subscribe(
     client_id: str, topic_filter: str, *, max_bytes: int = 65_535, max_levels: int = 65_535
-) -> ReasonCode:
-    """Decide on one filter of a SUBSCRIBE; the bounds are those of `[limits]`."""
+) -> tuple[ReasonCode, str]:
+    """Decide on one filter of a SUBSCRIBE, and say why not; the bounds are those of `[limits]`."""
     try:
         check_topic_filter(topic_filter, max_bytes=max_bytes, max_levels=max_levels)
-    except RemoteProtocolError:
-        return ReasonCode.TOPIC_FILTER_INVALID
+    except RemoteProtocolError as error:
+        return ReasonCode.TOPIC_FILTER_INVALID, str(error)
     _, plain = split_shared(topic_filter)
     if plain.startswith("$proxy/") and plain != error_topic(client_id):
-        return ReasonCode.NOT_AUTHORIZED
-    return ReasonCode.SUCCESS
+        return ReasonCode.NOT_AUTHORIZED, "what the proxy tells a device only this device may read"
+    return ReasonCode.SUCCESS, ""

@@ -4,10 +4,13 @@ from mqttproxy.access.rules import may_publish
 from mqttproxy.mqtt.packets import Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Action, Failure, Generation, Identity, Verdict, judge
+from mqttproxy.validation.plugins import Answers
 
 
-def judge_will(will: Will, identity: Identity, generation: Generation) -> Verdict | None:
-    """Judge the will of a CONNECT as if it were published now.
+def judge_will(
+    will: Will, identity: Identity, generation: Generation, answers: Answers | None = None
+) -> Verdict | None:
+    """Judge the will of a CONNECT as if it were published now. `answers` of plug-ins, as for `judge`.
 
     Returns:
         None: the device may come in. Else what refuses or holds it; its `reason` stands in CONNACK, 0x87 for a topic
@@ -18,7 +21,7 @@ def judge_will(will: Will, identity: Identity, generation: Generation) -> Verdic
     if reason.is_failure:
         failure = Failure("", "topic", "topics that begin with $ are the server's")
         return Verdict(action=Action.REFUSE, failures=(failure,), reason=reason)
-    verdict = judge(will, identity, generation)
+    verdict = judge(will, identity, generation, answers)
     return None if verdict.action is Action.FORWARD else verdict
 
 

@@ -130,6 +130,8 @@ def _about(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
         yield f"{result.hidden} of them are masked as a whole and were not judged"
     if result.masked:
         yield f"{result.masked} of them have masked values: what depends on these may be judged wrongly"
+    if result.without_plugins:
+        yield "plug-in checks are not asked here: both sides take their messages for good"
     if result.otherwise:
         words = "masks, another configuration, or behaviour rules, which are not asked here"
         yield f"{result.otherwise} of them were judged otherwise when they came: {words}"
@@ -158,6 +160,7 @@ def _document(result: Backtest, left_out: Mapping[str, int]) -> dict[str, Any]:
         "judged": result.comparison.total.messages,
         "masked": result.masked,
         "hidden": result.hidden,
+        "without_plugins": result.without_plugins,
         "judged_otherwise_before": result.otherwise,
         "left_out": dict(left_out),
         "from": _time(result.first) if result.first is not None else None,

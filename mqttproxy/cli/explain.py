@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from attrs import frozen
 from cyclopts import Parameter
 
+from mqttproxy.cli.answered import answered
 from mqttproxy.cli.explain_output import as_document, lines
 from mqttproxy.cli.explain_past import FoundNotError, Past, find
 from mqttproxy.cli.held_output import printable
@@ -113,8 +114,10 @@ def explain(
         elif options != _NOTHING:
             raise UsageError("use either --id or what describes a message")  # noqa: TRY301 # told as all of them
         else:
-            past = find(id, premises)
-            explanation = explain_message(past.message, past.identity, premises, past.direction)
+            past = found = find(id, premises)
+            explanation = answered(
+                premises, lambda: explain_message(found.message, found.identity, premises, found.direction)
+            )
     except ConfigError as error:
         tell(error)
         return 2
@@ -159,7 +162,7 @@ def _explain_options(options: MessageOptions, premises: Premises) -> Explanation
         attributes=_pairs("attribute", options.attribute),
     )
     message = Message(options.topic, _payload(options.payload), options.qos, options.retain, _properties(options))
-    return explain_message(message, identity, premises, options.direction)
+    return answered(premises, lambda: explain_message(message, identity, premises, options.direction))
 
 
 def _pairs(option: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -80,6 +80,10 @@ def _step_words(step: Step) -> Iterator[str]:
     yield f"policy {step.policy}: {state} ({step.why})"
     if step.captures:
         yield f"  captures {_pairs(step.captures)}"
+    for bound in step.bindings:
+        yield f"  binding to schema {bound.schema}: {f'no, {bound.why_not}' if bound.why_not else 'holds'}"
+    if step.bindings and step.bindings[-1].why_not:
+        yield "  no binding fits: the schema of the policy"
     if step.verdict is not None:
         if step.verdict.schema is not None:
             yield f"  schema {step.verdict.schema}"
@@ -101,7 +105,7 @@ def _verdict_words(explanation: Explanation) -> str:
 
 def _destination_words(destination: Destination) -> str:
     if destination.topic is None:
-        return f"{destination.name}, where the topic has no name: held for that one"
+        return f"{destination.name}, {destination.why_not}: held for that one"
     if destination.name == "local":
         return f"devices that are subscribed to {destination.topic}"
     return f"upstream {destination.name}, as {destination.topic}"
@@ -177,6 +181,9 @@ def _step_document(step: Step) -> dict[str, Any]:
         "enforced": step.enforced,
         "why": step.why,
         "captures": dict(step.captures),
+        "bindings": [
+            {"schema": bound.schema, "holds": not bound.why_not, "why": bound.why_not} for bound in step.bindings
+        ],
         "schema": step.verdict.schema if step.verdict is not None else None,
         "failures": _failures(step.verdict.failures if step.verdict is not None else ()),
     }

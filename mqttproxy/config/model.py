@@ -34,14 +34,24 @@ from mqttproxy.config.kinds import (
     table_class,
 )  # fmt: skip
 from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
-from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, ShadowSettings, WhenSettings
+from mqttproxy.config.policies import (
+    BindingSettings,
+    ExpressionSettings,
+    PluginSettings,
+    PolicySettings,
+    RequireSettings,
+    ShadowSettings,
+    WhenSettings,
+)
+from mqttproxy.config.storing import QuarantineSettings, SpoolSettings
 from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
 
 __all__ = [  # of other modules: everybody looks for them here
-    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
-    "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
-    "PolicySettings", "PolicyTopic", "Quorum", "RecorderSettings", "RequireSettings", "Seconds", "ShadowSettings",
-    "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
+    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings",
+    "AuditSettings", "BehaviourSettings", "BindingSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count",
+    "ExpressionSettings", "Labels", "PluginSettings", "PolicySettings", "PolicyTopic", "QuarantineSettings", "Quorum",
+    "RecorderSettings", "RequireSettings", "Seconds", "ShadowSettings", "SpoolSettings", "TelemetrySettings",
+    "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -104,6 +114,10 @@ class LimitSettings:
     topic_levels: Count = setting(Count(128), "most levels in a topic name or filter")
     client_id_bytes: Count = setting(Count(128), "longest client identifier, in UTF-8 bytes")
     user_properties: Count = setting(Count(64), "most user properties in a packet")
+    plugin_queue: Count = setting(
+        Count(1000),
+        "messages that may wait for a plug-in check; then devices wait, as they do for their messages' turn",
+    )
     keep_alive: Seconds = setting(Seconds(3600.0), "longest keep alive; a device that asks for none gets this one")
     receive_maximum: Count = setting(Count(256), "QoS 1 and 2 messages a device may have unacknowledged")
     receive_maximum_exceeded: Literal["disconnect", "wait"] = setting(
@@ -323,41 +337,6 @@ class RouteSettings:
     max_age: Seconds | None = setting(
         None, "messages from upstreams that a device did not get within this time are dropped, counted"
     )
-
-
-@frozen(kw_only=True)
-class SpoolSettings:
-    """`[spool]`: what is acknowledged and not yet at all its destinations, on disk under `proxy.data_dir`.
-
-    Messages of QoS 1 and 2 go through it, but for routes with `ack = "memory"`.
-    """
-
-    max_bytes: Bytes = setting(
-        Bytes(1024**3), "payload bytes that may wait for all destinations; then the `when_full` of the route applies"
-    )
-    max_age: Seconds = setting(Seconds(86_400.0), "how long a message may wait for a destination; then it is dropped")
-    durability: Literal["fsync", "process"] = setting(
-        "fsync",
-        "what is acknowledged survives: fsync: a power failure too; process: the end of this process, however sudden. "
-        "Holds for sessions, retained messages and wills as well; read at start only",
-    )
-    queue_messages: Count = setting(Count(50_000), "messages that may wait for the commit; then devices wait")
-    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
-
-
-@frozen(kw_only=True)
-class QuarantineSettings:
-    """`[quarantine]`: what was refused and why. Whichever bound is reached first removes the oldest."""
-
-    max_age: Seconds = setting(Seconds(30 * 86_400.0), "how long a held message is kept")
-    max_bytes: Bytes = setting(Bytes(10 * 1024**3), "bytes of payloads, properties and failures kept in all")
-    max_messages: Count = setting(Count(1_000_000), "messages kept in all")
-    max_issues: Count = setting(
-        Count(1000), "issues kept in all: failures that are alike, with what was decided on them"
-    )
-    inline_bytes: Bytes = setting(Bytes(16 * 1024), "larger payloads go to a file of their own beside the database")
-    queue_messages: Count = setting(Count(10_000), "held messages that may wait for the commit; then devices wait")
-    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes of payloads, properties and failures")
 
 
 def every_table(kind: Any = None, within: str = "") -> Iterator[tuple[str, str, Any]]:

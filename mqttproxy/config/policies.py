@@ -80,6 +80,30 @@ class ShadowSettings:
 
 
 @frozen(kw_only=True)
+class PluginSettings:
+    """`[[policies.plugins]]`: a check in Python that the messages of the policy above must please. One check each.
+
+    It runs in a process of its own, and messages wait for it; `docs/policies.md` tells how one is written.
+    """
+
+    name: str = setting(REQUIRED, "the entry point in the group `mqttproxy.checks` that it is installed as")
+    budget: Seconds = setting(
+        Seconds(0.1), "time for one message; after it the message fails, and the process is ended and started again"
+    )
+
+
+@frozen(kw_only=True)
+class BindingSettings:
+    """`[[policies.bindings]]`: another schema for some senders. The first binding that fits a sender holds for it.
+
+    Whom none fits, or of whom too little is known, gets the schema of the policy.
+    """
+
+    schema: str = setting(REQUIRED, "instead of the policy's, written the same way")
+    when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
+
+
+@frozen(kw_only=True)
 class PolicySettings:
     """`[[policies]]`: what the messages of some topics must be. All policies that apply judge a message.
 
@@ -101,7 +125,8 @@ class PolicySettings:
         "the schema is for",
     )
     strategy: Literal["all", "any"] = setting(
-        "all", "whether a message must pass all checks of this policy (format, schema, require, expressions), or any"
+        "all",
+        "whether a message must pass all checks of this policy (format, schema, require, expressions, plugins), or any",
     )
     level: Literal["off", "observe", "enforce"] = setting(
         "enforce", "off: not judged; observe: judged, counted and audited, but forwarded; enforce"
@@ -120,9 +145,11 @@ class PolicySettings:
         "up", "up: judges messages from devices; down: messages from upstreams to devices; both"
     )
     when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
+    bindings: tuple[BindingSettings, ...] = setting((), "other schemas for some of these senders, in order")
     require: RequireSettings = setting(Factory(RequireSettings), "what messages must be beside their payload")
     expressions: tuple[ExpressionSettings, ...] = setting((), "conditions in CEL")
     shadow: CandidateSettings = setting(Factory(CandidateSettings), "a candidate that is judged beside it")
+    plugins: tuple[PluginSettings, ...] = setting((), "checks in Python")
     transforms: tuple[Step, ...] = setting(
         (), "what becomes of messages that are carried on, in order; see docs/transforms.md"
     )

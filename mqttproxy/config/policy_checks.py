@@ -26,14 +26,14 @@ WITH_SCHEMA: Final = ("protobuf", "avro")  # formats that nobody can read withou
 
 _LISTS: Final = ("client_id", "username", "listener")
 _UNSAFE: Final = frozenset("+#/\0")
+_SCHEMA_HINT: Final = "names are of letters, digits, dots, hyphens and underscores"
 _CONDITION_WORDS: Final = 'a glob such as "tx-*", or a comparison such as ">=2.1, <3"'
 
 
 def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     """Check one policy."""
     if policy.schema is not None and parse_reference(policy.schema) is None:
-        hint = "names are of letters, digits, dots, hyphens and underscores"
-        report.add(f"{key}.schema", quoted(policy.schema), WORDS, hint)
+        report.add(f"{key}.schema", quoted(policy.schema), WORDS, _SCHEMA_HINT)
     if not policy.on_failure:
         report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
     if policy.direction == "down" and "disconnect" in policy.on_failure:
@@ -46,6 +46,8 @@ def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     _check_format(policy, key, report)
     check_when(policy.when, f"{key}.when", report)
     _check_require(policy.require, f"{key}.require", report)
+    _check_bindings(policy, key, report)
+    _check_plugins(policy, key, report)
     for index, item in enumerate(policy.expressions):
         if not item.expression.strip():
             report.add(f"{key}.expressions[{index}].expression", quoted(item.expression), "a condition in CEL")
@@ -80,6 +82,28 @@ def check_candidates(policies: Sequence[PolicySettings], report: Report) -> None
             report.add(key, quoted(candidate), 'a policy with level = "off"', "a candidate is not in force")
 
 
+def _check_bindings(policy: PolicySettings, key: str, report: Report) -> None:
+    for index, binding in enumerate(policy.bindings):
+        place = f"{key}.bindings[{index}]"
+        if parse_reference(binding.schema) is None:
+            report.add(f"{place}.schema", quoted(binding.schema), WORDS, _SCHEMA_HINT)
+        if binding.when == WhenSettings():
+            hint = "it would fit everybody: let it be the schema of the policy"
+            report.add(f"{place}.when", "nothing", "whose messages", hint)
+        check_when(binding.when, f"{place}.when", report)
+    if policy.bindings and policy.schema is None:
+        report.add(f"{key}.schema", "nothing", "a schema for those whom no binding fits", "the policy has bindings")
+
+
+def _check_plugins(policy: PolicySettings, key: str, report: Report) -> None:
+    for index, plugin in enumerate(policy.plugins):
+        if not plugin.name:
+            report.add(f"{key}.plugins[{index}].name", quoted(plugin.name), "the name of an entry point")
+    if policy.plugins and policy.direction != "up":
+        hint = "plug-ins judge what devices send: what comes from upstreams cannot wait for them"
+        report.add(f"{key}.direction", quoted(policy.direction), '"up", because the policy has plugins', hint)
+
+
 def _check_format(policy: PolicySettings, key: str, report: Report) -> None:
     if policy.format in WITH_SCHEMA and policy.schema is None:
         report.add(f"{key}.format", quoted(policy.format), "a schema too", "without one nobody can read it")
@@ -94,9 +118,10 @@ def _check_format(policy: PolicySettings, key: str, report: Report) -> None:
         and policy.format is None
         and policy.require == RequireSettings()
         and not policy.expressions
+        and not policy.plugins
     ):
         hint = 'format = "raw" lets everything through'
-        report.add(key, "nothing to judge by", "schema, format, require or expressions", hint)
+        report.add(key, "nothing to judge by", "schema, format, require, expressions or plugins", hint)
 
 
 def _asks_payload(item: ExpressionSettings) -> bool:

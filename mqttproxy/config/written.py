@@ -37,6 +37,11 @@ _EXAMPLES: Final = {
     ("policies.when", "username"): '["plant-?"]',
     ("policies.when", "listener"): '["tls"]',
     ("policies.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
+    ("policies.bindings", "schema"): '"temperature@2"',
+    ("policies.bindings.when", "client_id"): '["tx-*"]',
+    ("policies.bindings.when", "username"): '["plant-?"]',
+    ("policies.bindings.when", "listener"): '["tls"]',
+    ("policies.bindings.when", "attributes"): '{ firmware = ">=2.1" }',
     ("policies.require", "qos"): "[1, 2]",
     ("policies.require", "retain"): "false",
     ("policies.require", "content_type"): '["application/json*"]',
@@ -47,6 +52,7 @@ _EXAMPLES: Final = {
     ("policies.shadow", "policy"): '"temperature, as it will be"',
     ("policies.expressions", "expression"): '"payload.celsius > -40"',
     ("policies.expressions", "message"): '"colder than any sensor can tell"',
+    ("policies.plugins", "name"): '"plausible"',
     ("behaviours", "name"): '"at most 100 a minute"',
     ("behaviours", "topics"): '["sensor/{device}/#"]',
     ("behaviours", "rule"): '"quota"',
@@ -93,9 +99,9 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions",
-        "policies.shadow", "behaviours", "behaviours.when", "upstreams", "upstreams.topics",
-        "upstreams.transforms", "routes", "masks",
+        "access.attributes", "policies", "policies.when", "policies.bindings", "policies.bindings.when",
+        "policies.require", "policies.expressions", "policies.shadow", "policies.plugins", "behaviours",
+        "behaviours.when", "upstreams", "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

@@ -46,7 +46,7 @@ class Device(Delivering):
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
-        self._subscribing = Subscribing(premises, session, connection)
+        self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
         self.is_gathered = False
         self.unacknowledged = 0  # payload bytes
@@ -252,6 +252,7 @@ class Device(Delivering):
             len(publishes) + len(self.pending) <= limits.receive_maximum
             and self.unacknowledged < limits.unacknowledged_bytes
             and not self.is_gathered
+            and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
             and self._pipeline.gather(self, publishes)
         )
 
@@ -272,17 +273,19 @@ class Device(Delivering):
                 self._left = [*publishes]
                 return False
         limits = self._premises.limits
-        room = limits.receive_maximum - len(self.pending)
-        if self.unacknowledged >= limits.unacknowledged_bytes:
-            room = 0
+        is_full = self.unacknowledged >= limits.unacknowledged_bytes
+        room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
+        if self._pipeline.asking.has_plugins and (ask := self._pipeline.asking.must_wait(self, publishes[:room])):
+            self._left, self._wait_for = [*publishes], ask
+            return False
         if len(publishes) <= room:
             backlog = self._pipeline.carry_up(self, publishes, now)
             if backlog is None:
                 return True
             self._left = []
         else:
-            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room > 0 else None
-            self._left = [*publishes[max(room, 0) :]]
+            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
+            self._left = [*publishes[room:]]
         self._backlog = backlog
         self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
         return False

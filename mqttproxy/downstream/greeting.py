@@ -1,14 +1,16 @@
 """From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
 
-from math import inf
+from math import ceil, inf
 from typing import Final, NoReturn
 
 import trio
+from attrs import define
 
 from mqttproxy.access import UnsafeAttributeError, attributes_of, connack_reason, judge_will, may_connect
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.refusing import note_connect
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -16,7 +18,8 @@ from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.sessions import SessionsFull
 from mqttproxy.transport.stream import ByteStream
 from mqttproxy.validation import Identity
-from mqttproxy.validation.answers import reason_string
+from mqttproxy.validation.answers import answer_properties, reason_string
+from mqttproxy.validation.plugins import Answers
 
 FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
 
@@ -58,11 +61,15 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     """
     connection = ServerConnection(server_limits(premises.limits), trio.current_time())
     connect = await _read_connect(premises, stream, connection)
-    reason = may_connect(connect, premises.access)
+    door = _Door(
+        premises, stream, connection, Identity(connect.client_id, connect.username, stream.peer.host, listener)
+    )
+    reason, words = may_connect(connect, premises.access)
     if reason.is_failure:
-        _refuse(stream, connection, reason)
+        door.refuse(reason, "access", words)
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
-        _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
+        words = "a session that is kept needs a client identifier"
+        door.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
     try:
         attributes = attributes_of(
@@ -73,22 +80,21 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
             connect.properties.user_properties,
         )
     except UnsafeAttributeError as error:
-        _refuse(stream, connection, error.reason, str(error), "unsafe_attribute")
-    identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
-    _judge_will(premises, stream, connection, connect, identity)
+        door.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
+    door.identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
+    await _judge_will(door, connect)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
-        _refuse(stream, connection, ReasonCode.BANNED)
+        door.refuse(ReasonCode.BANNED, "limits.flapping_connects", f"it connects too often: wait {ceil(seconds)} s")
     await _take_over(premises, client_id)
-    return _enter(premises, stream, connection, connect, identity)  # at once, before another can
+    return _enter(door, connect)  # at once, before another can
 
 
-def _enter(
-    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
-) -> Device:
+def _enter(door: "_Door", connect: Connect) -> Device:
     """Give the device its session, kept or new, and tell it. Nobody is connected by this client identifier."""
+    premises, stream, connection, identity = door.premises, door.stream, door.connection, door.identity
     client_id, cap = identity.client_id, premises.limits.session_expiry
     wanted = wanted_expiry(connect, cap)
     try:
@@ -97,7 +103,8 @@ def _enter(
         )
     except SessionsFull:
         premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
-        _refuse(stream, connection, ReasonCode.QUOTA_EXCEEDED, label="too_many_sessions")
+        words = "there is no room for another session"
+        door.refuse(ReasonCode.QUOTA_EXCEEDED, "limits.sessions", words, label="too_many_sessions")
     device = Device(premises, stream, connection, identity, session)
     terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
     try:
@@ -141,26 +148,46 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             return connect
 
 
-def _judge_will(
-    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
-) -> None:
+async def _judge_will(door: "_Door", connect: Connect) -> None:
     """Refuse a device whose will would be held or refused if it were published now."""
+    premises, identity = door.premises, door.identity
     refusal = premises.pipeline.refusal
     if connect.will is None or refusal.dry_run:
         return
-    verdict = judge_will(connect.will, identity, premises.pipeline.ruleset.generation)
+    pipeline, answers = premises.pipeline, Answers()
+    verdict = judge_will(connect.will, identity, pipeline.ruleset.generation, answers)
+    while answers.missing:  # plug-ins must be asked
+        await pipeline.asking.ask(answers)
+        verdict = judge_will(connect.will, identity, pipeline.ruleset.generation, answers)
     if verdict is not None:
         refusal.decided("refused", identity, connect.will, verdict=verdict)
         reason = connack_reason(verdict, is_5=connect.version is ProtocolVersion.V5)
-        _refuse(stream, connection, reason, f"will: {reason_string(verdict)}", "will_refused")
+        rule = f"policy {verdict.policy}" if verdict.policy else "topic rules"
+        facts = answer_properties(verdict).user_properties
+        words = f"will: {reason_string(refusal.masker.verdict(verdict, connect.will.topic))}"
+        note_connect(premises, identity, reason, rule, words)
+        door.answer(reason, f"will: {reason_string(verdict)}", (("rule", rule), *facts), "will_refused")
 
 
-def _refuse(
-    stream: ByteStream, connection: ServerConnection, reason: ReasonCode, words: str | None = None, label: str = ""
-) -> NoReturn:
-    connection.refuse(reason, words)
-    stream.send_nowait(connection.data_to_send())
-    raise NotWelcome(label or reason.name.lower())
+@define
+class _Door:
+    """Who stands before it."""
+
+    premises: Premises
+    stream: ByteStream
+    connection: ServerConnection
+    identity: Identity  # as far as it is known
+
+    def refuse(self, reason: ReasonCode, rule: str, words: str, *, label: str = "") -> NoReturn:
+        """Turn it away, and tell it and the audit trail why. `rule`: what says so, such as a setting."""
+        note_connect(self.premises, self.identity, reason, rule, words)
+        self.answer(reason, words, (("rule", rule),), label)
+
+    def answer(self, reason: ReasonCode, words: str, facts: tuple[tuple[str, str], ...], label: str = "") -> NoReturn:
+        """Say so to the device, as far as it can be told."""
+        self.connection.refuse(reason, words, Properties(user_properties=facts))
+        self.stream.send_nowait(self.connection.data_to_send())
+        raise NotWelcome(label or reason.name.lower())
 
 
 async def _take_over(premises: Premises, client_id: str) -> None:

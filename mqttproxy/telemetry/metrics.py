@@ -114,6 +114,20 @@ class Metrics:
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_policy_failures", "invalid messages by the policy that judged them", "policy"),
     )
+    plugin_messages: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_plugin_messages", "messages that a plug-in check was asked about", "plugin"),
+    )
+    plugin_faults: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter(
+            "mqtt_proxy_plugin_faults", "of those, messages that one could not judge, which failed for that", "fault"
+        ),
+    )
+    plugin_starts: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_plugin_starts", "processes of plug-in checks that were started", "plugin"),
+    )
     behaviour_states: int = field(
         default=0,
         metadata=_gauge("mqtt_proxy_behaviour_states", "devices, or their topics, that behaviour rules remember"),
@@ -209,6 +223,10 @@ class Metrics:
         metadata=_counter(
             "mqtt_proxy_deliveries_dropped", "messages that a subscribed device could not take", "reason"
         ),
+    )
+    subscriptions_refused: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_subscriptions_refused", "topic filters that devices did not get", "reason"),
     )
     subscriptions: int = field(default=0, metadata=_gauge("mqtt_proxy_subscriptions", "subscriptions of devices"))
     retained_messages: int = field(

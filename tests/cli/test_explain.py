@@ -12,6 +12,7 @@ from mqttproxy.mqtt.packets import Properties
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.recorder import Recorded
 from mqttproxy.recorder.tape import DATABASE as RECORDED, Tape, recorder_dir
+from tests.plugins import install
 from tests.quarantine.examples import make_held, make_writer
 from tests.recorder.examples import NOW, make, rows
 
@@ -304,3 +305,42 @@ class TestRecorded:
         (recorder_dir(shell.config.parent / "data") / RECORDED).write_bytes(b"no database" * 1000)
         assert shell("gw.1.1") == 2
         assert "file is not a database" in shell.err
+
+
+def test_bindings_are_told_with_why_they_do_not_fit(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "schemas/t").mkdir(parents=True)
+    for version, kind in (("1", "number"), ("2", "string"), ("3", "object")):
+        (tmp_path / f"schemas/t/{version}.json").write_text(f'{{"type": "{kind}"}}')
+    bindings = "".join(
+        f'[[policies.bindings]]\nschema = "t@{version}"\nwhen = {{ attributes = {{ fw = ">={version}" }} }}\n'
+        for version in (3, 2)
+    )
+    shell.config.write_text(
+        shell.config.read_text() + f'[[policies]]\nname = "bound"\ntopics = ["bound"]\nschema = "t@1"\n{bindings}'
+    )
+    assert shell.of("1", client="tx-2", topic="bound") == 1
+    assert [line[9:] for line in shell.out.splitlines() if "bind" in line or "schema" in line][:4] == [
+        "  binding to schema t@3: no, attribute fw '2' is not '>=3'",
+        "  binding to schema t@2: holds",
+        "  schema t@2",
+        "hold, by policy bound, schema t@2",
+    ]
+    assert shell.of("1", "--json", topic="bound") == 0
+    assert [bound["holds"] for bound in json.loads(shell.out)["steps"][3]["bindings"]] == [False, False]
+    assert shell.of("1", client="tx-1", topic="bound") == 0
+    assert "  no binding fits: the schema of the policy" in shell.out
+
+
+def test_plug_in_checks_are_asked(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def check(view):\n    return [('/a', view.captures['line'])] if view.payload == b'2' else []\n"
+    install(tmp_path, monkeypatch, explained=source)
+    shell.config.write_text(
+        shell.config.read_text() + '[[policies]]\nname = "plugged"\ntopics = ["plugged/{line}"]\nformat = "json"\n'
+        '[[policies.plugins]]\nname = "explained"\nbudget = "10s"\n'
+    )
+    assert shell.of("1", topic="plugged/7") == 0
+    assert shell.of("2", topic="plugged/7") == 1
+    assert "at /a (plugin): 7" in shell.out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"2")))
+    assert shell.of("-", topic="plugged/7") == 1
+    assert "at /a (plugin): 7" in shell.out

@@ -76,3 +76,10 @@ def test_messages_that_were_judged_otherwise_when_they_came_are_counted() -> Non
 def test_the_time_that_they_are_from_is_told() -> None:
     result = compare([on(b"1", at=NOW + 5), on(b"1", at=NOW), on(b"1", at=NOW + 2)])
     assert (result.first, result.last) == (NOW, NOW + 5)
+
+
+def test_plug_in_checks_are_not_asked_and_that_is_told() -> None:
+    new = POLICY.format(1) + '[[policies.plugins]]\nname = "anybody"\n'
+    result = compare([on(b"1")], then=new)
+    assert (result.comparison.total.both_pass, result.without_plugins) == (1, True)
+    assert not compare([on(b"1")]).without_plugins

@@ -96,7 +96,7 @@ def test_two_references_to_one_version_share_its_contract() -> None:
 def test_a_format_that_the_schema_is_not_for_is_a_fault() -> None:
     (fault,) = faults_of(FILES, policy("t@1", format="avro"))
     assert fault == (
-        'proxy.toml: policies[0].format: found "avro"; the schema is for json; '
+        'proxy.toml: policies[0].format: found "avro"; t@1 is for json; '
         "without a format that is what the payload must be"
     )
 
