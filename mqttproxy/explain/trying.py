@@ -111,7 +111,7 @@ def _is_same(wanted: object, payload: bytes) -> bool:
     if isinstance(wanted, str):
         return payload == wanted.encode()
     try:
-        return _exact(json.loads(payload)) == _exact(wanted)
+        return bool(_exact(json.loads(payload)) == _exact(wanted))
     except (ValueError, RecursionError):  # it is not JSON
         return False
 

@@ -8,7 +8,8 @@ import attrs
 from mqttproxy.telemetry.counting import Histogram
 from mqttproxy.telemetry.destination import BreakerState, DestinationSnapshot
 from mqttproxy.telemetry.light import light_imports
-from mqttproxy.telemetry.metrics import Metrics, Told
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.telemetry.told import Told
 
 with light_imports():
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector

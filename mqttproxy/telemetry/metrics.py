@@ -6,47 +6,16 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from mqttproxy.telemetry.counting import BoundedCounter, Histogram
 from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.telemetry.told import counter as _counter, gauge as _gauge, histogram as _histogram
 
 VALIDATION_BUCKETS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1)
 LATENCY_BUCKETS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-
-
-@frozen
-class Told:
-    """How one attribute of `Metrics` is told: the family's kind, name without `_total`, label and meaning.
-
-    An int is one sample (with `value` under `label`, if several attributes share the family), a mapping one for
-    each key, a list one for each index, a histogram its buckets. With several labels, keys are tuples of as many.
-    """
-
-    kind: Literal["counter", "gauge", "histogram"]
-    name: str
-    text: str
-    label: str | tuple[str, ...] | None = None
-    value: str = ""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Return the names of all labels."""
-        return (self.label,) if isinstance(self.label, str) else self.label or ()
-
-
-def _counter(name: str, text: str, label: str | tuple[str, ...] | None = None, value: str = "") -> dict[str, Told]:
-    return {"told": Told("counter", name, text, label, value)}
-
-
-def _gauge(name: str, text: str, label: str | None = None) -> dict[str, Told]:
-    return {"told": Told("gauge", name, text, label)}
-
-
-def _histogram(name: str, text: str) -> dict[str, Told]:
-    return {"told": Told("histogram", name, text)}
 
 
 def no_destinations() -> Iterable[DestinationSnapshot]:

@@ -1,15 +1,9 @@
 """The numbers of the recorder, told behind those of the house."""
 
-from typing import Literal
-
 from attrs import define, field
 
 from mqttproxy.telemetry.counting import BoundedCounter
-from mqttproxy.telemetry.metrics import Told
-
-
-def _told(kind: Literal["counter", "gauge"], name: str, text: str, label: str | None = None) -> dict[str, Told]:
-    return {"told": Told(kind, name, text, label)}
+from mqttproxy.telemetry.told import counter, gauge
 
 
 @define(eq=False, kw_only=True)
@@ -18,12 +12,11 @@ class RecorderMetrics:
 
     recorded: int = field(
         default=0,
-        metadata=_told("counter", "mqtt_proxy_recorder_recorded", "messages that were written by the recorder"),
+        metadata=counter("mqtt_proxy_recorder_recorded", "messages that were written by the recorder"),
     )
     left_out: BoundedCounter = field(
         factory=BoundedCounter,
-        metadata=_told(
-            "counter",
+        metadata=counter(
             "mqtt_proxy_recorder_left_out",
             "messages that it did not record: topic, percent, rate: as its settings say; queue_full, disk, disk_low: "
             "it could not; error: a bug",
@@ -32,20 +25,17 @@ class RecorderMetrics:
     )
     removed: dict[str, int] = field(
         factory=dict,
-        metadata=_told(
-            "counter", "mqtt_proxy_recorder_removed", "recorded messages that made room for others", "bound"
-        ),
+        metadata=counter("mqtt_proxy_recorder_removed", "recorded messages that made room for others", "bound"),
     )
-    messages: int = field(default=0, metadata=_told("gauge", "mqtt_proxy_recorder_messages", "messages that it keeps"))
-    size_bytes: int = field(default=0, metadata=_told("gauge", "mqtt_proxy_recorder_bytes", "bytes that it keeps"))
+    messages: int = field(default=0, metadata=gauge("mqtt_proxy_recorder_messages", "messages that it keeps"))
+    size_bytes: int = field(default=0, metadata=gauge("mqtt_proxy_recorder_bytes", "bytes that it keeps"))
     pending: int = field(
-        default=0, metadata=_told("gauge", "mqtt_proxy_recorder_pending", "messages that wait to be written by it")
+        default=0, metadata=gauge("mqtt_proxy_recorder_pending", "messages that wait to be written by it")
     )
-    trouble: int = field(default=0, metadata=_told("gauge", "mqtt_proxy_recorder_trouble", "1: it cannot write"))
+    trouble: int = field(default=0, metadata=gauge("mqtt_proxy_recorder_trouble", "1: it cannot write"))
     drift_messages: dict[str, int] = field(
         factory=dict,
-        metadata=_told(
-            "gauge",
+        metadata=gauge(
             "mqtt_proxy_drift_messages",
             "recorded messages, at most the last 1,000, that the two below are shares of",
             "policy",
@@ -53,8 +43,7 @@ class RecorderMetrics:
     )
     drift_unknown: dict[str, float] = field(
         factory=dict,
-        metadata=_told(
-            "gauge",
+        metadata=gauge(
             "mqtt_proxy_drift_unknown_ratio",
             "share of them with members that the policy's JSON Schema does not name",
             "policy",
@@ -62,5 +51,5 @@ class RecorderMetrics:
     )
     drift_failed: dict[str, float] = field(
         factory=dict,
-        metadata=_told("gauge", "mqtt_proxy_drift_failed_ratio", "share of them that failed that policy", "policy"),
+        metadata=gauge("mqtt_proxy_drift_failed_ratio", "share of them that failed that policy", "policy"),
     )

@@ -2,6 +2,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mqttproxy.config.load import parse_config
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.explain import Backtest, backtest
@@ -9,6 +11,7 @@ from mqttproxy.mqtt.packets import Properties
 from mqttproxy.recorder import Recorded
 from mqttproxy.validation import Generation, build_generation
 from tests.fake_rooms import Shelf
+from tests.plugins import pretend
 from tests.recorder.examples import NOW, make
 
 FILES: dict[str, Any] = {"number/1.json": {"type": "number"}, "number/2.json": {"type": "integer", "minimum": 0}}
@@ -78,7 +81,8 @@ def test_the_time_that_they_are_from_is_told() -> None:
     assert (result.first, result.last) == (NOW, NOW + 5)
 
 
-def test_plug_in_checks_are_not_asked_and_that_is_told() -> None:
+def test_plug_in_checks_are_not_asked_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "anybody")
     new = POLICY.format(1) + '[[policies.plugins]]\nname = "anybody"\n'
     result = compare([on(b"1")], then=new)
     assert (result.comparison.total.both_pass, result.without_plugins) == (1, True)

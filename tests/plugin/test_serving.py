@@ -54,9 +54,9 @@ def test_anything_else_is_a_fault(found: Any) -> None:
 
 def test_what_it_raises_is_a_fault_with_its_words() -> None:
     def check(one: View) -> list[tuple[str, str]]:
-        raise KeyError("celsius" if one else "")
+        raise KeyError(one.document["name"])
 
-    assert answer(check, Request(1, view())) == Reply("KeyError: 'celsius'")
+    assert answer(check, Request(1, view(b'{"name":"celsius"}'))) == Reply("KeyError: 'celsius'")
 
 
 def test_what_it_says_is_cut() -> None:

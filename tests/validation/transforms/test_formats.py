@@ -168,7 +168,7 @@ def test_protobuf_carried_on_as_json_says_the_same(known: dict[str, Any]) -> Non
 # Avro, by fastavro.
 
 RECORD: Final = fastavro.parse_schema(AVRO)
-RECORDS: Final = st.recursive(
+RECORDS: Final[st.SearchStrategy[list[dict[str, Any]]]] = st.recursive(
     st.just([]),
     lambda below: st.lists(
         st.fixed_dictionaries(
