@@ -24,6 +24,14 @@ def check_listener(listener: ListenerSettings, key: str, report: Report) -> None
         report.add_unwanted(key, listener, keys, "none, because the transport is neither tls nor wss")
     if listener.transport in _WEB and not (listener.path.startswith("/") and listener.path.isprintable()):
         report.add(f"{key}.path", quoted(listener.path), 'a path such as "/mqtt"')
+    _check_introductions(listener, key, report)
+
+
+def _check_introductions(listener: ListenerSettings, key: str, report: Report) -> None:
+    settings = listener.proxy_protocol
+    if not settings.from_:
+        keys = ("header_timeout", "header_bytes")
+        report.add_unwanted(f"{key}.proxy_protocol", settings, keys, "none, because from is empty")
 
 
 def _check_certificate(listener: ListenerSettings, key: str, report: Report) -> None:

@@ -23,7 +23,19 @@ OTHER_WAY: Final[Mapping[Effect, Effect]] = {
 
 # Tables that decide what is let in and through; a change of theirs without a rule may loosen or tighten.
 DECIDING: Final = frozenset(
-    {"listeners", "access", "topics", "payload", "policies", "behaviours", "default", "audit", "masking", "masks"}
+    {
+        "listeners",
+        "listeners.proxy_protocol",
+        "access",
+        "topics",
+        "payload",
+        "policies",
+        "behaviours",
+        "default",
+        "audit",
+        "masking",
+        "masks",
+    }
 )
 # Tables known not to; a table that is in neither set is taken for one that decides.
 CARRYING: Final = frozenset(
@@ -171,6 +183,11 @@ def _bind(value: str | None) -> int | None:
     return None if address is None else 1 if address[0].startswith(_LOOPBACK) else 2
 
 
+def _balancers(before: tuple[str, ...], after: tuple[str, ...]) -> Effect:
+    """Judge who may say who is there. Without any, nobody is asked, and everybody can connect."""
+    return allowing(before, after) if before and after else "either"
+
+
 def _secure(url: str) -> int:
     return 0 if url.startswith(("mqtts:", "wss:")) else 1
 
@@ -198,6 +215,9 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("listeners", "certificate"): Rule(lambda _before, _after: "neither"),
     ("listeners", "private_key"): Rule(lambda _before, _after: "neither"),
     ("listeners", "path"): Rule(lambda _before, _after: "neither"),
+    ("listeners.proxy_protocol", "from_"): Rule(_balancers, "more are believed who is there", "fewer are believed"),
+    ("listeners.proxy_protocol", "header_timeout"): _LIMIT,
+    ("listeners.proxy_protocol", "header_bytes"): _LIMIT,
     ("topics", "allowed"): Rule(wider_is(looser=True), "devices may publish to more", "devices may publish to less"),
     ("topics", "on_failure"): _ON_FAILURE,
     ("default", "action"): Rule(

@@ -24,6 +24,7 @@ from mqttproxy.config.kinds import (
     Conditions,
     Count,
     Labels,
+    Network,
     PolicyTopic,
     Quorum,
     Seconds,
@@ -33,6 +34,7 @@ from mqttproxy.config.kinds import (
     setting,
     table_class,
 )  # fmt: skip
+from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
 from mqttproxy.config.observing import AuditSettings, TelemetrySettings
 from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, WhenSettings
 from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
@@ -40,8 +42,8 @@ from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
     "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
-    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter",
-    "TopicPattern", "WhenSettings", "table_class",
+    "ListenerSettings", "Network", "PolicySettings", "PolicyTopic", "ProxyProtocolSettings", "Quorum",
+    "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
 ]  # fmt: skip
 
 
@@ -62,26 +64,6 @@ class ProxySettings:
     )
     drain_grace: Seconds = setting(
         Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
-    )
-
-
-@frozen(kw_only=True)
-class ListenerSettings:
-    """`[[listeners]]`: where devices come in. Without any, one plain TCP listener on 127.0.0.1:1883."""
-
-    name: str = setting(REQUIRED, "unique name, in logs and metrics")
-    transport: Literal["tcp", "tls", "ws", "wss"] = setting("tcp", "how bytes travel")
-    bind: Address = setting(REQUIRED, "host:port to listen on; port 0 takes a free one")
-    enabled: bool = setting(True, "false: not opened")
-    certificate: Path | None = setting(None, "server certificate chain in PEM; required for tls and wss")
-    private_key: Path | None = setting(None, "its key in PEM; required for tls and wss")
-    client_ca: Path | None = setting(None, "CA that client certificates must come from, in PEM")
-    client_certificate: Literal["none", "optional", "required"] = setting(
-        "none", "whether a device shows a certificate"
-    )
-    path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
-    attributes: Labels = setting(
-        Labels(()), 'attributes of all devices that come in here, as in `[[access.attributes]]`: `{ site = "north" }`'
     )
 
 

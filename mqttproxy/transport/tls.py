@@ -13,7 +13,7 @@ from typing import Final, Literal, cast
 
 from attrs import evolve
 
-from mqttproxy.transport.stream import ByteStream, Peer, Spawn, Take, TransportError, receive_each, words
+from mqttproxy.transport.stream import ByteStream, Peer, Spawn, Take, TransportError, escaped, receive_each, words
 
 RECORD_BYTES: Final = 16 * 1024  # largest TLS record
 _BUFFER: Final = memoryview(
@@ -201,7 +201,10 @@ class TlsStream:
                 break
         self._inner.send_nowait(self._outgoing.read())
         await self._inner.wait_drained()
-        self.peer = evolve(self.peer, transport="tls", certificate=_subject(self._tls))
+        self.peer = evolve(self.peer, transport="tls")
+        if not self.peer.shows_no_more:
+            der = self._tls.getpeercert(binary_form=True) or b""
+            self.peer = evolve(self.peer, certificate=_subject(self._tls), der=der)
         self._early = bytes(_BUFFER[: self._decrypt()])
 
     def _decrypt(self) -> int:
@@ -269,15 +272,4 @@ def _subject(tls: ssl.SSLObject) -> str | None:
         return None
     # typeshed gives one type to all of the certificate's entries
     subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
-    return ",".join(f"{_SHORT_NAMES.get(name, name)}={_escaped(value)}" for part in subject for name, value in part)
-
-
-def _escaped(value: str) -> str:
-    return "".join(
-        f"\\{character}"
-        if character in ',+"\\<>;='
-        else character
-        if character.isprintable()
-        else repr(character)[1:-1]
-        for character in value
-    )
+    return ",".join(f"{_SHORT_NAMES.get(name, name)}={escaped(value)}" for part in subject for name, value in part)
