@@ -18,6 +18,7 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import RunRow
 from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.transport.listen import BadIntroductionError
 from mqttproxy.transport.proxy_header import ProxyHeader
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival, Poison, Unshaped
@@ -236,7 +237,7 @@ class FakeListener:
         self.patience = 0.0
         self.failure: str | None = None
         self.closed = False
-        self.balancers: dict[str, ProxyHeader] = {}  # by address: what its next PROXY header says
+        self.balancers: dict[str, ProxyHeader | None] = {}  # by address: what its PROXY headers say; None: what is none
         self._send, self._receive = trio.open_memory_channel[MemoryByteStream](1_000_000)
 
     def arrive(self, stream: MemoryByteStream) -> None:
@@ -254,7 +255,10 @@ class FakeListener:
 
     async def introduce(self, raw: MemoryByteStream) -> bool:
         await trio.lowlevel.checkpoint()
-        raw.peer = raw.peer.introduced(self.balancers[raw.peer.host])
+        header = self.balancers[raw.peer.host]
+        if header is None:
+            raise BadIntroductionError("no header")
+        raw.peer = raw.peer.introduced(header)
         return True
 
     async def handshake(self, raw: MemoryByteStream) -> MemoryByteStream:

@@ -36,6 +36,12 @@ class ListenerSettings:
     client_certificate: Literal["none", "optional", "required"] = setting(
         "none", "whether a device shows a certificate"
     )
+    crl: Path | None = setting(
+        None,
+        "list of client certificates that were revoked, in PEM: refused, and at a reload sent away; once it has ended, "
+        "every client certificate is refused; needs mqttproxy[pki]",
+    )
+    tls_minimum: Literal["1.2", "1.3"] = setting("1.2", "oldest version of TLS that is spoken, for tls and wss")
     path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
     proxy_protocol: ProxyProtocolSettings = setting(
         ProxyProtocolSettings(), "load balancers in front of it, who say by a PROXY header who is there"

@@ -183,6 +183,13 @@ def _bind(value: str | None) -> int | None:
     return None if address is None else 1 if address[0].startswith(_LOOPBACK) else 2
 
 
+def demanding_one(before: object, after: object) -> Effect:
+    """Judge what is there or not."""
+    if (before is None) is (after is None):
+        return "either"
+    return "loosens" if after is None else "tightens"
+
+
 def _balancers(before: tuple[str, ...], after: tuple[str, ...]) -> Effect:
     """Judge who may say who is there. Without any, nobody is asked, and everybody can connect."""
     return allowing(before, after) if before and after else "either"
@@ -212,6 +219,8 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("listeners", "client_certificate"): Rule(
         in_order("required", "optional", "none"), "fewer devices must show a certificate", "devices must show one"
     ),
+    ("listeners", "crl"): Rule(demanding_one, "revoked certificates are not looked for", "certificates may be revoked"),
+    ("listeners", "tls_minimum"): Rule(in_order("1.3", "1.2"), "TLS 1.2 is spoken too", "only TLS 1.3 is spoken"),
     ("listeners", "certificate"): Rule(lambda _before, _after: "neither"),
     ("listeners", "private_key"): Rule(lambda _before, _after: "neither"),
     ("listeners", "path"): Rule(lambda _before, _after: "neither"),

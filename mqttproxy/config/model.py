@@ -54,7 +54,9 @@ class ProxySettings:
     id: str = setting("mqttproxy", "name of this node in metrics and in client identifiers towards upstreams")
     data_dir: Path = setting(Path("data"), "folder for quarantine, audit and whatever else must survive a restart")
     watch: bool = setting(
-        False, "true: a change of this file or below `schemas.directory` is put in force by itself, as on SIGHUP"
+        False,
+        "true: a change of this file, below `schemas.directory` or of a listener's certificates is put in force by "
+        "itself, as on SIGHUP",
     )
     server_reference: str | None = setting(
         None, "after SIGTERM: other servers for MQTT 5 devices, as in `other.example:1883`, told in their DISCONNECT"

@@ -30,6 +30,7 @@ _EXAMPLES: Final = {
     ("listeners", "certificate"): '"tls/server.pem"',
     ("listeners", "private_key"): '"tls/server.key"',
     ("listeners", "client_ca"): '"tls/devices-ca.pem"',
+    ("listeners", "crl"): '"tls/devices-crl.pem"',
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',

@@ -20,7 +20,9 @@ from mqttproxy.downstream.entrances import (
 )
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
+from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
+from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
@@ -119,6 +121,8 @@ class Door:
             return entrance
         if way.terms is not None:
             entrance.listener.use(way.settings, way.terms)
+            if way.terms.revoked is not None and not way.sends_away and self._nursery is not None:
+                self._nursery.start_soon(self._send_away_revoked, list(entrance.devices), way.terms.revoked)
         if not way.sends_away:
             entrance.settings = way.settings
             return entrance
@@ -130,6 +134,14 @@ class Door:
         entrance.is_closed = True
         if self._nursery is not None and entrance.devices:
             self._nursery.start_soon(self._let_go, list(entrance.devices), trio.current_time() + grace)
+
+    async def _send_away_revoked(self, devices: Iterable[Device], revoked: Revoked) -> None:
+        """End the connections of devices whose certificates have been revoked since they came in."""
+        for device in devices:
+            await trio.lowlevel.checkpoint()  # reading many certificates takes its time
+            if (der := device.stream.peer.der) and revoked.has(der):
+                self.premises.log.info("certificate_revoked", client_id=device.client_id, peer=str(device.stream.peer))
+                device.disconnect(ReasonCode.NOT_AUTHORIZED, "the certificate was revoked")
 
     async def run(self) -> None:
         """Serve devices until cancelled."""

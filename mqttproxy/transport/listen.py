@@ -13,6 +13,7 @@ from attrs import frozen
 
 from mqttproxy.config.model import ListenerSettings
 from mqttproxy.transport.proxy_header import ProxyHeaderError, header_size, parse_header
+from mqttproxy.transport.revoked import Revoked, read_revoked
 from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, TransportError, words
 from mqttproxy.transport.tcp import WRITE_TIMEOUT, TcpStream
 from mqttproxy.transport.tls import TlsStream, server_context
@@ -33,11 +34,20 @@ class BadIntroductionError(TransportError):
 
 @frozen
 class Terms:
-    """What a listener's settings ask of a connection before MQTT. `balancers`: whose PROXY headers are believed."""
+    """What a listener's settings ask of a connection before MQTT.
+
+    Attributes:
+        context: for TLS.
+        websocket: for WebSocket.
+        balancers: whose PROXY headers are believed.
+        revoked: certificates whose devices may not stay; None: there is no such list.
+
+    """
 
     context: ssl.SSLContext | None
     websocket: "type[WebSocketStream] | None"
     balancers: tuple[IPv4Network | IPv6Network, ...] = ()
+    revoked: Revoked | None = None
 
 
 class Listener:
@@ -203,7 +213,7 @@ def load_terms(settings: ListenerSettings) -> Terms:
 
     """
     balancers = tuple(ip_network(network) for network in settings.proxy_protocol.from_)
-    return Terms(_context(settings), _websocket(settings), balancers)
+    return Terms(_context(settings), _websocket(settings), balancers, _revoked(settings))
 
 
 def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
@@ -217,7 +227,18 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
             settings.private_key,
             client_ca=settings.client_ca,
             client_certificate=settings.client_certificate,
+            crl=settings.crl,
+            minimum=settings.tls_minimum,
         )
+    except TransportError as error:
+        raise TransportError(f"listener {settings.name!r}: {error}") from error
+
+
+def _revoked(settings: ListenerSettings) -> Revoked | None:
+    if settings.crl is None:
+        return None
+    try:
+        return read_revoked(settings.crl)
     except TransportError as error:
         raise TransportError(f"listener {settings.name!r}: {error}") from error
 

@@ -15,6 +15,9 @@ from attrs import evolve
 
 from mqttproxy.transport.stream import ByteStream, Peer, Spawn, Take, TransportError, escaped, receive_each, words
 
+# Of TLS 1.2, what has forward secrecy and no known weakness; all suites of TLS 1.3 are like that. Level 2 of OpenSSL
+# refuses keys and signatures of less than 112 bits, as RSA of 1024 bits and SHA-1.
+SUITES: Final = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 RECORD_BYTES: Final = 16 * 1024  # largest TLS record
 _BUFFER: Final = memoryview(
     bytearray(RECORD_BYTES * 6)
@@ -35,6 +38,8 @@ def server_context(
     *,
     client_ca: Path | None = None,
     client_certificate: Literal["none", "optional", "required"] = "none",
+    crl: Path | None = None,
+    minimum: Literal["1.2", "1.3"] = "1.2",
 ) -> ssl.SSLContext:
     """Load what a TLS listener needs.
 
@@ -43,12 +48,17 @@ def server_context(
 
     """
     context = _restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    context.set_ciphers(SUITES)
+    if minimum == "1.3":
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     _load_chain(context, certificate, private_key)
     if client_certificate != "none":
         if client_ca is None:
             raise TransportError(f'client_certificate = "{client_certificate}" needs client_ca')
         context.verify_mode = ssl.CERT_REQUIRED if client_certificate == "required" else ssl.CERT_OPTIONAL
         _load_ca(context, client_ca)
+        if crl is not None:
+            _load_crl(context, crl)
     return context
 
 
@@ -251,6 +261,21 @@ def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
         raise TransportError(f"CA {ca}: {_load_words(error)}") from error
+
+
+def _load_crl(context: ssl.SSLContext, crl: Path) -> None:
+    """Have certificates looked up in a list. From then on one whose issuer has no list that is valid is refused."""
+    before = context.cert_store_stats()
+    try:
+        context.load_verify_locations(crl)
+    except (OSError, ValueError) as error:
+        raise TransportError(f"CRL {crl}: {_load_words(error)}") from error
+    after = context.cert_store_stats()
+    if after["crl"] == before["crl"]:
+        raise TransportError(f"CRL {crl}: no revocation list in PEM")
+    if after["x509"] != before["x509"]:  # it would be trusted from now on
+        raise TransportError(f"CRL {crl}: holds certificates too")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _load_words(error: OSError | ValueError) -> str:
