@@ -37,6 +37,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     journal       what must not be lost, on its way to disk: one commit for all that waits
     committing    a thread for the disk, trying again, draining: for journal and quarantine
     migrating     tables brought to their newest form
+    pki           certificate authority: issue, renew, revoke
     transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines
