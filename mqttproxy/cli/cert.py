@@ -22,7 +22,6 @@ cert_app: Final = App(name="cert", help="Issue, renew and revoke certificates of
 
 _EXTRA: Final = "needs the extra mqttproxy[pki]: pip install 'mqttproxy[pki]'"
 _FOLDER: Final = Path("pki")
-_ISSUED: Final = "issued"  # in that folder, unless told otherwise
 
 
 def _now() -> dt.datetime:
@@ -101,7 +100,7 @@ def issue(
         mac: MAC address of the device that it is bound to.
         life: how long it is valid, such as 30d or 12h.
         csr: a signing request in PEM; only its key counts.
-        out: where the folder is made; by default `issued` in the folder of the authority.
+        out: where the folder is made; by default `devices` or `servers` in the folder of the authority.
         directory: the folder of the authority.
         passphrase_file: a file with the text that the key of the authority is encrypted with.
         json: for programs.
@@ -110,9 +109,7 @@ def issue(
     with _told():
         what = wanted(name, kind, hosts=host, device_serial=serial, mac=mac)
         with _authority(directory, passphrase_file) as authority:
-            handed = authority.issue(
-                what, now=_now(), life=life, out=out or directory / _ISSUED, csr=None if csr is None else _read(csr)
-            )
+            handed = authority.issue(what, now=_now(), life=life, out=out, csr=None if csr is None else _read(csr))
         return _tell_handed("issued", handed, json_wanted=json)
     return 1
 
@@ -135,7 +132,7 @@ def renew(
         which: name or serial number of the certificate.
         life: how long the new one is valid, from now.
         csr: a signing request in PEM, for another key.
-        out: where the folder with its name is; by default `issued` in the folder of the authority.
+        out: where the folder with its name is; by default `devices` or `servers` in the folder of the authority.
         directory: the folder of the authority.
         passphrase_file: a file with the text that the key of the authority is encrypted with.
         json: for programs.
@@ -143,9 +140,7 @@ def renew(
     """
     with _told():
         with _authority(directory, passphrase_file) as authority:
-            handed = authority.renew(
-                which, now=_now(), life=life, out=out or directory / _ISSUED, csr=None if csr is None else _read(csr)
-            )
+            handed = authority.renew(which, now=_now(), life=life, out=out, csr=None if csr is None else _read(csr))
         return _tell_handed("renewed", handed, json_wanted=json)
     return 1
 

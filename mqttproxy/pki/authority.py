@@ -13,6 +13,7 @@ import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from string import hexdigits
 from typing import Final
 
 from attrs import define, evolve, frozen
@@ -41,6 +42,7 @@ KEY: Final = "ca.key"
 HOLDER_CERTIFICATE: Final = "certificate.pem"
 HOLDER_KEY: Final = "private_key.pem"
 HOLDER_CA: Final = "ca.pem"
+FOLDERS: Final = {"device": "devices", "server": "servers"}  # where those folders are made, unless told otherwise
 
 LONGEST_LIFE: Final = dt.timedelta(days=36_500)
 REASONS: Final = tuple(
@@ -135,7 +137,7 @@ class Authority:
     # What it does.
 
     def issue(
-        self, what: Wanted, *, now: dt.datetime, life: dt.timedelta, out: Path, csr: bytes | None = None
+        self, what: Wanted, *, now: dt.datetime, life: dt.timedelta, out: Path | None = None, csr: bytes | None = None
     ) -> Handed:
         """Issue a certificate, for the key of a signing request or for a new one, into a folder of its own.
 
@@ -143,13 +145,14 @@ class Authority:
             what: it is to say.
             now: the time of day.
             life: how long it is valid.
-            out: where a folder with the holder's name is made.
+            out: where a folder with the holder's name is made; None: in that of the authority, see `FOLDERS`.
             csr: the signing request in PEM; without it, the folder gets a new key too.
 
         Raises:
             PkiError: it may not be: the folder is there, another holder has what it is bound to, the CA ends before.
 
         """
+        out = out or self.directory / FOLDERS[what.kind]
         folder = out / what.name
         public, private = self._key_for(csr)
         with disk(out), self.index.changing():
@@ -167,7 +170,9 @@ class Authority:
             write_folder(folder, files)
         return Handed(record, folder)
 
-    def renew(self, which: str, *, now: dt.datetime, life: dt.timedelta, out: Path, csr: bytes | None = None) -> Handed:
+    def renew(
+        self, which: str, *, now: dt.datetime, life: dt.timedelta, out: Path | None = None, csr: bytes | None = None
+    ) -> Handed:
         """Issue a certificate that says the same as another one, for the same key or that of a signing request.
 
         The old one stays valid until it ends, so that its holder can take the new one whenever it comes.
@@ -176,12 +181,13 @@ class Authority:
             PkiError: there is no such certificate, or it was revoked.
 
         """
-        with disk(out), self.index.changing():
+        with disk(self.directory), self.index.changing():
             old = self._one(which)
             if old.what is None or old.revoked_at is not None:
                 raise PkiError(f"certificate {old.serial:x} was revoked: issue a new one")
             public = _public_key(old) if csr is None else forms.public_key_of(csr)
             record = self._make(old.what, public, now, life, replaces=old.serial)
+        out = out or self.directory / FOLDERS[old.what.kind]
         folder = out / old.what.name
         with disk(out, f"certificate {record.serial:x} was issued, but nobody has got it"):
             if folder.is_dir():
@@ -226,13 +232,20 @@ class Authority:
         now = now.replace(microsecond=0)
         path = self.directory / LIST
         with disk(self.directory), self.index.changing():  # within: a list of fewer entries must not come later
-            number = (self.index.fact(LIST_NUMBER) or 0) + 1
+            number = max(self.index.fact(LIST_NUMBER) or 0, self._number_of_list()) + 1
             life = dt.timedelta(seconds=self.index.fact(LIST_SECONDS) or 0)
             self.index.keep(LIST_NUMBER, number)
             write_file(path, forms.make_list(self.issuer, self.index.revoked(now), number, now, life), PUBLIC)
         return path
 
     # How.
+
+    def _number_of_list(self) -> int:
+        """Return the number of the list that is there: one who was killed may have written it, and not the index."""
+        try:
+            return read_own_list(self.directory, self.issuer.certificate).number
+        except PkiError:
+            return 0
 
     def _ca_pem(self) -> bytes:
         return forms.certificate_pem(self.issuer.certificate)
@@ -319,10 +332,7 @@ def read_ca(directory: Path) -> Certificate:
 def serial_of(text: str) -> int | None:
     """Return the number that is written in hexadecimal digits, with colons or without; None: it is none."""
     digits = text.replace(":", "")
-    try:
-        return int(digits, 16) if digits.isalnum() and len(digits) <= 40 else None
-    except ValueError:
-        return None
+    return int(digits, 16) if 0 < len(digits) <= 40 and set(digits) <= set(hexdigits) else None
 
 
 def _check_life(life: dt.timedelta) -> None:

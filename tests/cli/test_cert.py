@@ -43,7 +43,7 @@ def test_from_the_first_certificate_to_its_revocation(shell: Shell) -> None:
     assert shell.out == "pki/ca.pem: Acme devices, until 2036-02-27\n"
     assert shell("issue", "device-7", "--serial", "SN-7", "--mac", "00:1B:44:11:3A:B7", "--life", "10d", "--json") == 0
     issued = json.loads(shell.out)
-    assert (issued["folder"], issued["not_after"]) == ("pki/issued/device-7", "2026-03-11T12:00:00+00:00")
+    assert (issued["folder"], issued["not_after"]) == ("pki/devices/device-7", "2026-03-11T12:00:00+00:00")
     assert shell("list") == 0
     serial = f"{int(issued['serial'], 16):040x}"
     assert shell.out == f"{serial}  device-7  device  serial SN-7  mac 001b44113ab7  until 2026-03-11 12:00 UTC\n"

@@ -15,8 +15,8 @@ LISTENER = """
 name = "devices"
 transport = "tls"
 bind = "127.0.0.1:0"
-certificate = "pki/issued/proxy/certificate.pem"
-private_key = "pki/issued/proxy/private_key.pem"
+certificate = "pki/servers/proxy/certificate.pem"
+private_key = "pki/servers/proxy/private_key.pem"
 client_ca = "pki/ca.pem"
 client_certificate = "required"
 crl = "pki/crl.pem"
@@ -68,27 +68,27 @@ def proxy(folder: Path) -> Iterator[RunningProxy]:
 
 
 def test_M21_issued_connects_revoked_does_not(proxy: RunningProxy, folder: Path) -> None:
-    seven, eight = (folder / "pki" / "issued" / name for name in ("device-7", "device-8"))
+    seven, eight = (folder / "pki" / "devices" / name for name in ("device-7", "device-8"))
     assert publish(proxy, seven, *showing(seven)).returncode == 0
     assert publish(proxy, eight, *showing(eight)).returncode == 0
     assert publish(proxy, seven).returncode != 0  # without a certificate
-    server = folder / "pki" / "issued" / "proxy"
+    server = folder / "pki" / "servers" / "proxy"
     assert publish(proxy, server, *showing(server)).returncode != 0  # a server's is not for clients
 
     cert(folder, "revoke", "device-7")
     assert publish(proxy, seven, *showing(seven)).returncode == 0  # nobody has told the proxy yet
     assert proxy.reload()["event"] == "reloaded"
-    assert publish(proxy, seven, *showing(seven)).returncode != 0
+    refused = publish(proxy, seven, *showing(seven))
+    assert refused.returncode != 0
+    assert "revoked" in refused.stderr, refused
     assert publish(proxy, eight, *showing(eight)).returncode == 0
-    errors = [line["error"] for line in proxy.log("handshake_failed")]
-    assert any("certificate not trusted: certificate revoked" in words for words in errors), errors
 
     cert(folder, "renew", "device-8")
     assert publish(proxy, eight, *showing(eight)).returncode == 0
 
 
 def test_M21_who_is_connected_is_sent_away_when_revoked_and_the_others_stay(proxy: RunningProxy, folder: Path) -> None:
-    ca, issued = folder / "pki" / "ca.pem", folder / "pki" / "issued"
+    ca, issued = folder / "pki" / "ca.pem", folder / "pki" / "devices"
     places = {name: Place(proxy.port("devices"), "tls", ca, holder=issued / name) for name in ("device-7", "device-8")}
     devices = {name: PahoDevice(name, place) for name, place in places.items()}
     cert(folder, "revoke", "device-7")
