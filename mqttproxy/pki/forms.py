@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mqttproxy.pki.errors import PkiError
 from mqttproxy.pki.wanted import Wanted, is_address
@@ -29,8 +30,8 @@ PrivateKey = ec.EllipticCurvePrivateKey
 BACKDATED: Final = dt.timedelta(minutes=5)  # clocks of devices are not exact
 SHORTEST_RSA: Final = 2048  # bits
 _USAGES: Final = {
-    "device": x509.ExtendedKeyUsageOID.CLIENT_AUTH,
-    "server": x509.ExtendedKeyUsageOID.SERVER_AUTH,
+    "device": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
 }
 Reason = x509.ReasonFlags
 
@@ -201,7 +202,7 @@ def public_key_of(csr: bytes) -> CertificatePublicKeyTypes:
         is_strong = is_curve or isinstance(key, ed25519.Ed25519PublicKey)
     if not is_strong:
         raise PkiError(f"the key of the signing request is none of P-256, P-384, P-521, Ed25519, RSA of {SHORTEST_RSA}")
-    return cast("CertificatePublicKeyTypes", key)
+    return key
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

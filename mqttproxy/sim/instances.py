@@ -55,8 +55,8 @@ class Maker:
         self.chance = chance
         self._schema = schema
         self._left = 0  # values that this payload may still get
-        draft = DRAFTS[DEFAULT]
-        if isinstance(schema, dict) and "$schema" in schema and (draft := draft_of(schema["$schema"])) is None:
+        draft = draft_of(schema.get("$schema", DEFAULT)) if isinstance(schema, dict) else DRAFTS[DEFAULT]
+        if draft is None:
             raise UnusableSchemaError(f"$schema {printable(str(schema['$schema']), 80)} is no draft that is understood")
         try:
             self._validator = draft.compiler(schema, offline=True, validate_formats=True, pattern_options=OPTIONS)

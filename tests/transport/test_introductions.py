@@ -8,7 +8,7 @@ import trio
 import trustme
 from attrs import evolve
 
-from mqttproxy.config.model import Address, ListenerSettings, Network, ProxyProtocolSettings
+from mqttproxy.config.model import Address, ListenerSettings, Network, ProxyProtocolSettings, Seconds
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.stream import ByteStream, TransportError
@@ -150,7 +150,7 @@ async def test_D12_who_hangs_up_within_the_header_is_told_as_such() -> None:
     ],
 )
 async def test_D12_what_is_no_header_or_too_slow_is_refused(data: bytes, words: str) -> None:
-    quick = evolve(SETTINGS, proxy_protocol=evolve(SETTINGS.proxy_protocol, header_timeout=0.05))
+    quick = evolve(SETTINGS, proxy_protocol=evolve(SETTINGS.proxy_protocol, header_timeout=Seconds(0.05)))
     assert words in await refused(saying(data), quick)
 
 
