@@ -68,8 +68,8 @@ def sim(
 ) -> int:
     """Send good and bad messages made from a schema by many devices, and tell what became of them.
 
-    The exit code is 0 if every device came in and every message above QoS 0 was answered, 1 if not. SIGINT and SIGTERM
-    end it in order.
+    The exit code is 0 if every device that was started came in and every message above QoS 0 was answered, 1 if not.
+    SIGINT and SIGTERM end it in order.
 
     Args:
         url: of the listener, such as mqtts://127.0.0.1:8883.
@@ -127,12 +127,12 @@ def sim(
     seconds = trio.run(_run, fleet, None if quiet else len(identities))
     tally = fleet.tally
     if json:
-        known = {"seed": seed, "seconds": round(seconds, 3), "devices": len(identities)}
+        known = {"seed": seed, "seconds": round(seconds, 3), "devices": fleet.started}
         say(json_module.dumps(known | tally.as_json(), indent=2))
     else:
-        for line in summary(tally, len(identities), seconds, qos=qos):
+        for line in summary(tally, fleet.started, seconds, qos=qos):
             say(line)
-    is_whole = len(tally.ever_connected) == len(identities) and not tally.good.unanswered + tally.bad.unanswered
+    is_whole = len(tally.ever_connected) == fleet.started and not tally.good.unanswered + tally.bad.unanswered
     return 0 if is_whole else 1
 
 

@@ -178,17 +178,19 @@ class Authority:
         The old one stays valid until it ends, so that its holder can take the new one whenever it comes.
 
         Raises:
-            PkiError: there is no such certificate, or it was revoked.
+            PkiError: there is no such certificate, it was revoked, or the folder has another key than it is for.
 
         """
         with disk(self.directory), self.index.changing():
             old = self._one(which)
             if old.what is None or old.revoked_at is not None:
                 raise PkiError(f"certificate {old.serial:x} was revoked: issue a new one")
+            out = out or self.directory / FOLDERS[old.what.kind]
+            folder = out / old.what.name
             public = _public_key(old) if csr is None else forms.public_key_of(csr)
+            if (key := folder / HOLDER_KEY).exists() and not forms.is_half_of(read_bounded(key), public):
+                raise PkiError(f"{key} is another key: name another folder by --out")
             record = self._make(old.what, public, now, life, replaces=old.serial)
-        out = out or self.directory / FOLDERS[old.what.kind]
-        folder = out / old.what.name
         with disk(out, f"certificate {record.serial:x} was issued, but nobody has got it"):
             if folder.is_dir():
                 write_file(folder / HOLDER_CERTIFICATE, record.pem.encode(), PUBLIC)

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import (
     KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -225,8 +224,15 @@ def read_certificate(pem: bytes) -> x509.Certificate:
 
 def belongs(issuer_key: PrivateKey, certificate: x509.Certificate) -> bool:
     """Tell whether a certificate is for the public half of a key."""
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return issuer_key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)
+    return issuer_key.public_key() == certificate.public_key()
+
+
+def is_half_of(pem: bytes, public: CertificatePublicKeyTypes) -> bool:
+    """Tell whether the public half of a key in PEM is this one; not so of what cannot be read, as a key of others."""
+    try:
+        return load_pem_private_key(pem, None).public_key() == public
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def is_from(ca: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -19,7 +19,7 @@ from mqttproxy.sim.faults import bad
 from mqttproxy.sim.instances import Maker, encoded
 from mqttproxy.sim.tally import Quality, Tally, count
 from mqttproxy.transport.dial import dial
-from mqttproxy.transport.stream import ByteStream, TransportError
+from mqttproxy.transport.stream import ByteStream, Spawn, TransportError
 
 CONNECT_SECONDS: Final = 10.0  # from the look-up to CONNACK
 ANSWER_SECONDS: Final = 10.0  # at the end, for what has no answer yet
@@ -27,6 +27,7 @@ BACKOFF: Final = (1.0, 30.0)  # seconds: first and longest wait before a device 
 KEEP_ALIVE: Final = 60
 MOST_UNANSWERED: Final = 100  # messages of a device
 MOST_UNSENT: Final = 1024 * 1024  # bytes of a device that wait for its connection
+TOO_LARGE: Final = "larger_than_the_server_takes"
 AT_ONCE: Final = 100  # messages in one write, if more than one is due
 
 
@@ -75,6 +76,7 @@ class Device:
         tally: of the fleet.
         take: asks whether one more message may be sent.
         stopping: set by the fleet: then it waits for its answers, and leaves.
+        spawn: starts a task that writes what a connection cannot take at once; outlives the device.
 
     """
 
@@ -87,6 +89,7 @@ class Device:
         tally: Tally,
         take: Callable[[], bool],
         stopping: trio.Event,
+        spawn: Spawn,
     ) -> None:
         self.identity = identity
         self._orders = orders
@@ -95,6 +98,7 @@ class Device:
         self._tally = tally
         self._may_send = take
         self._stopping = stopping
+        self._spawn = spawn
         self._is_in = False  # connected
         self._topic = orders.topic.replace("{device}", identity.client_id).replace("{number}", str(identity.number))
         self._answered = trio.Event()  # set, and a new one made, whenever an answer came
@@ -121,8 +125,8 @@ class Device:
             stream = await self._dial()
         conn = self._connection()
         try:
+            stream.flush_with(self._spawn)
             async with trio.open_nursery() as nursery:
-                stream.flush_with(nursery.start_soon)
                 with trio.fail_after(CONNECT_SECONDS):
                     await self._greet(stream, conn)
                 nursery.start_soon(self._hear, stream, conn, nursery.cancel_scope)
@@ -244,7 +248,8 @@ class Device:
                 break
             items.append(self._message())
         if items:
-            conn.publish(items)
+            for token in conn.publish(items).too_large:
+                count(self._tally.of(_token(token)[0]).refused, TOO_LARGE)
             _flush(stream, conn)
 
     def _message(self) -> tuple[Message, object]:

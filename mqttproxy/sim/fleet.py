@@ -19,6 +19,7 @@ class Fleet:
 
     Attributes:
         tally: what was sent so far, and what became of it.
+        started: devices so far.
         stopping: set it to end early: devices wait for their answers, and leave.
 
     """
@@ -40,6 +41,7 @@ class Fleet:
 
         """
         self.tally = Tally(Random(seed))  # noqa: S311 - no secret hangs on it
+        self.started = 0
         self.stopping = trio.Event()
         self._orders, self._identities = orders, identities
         self._seed, self._seconds, self._left = seed, seconds, messages
@@ -62,8 +64,10 @@ class Fleet:
                     tally=self.tally,
                     take=self._take,
                     stopping=self.stopping,
+                    spawn=nursery.start_soon,
                 )
                 nursery.start_soon(device.run)
+                self.started += 1
                 await trio.sleep(1 / START_RATE)
 
     def _take(self) -> bool:
