@@ -157,7 +157,7 @@ def test_renewed_is_the_same_for_longer_and_the_old_one_stays_valid(tmp_path: Pa
         other = ec.generate_private_key(ec.SECP256R1())
         third = ca.renew(f"{second.record.serial:x}", now=later, life=MONTH, out=tmp_path / "other", csr=csr(other))
         assert holder(third.folder).public_key() == other.public_key()
-        with pytest.raises(PkiError, match="private_key.pem is another key: name another folder"):
+        with pytest.raises(PkiError, match=r"private_key\.pem is another key: name another folder"):
             ca.renew("d", now=later, life=MONTH, out=out, csr=csr(other))
         assert ca.revoke(f"{first.record.serial:x}", now=later, reason="superseded")
         assert listed(directory) == {first.record.serial}
