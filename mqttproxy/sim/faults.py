@@ -32,7 +32,7 @@ def bad(maker: Maker) -> tuple[str, bytes]:
 def broken(payload: bytes, chance: Random) -> bytes:
     """Return what is no JSON: cut off, as by a buffer that is too small, or other bytes."""
     cut = payload[: chance.randrange(len(payload))] if len(payload) > 1 else b""
-    return chance.choice((cut + b'{"', b"", b"\xff\xfe" + payload, payload + b"}"))
+    return chance.choice((cut + b"\0", b"", b"\xff\xfe" + payload, payload + b"}"))
 
 
 _NOTHING: Final = object()

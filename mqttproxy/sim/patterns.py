@@ -91,7 +91,8 @@ class _Reader:
             case "(":
                 return self.group()
             case "[":
-                return self.chance.choice(self.choices())
+                characters = self.choices()
+                return self.chance.choice(characters) if characters else ""
             case "\\":
                 return self.chance.choice(_escaped(self.take()))
             case ".":

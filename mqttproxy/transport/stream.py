@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
 import trio
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from mqttproxy.transport.proxy_header import ProxyHeader
 
@@ -41,8 +41,7 @@ class Peer:
         transport: how bytes travel to us.
         certificate: subject of the verified certificate, as in "CN=device-7,O=Acme"; None if none was verified, or a
             load balancer that has verified it did not say its common name.
-        der: the verified certificate itself; empty: none was, or a load balancer that has verified it did not pass it
-            on.
+        der: the verified certificate itself; None: none was, or the load balancer that has did not pass it on.
         introduction: of the load balancer; None: there is none.
 
     """
@@ -51,7 +50,7 @@ class Peer:
     port: int
     transport: Transport = "tcp"
     certificate: str | None = None
-    der: bytes = b""
+    der: bytes | None = field(default=None, repr=False, eq=False)
     introduction: Introduction | None = None
 
     def __str__(self) -> str:
@@ -72,7 +71,7 @@ class Peer:
             host=host,
             port=port,
             certificate=None if tls is None or tls.common_name is None else f"CN={escaped(tls.common_name)}",
-            der=b"" if tls is None else tls.certificate,
+            der=None if tls is None else tls.certificate or None,
             introduction=Introduction(str(self), header),
         )
 

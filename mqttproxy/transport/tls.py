@@ -213,8 +213,9 @@ class TlsStream:
         await self._inner.wait_drained()
         self.peer = evolve(self.peer, transport="tls")
         if not self.peer.shows_no_more:
-            der = self._tls.getpeercert(binary_form=True) or b""
-            self.peer = evolve(self.peer, certificate=_subject(self._tls), der=der)
+            subject = _subject(self._tls)
+            der = None if subject is None else self._tls.getpeercert(binary_form=True)
+            self.peer = evolve(self.peer, certificate=subject, der=der)
         self._early = bytes(_BUFFER[: self._decrypt()])
 
     def _decrypt(self) -> int:

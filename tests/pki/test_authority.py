@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mqttproxy.pki.authority import Authority, all_records, serial_of
 from mqttproxy.pki.errors import PkiError
@@ -57,7 +58,7 @@ def test_a_device_gets_key_and_certificate_bound_to_what_it_is(tmp_path: Path) -
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["urn:dev:mac:001b44fffe113ab7"]
     assert list(made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
-        x509.ExtendedKeyUsageOID.CLIENT_AUTH
+        ExtendedKeyUsageOID.CLIENT_AUTH
     ]
     assert made.not_valid_after_utc == (NOW + MONTH).replace(microsecond=0) == handed.record.not_after
     assert stat.S_IMODE((handed.folder / "private_key.pem").stat().st_mode) == 0o600

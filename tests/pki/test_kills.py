@@ -57,7 +57,7 @@ def _count_down(step: int) -> None:
 
 def every_step(folder: Path, prepare: Callable[[Path], object], do: Callable[[Path], object]) -> list[Path]:
     """Return a folder for each step at which it was killed."""
-    folders = []
+    folders: list[Path] = []
     for step in range(500):
         inside = folder / str(step)
         inside.mkdir()

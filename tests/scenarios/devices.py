@@ -232,12 +232,13 @@ class _Client(Client):
         )
         self.negative: dict[int, Answer] = {}
         if place.transport in {"tls", "wss"}:
-            files = (
-                []
-                if place.holder is None
-                else [place.holder / f"{name}.pem" for name in ("certificate", "private_key")]
+            holder = place.holder
+            self.tls_set(
+                str(place.ca),
+                certfile=None if holder is None else str(holder / "certificate.pem"),
+                keyfile=None if holder is None else str(holder / "private_key.pem"),
+                cert_reqs=ssl.CERT_REQUIRED,
             )
-            self.tls_set(str(place.ca), *map(str, files), cert_reqs=ssl.CERT_REQUIRED)
         self.ws_set_options(PATH)
 
     def _handle_pubrec(self) -> Any:

@@ -15,8 +15,9 @@ from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import ByteStream
 from mqttproxy.transport.tls import TlsStream, client_context
 from mqttproxy.transport.websocket import WebSocketStream
-from tests.harness import RunningProxy, running_proxy, wait_until, write_settings
+from tests.harness import RunningProxy, running_proxy, write_settings
 from tests.transport.proxy_headers import TLS_CN, tls_tlv, tlv, v1, v2_from
+from tests.waiting import wait_until
 
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
 POLICY = """
@@ -30,11 +31,8 @@ format = "json"
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
     file = write_settings(tmp_path_factory.mktemp("balanced"), POLICY, transports=TRANSPORTS)
-    file.write_text(
-        file.read_text().replace(
-            'bind = "127.0.0.1:0"\n', 'bind = "127.0.0.1:0"\nproxy_protocol = { from = ["127.0.0.1"] }\n'
-        )
-    )
+    bind = '\nbind = "127.0.0.1:0"\n'
+    file.write_text(file.read_text().replace(bind, f'{bind}proxy_protocol = {{ from = ["127.0.0.1"] }}\n'))
     with running_proxy(file) as running:
         yield running
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mqttproxy.cli.commands import app
-from tests.harness import RunningProxy, running_proxy, wait_until
+from tests.harness import RunningProxy, running_proxy
 from tests.scenarios.devices import PahoDevice, Place
+from tests.waiting import wait_until
 
 LISTENER = """
 [[listeners]]
@@ -78,7 +79,9 @@ def test_M21_issued_connects_revoked_does_not(proxy: RunningProxy, folder: Path)
     cert(folder, "revoke", "device-7")
     assert publish(proxy, seven, *showing(seven)).returncode == 0  # nobody has told the proxy yet
     assert proxy.reload()["event"] == "reloaded"
-    refused = publish(proxy, seven, *showing(seven))
+    assert publish(proxy, seven, *showing(seven)).returncode != 0
+    # In TLS 1.3 the client believes it is in before it is refused, and cannot say why it is not.
+    refused = publish(proxy, seven, *showing(seven), "--tls-version", "tlsv1.2")
     assert refused.returncode != 0
     assert "revoked" in refused.stderr, refused
     assert publish(proxy, eight, *showing(eight)).returncode == 0

@@ -96,7 +96,7 @@ def test_good_is_allowed_and_bad_is_not(schema: Any) -> None:
         ({"$ref": "http://example.com/x.json"}, "example.com"),
         ({"type": "x"}, "x"),
         ({"$schema": "http://example.com/mine"}, "no draft that is understood"),
-        (5, ""),
+        (5, "5"),
     ],
 )
 def test_a_schema_of_which_nothing_can_be_made_is_told(schema: Any, words: str) -> None:
@@ -114,7 +114,7 @@ def test_every_kind_of_fault_is_made_and_the_same_seed_makes_the_same() -> None:
     assert {kind for kind, _ in first} == {
         "missing", "wrong_type", "out_of_range", "unexpected_member", "too_long", "too_short", NOT_JSON,
     }  # fmt: skip
-    assert max(len(payload) for _, payload in first) < 5000
+    assert max(len(payload) for _, payload in first) < 6000
 
 
 def test_another_maker_of_the_same_schema_has_dice_of_its_own() -> None:

@@ -71,7 +71,7 @@ def saying(data: bytes) -> Callable[[ByteStream], Awaitable[object]]:
 @pytest.mark.parametrize("head", [v1("192.0.2.7", 49152), v2_from("192.0.2.7", 49152, checksum=True)])
 async def test_the_client_is_the_peer_and_what_follows_is_left(head: bytes) -> None:
     balancer, ours = await introduced(SETTINGS, saying(head + CONNECT))
-    assert (ours.peer.host, ours.peer.port, ours.peer.certificate, ours.peer.der) == ("192.0.2.7", 49152, None, b"")
+    assert (ours.peer.host, ours.peer.port, ours.peer.certificate, ours.peer.der) == ("192.0.2.7", 49152, None, None)
     assert ours.peer.introduction is not None
     assert ours.peer.introduction.by.startswith("127.0.0.1:")
     assert bytes(await ours.receive()) == CONNECT
@@ -227,6 +227,7 @@ async def test_tls_that_is_passed_through_shows_the_clients_certificate(tls: Lis
     assert (ours.peer.host, ours.peer.transport) == ("192.0.2.7", "tls")
     assert ours.peer.certificate is not None
     assert ours.peer.certificate.endswith("CN=shown")
+    assert ours.peer.der is not None
     assert ours.peer.der.startswith(b"\x30\x82")
     balancer.abort()
     ours.abort()
@@ -238,7 +239,7 @@ async def test_tls_that_the_balancer_ended_and_began_anew_shows_the_balancers(tl
     assert (ours.peer.certificate, ours.peer.der) == ("CN=device-7", b"DER")
     without = v2_from("192.0.2.7", 1, tls_tlv(flags=0x01))
     second, nobody = await introduced(tls, speaking_tls(tls, without))
-    assert (nobody.peer.certificate, nobody.peer.der) == (None, b"")
+    assert (nobody.peer.certificate, nobody.peer.der) == (None, None)
     for stream in (balancer, ours, second, nobody):
         stream.abort()
 
