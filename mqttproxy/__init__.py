@@ -5,6 +5,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
 
     cli           run, check, explain, test, quarantine; exit codes
     explain       what becomes of one message and why; cases, and which rules they exercise
+    sim           a fleet of devices that are not there: messages made from a schema, good and bad
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
     steering      how a running proxy is told to change: signal, watched files, commands; trials that roll back
     reload        build a new generation, swap it in whole, or keep the old one and say why
@@ -41,6 +42,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     journal       what must not be lost, on its way to disk: one commit for all that waits
     committing    a thread for the disk, trying again, draining: for journal and quarantine
     migrating     tables brought to their newest form
+    pki           certificate authority: issue, renew, revoke
     transport     the road: tcp, tls, websocket; the only room that knows ssl and sockets
     config ∘      the paper: model, strict loading, cross-checks
     mqtt ∘        the language: packets of both versions, topics, server and client state machines

@@ -64,4 +64,12 @@ app.command(
 )
 app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
 app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
+app.command(
+    "mqttproxy.cli.cert:cert_app", name="cert", help="Issue, renew and revoke certificates of devices and servers."
+)
+app.command(
+    "mqttproxy.cli.sim:sim",
+    name="sim",
+    help="Send good and bad messages made from a schema by many devices, and tell what became of them.",
+)
 app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")

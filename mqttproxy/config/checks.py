@@ -13,7 +13,7 @@ import attrs
 
 from mqttproxy.config.behaviour_checks import check_behaviours
 from mqttproxy.config.errors import Fault, quoted
-from mqttproxy.config.kinds import inner_tables
+from mqttproxy.config.kinds import file_key, inner_tables
 from mqttproxy.config.listener_checks import check_binds, check_listener
 from mqttproxy.config.mapping_checks import as_filter, check_mappings
 from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, RouteSettings, TopicFilter
@@ -75,7 +75,7 @@ def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
         value = getattr(settings, attribute.name)
         if wanted is not None and value is not None and value not in wanted:
             kind = attribute.type
-            report.add(f"{key}.{attribute.name}", number_words(value, kind), wanted.words(kind))
+            report.add(f"{key}.{file_key(attribute.name)}", number_words(value, kind), wanted.words(kind))
 
 
 def _check_topic_filters(config: ProxyConfig, key: str, settings: Any, report: Report) -> None:

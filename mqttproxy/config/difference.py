@@ -13,6 +13,7 @@ from attrs import frozen
 
 from mqttproxy.config.at_start import is_at_start
 from mqttproxy.config.errors import quoted, shown
+from mqttproxy.config.kinds import file_key
 from mqttproxy.config.loosening import OTHER_WAY, Effect, effect_of, effect_of_item
 from mqttproxy.config.model import Bytes, ProxyConfig, Quorum, Seconds
 from mqttproxy.config.units import write_duration, write_size
@@ -133,7 +134,7 @@ def _settings(table: str, place: str, name: str | None, before: Any, after: Any)
         old, new = getattr(before, attribute.name), getattr(after, attribute.name)
         if old == new:
             continue
-        key = f"{place}.{attribute.name}"
+        key = f"{place}.{file_key(attribute.name)}"
         if _are_tables(old) and _are_tables(new):
             yield from _tables(f"{table}.{attribute.name}", key, name, old, new)
         elif _is_table(old) and type(old) is type(new):

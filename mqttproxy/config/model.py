@@ -24,6 +24,7 @@ from mqttproxy.config.kinds import (
     Conditions,
     Count,
     Labels,
+    Network,
     PolicyTopic,
     Quorum,
     Seconds,
@@ -33,6 +34,7 @@ from mqttproxy.config.kinds import (
     setting,
     table_class,
 )  # fmt: skip
+from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
 from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
 from mqttproxy.config.policies import (
     BindingSettings,
@@ -49,9 +51,10 @@ from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, 
 __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings",
     "AuditSettings", "BehaviourSettings", "BindingSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count",
-    "ExpressionSettings", "Labels", "PluginSettings", "PolicySettings", "PolicyTopic", "QuarantineSettings", "Quorum",
-    "RecorderSettings", "RequireSettings", "Seconds", "ShadowSettings", "SpoolSettings", "TelemetrySettings",
-    "TopicFilter", "TopicPattern", "WhenSettings", "table_class",
+    "ExpressionSettings", "Labels", "ListenerSettings", "Network", "PluginSettings", "PolicySettings", "PolicyTopic",
+    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RecorderSettings", "RequireSettings", "Seconds",
+    "ShadowSettings", "SpoolSettings", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings",
+    "table_class",
 ]  # fmt: skip
 
 
@@ -62,7 +65,9 @@ class ProxySettings:
     id: str = setting("mqttproxy", "name of this node in metrics and in client identifiers towards upstreams")
     data_dir: Path = setting(Path("data"), "folder for quarantine, audit and whatever else must survive a restart")
     watch: bool = setting(
-        False, "true: a change of this file or below `schemas.directory` is put in force by itself, as on SIGHUP"
+        False,
+        "true: a change of this file, below `schemas.directory` or of a listener's certificates is put in force by "
+        "itself, as on SIGHUP",
     )
     server_reference: str | None = setting(
         None, "after SIGTERM: other servers for MQTT 5 devices, as in `other.example:1883`, told in their DISCONNECT"
@@ -72,26 +77,6 @@ class ProxySettings:
     )
     drain_grace: Seconds = setting(
         Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
-    )
-
-
-@frozen(kw_only=True)
-class ListenerSettings:
-    """`[[listeners]]`: where devices come in. Without any, one plain TCP listener on 127.0.0.1:1883."""
-
-    name: str = setting(REQUIRED, "unique name, in logs and metrics")
-    transport: Literal["tcp", "tls", "ws", "wss"] = setting("tcp", "how bytes travel")
-    bind: Address = setting(REQUIRED, "host:port to listen on; port 0 takes a free one")
-    enabled: bool = setting(True, "false: not opened")
-    certificate: Path | None = setting(None, "server certificate chain in PEM; required for tls and wss")
-    private_key: Path | None = setting(None, "its key in PEM; required for tls and wss")
-    client_ca: Path | None = setting(None, "CA that client certificates must come from, in PEM")
-    client_certificate: Literal["none", "optional", "required"] = setting(
-        "none", "whether a device shows a certificate"
-    )
-    path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
-    attributes: Labels = setting(
-        Labels(()), 'attributes of all devices that come in here, as in `[[access.attributes]]`: `{ site = "north" }`'
     )
 
 

@@ -38,6 +38,7 @@ _OF_TYPE: Final[dict[Any, Range]] = {
 _OF_SETTING: Final = {
     ("proxy", "hop_limit"): Range(0, 1000),
     ("proxy", "drain_grace"): Range(0, CENTURY),
+    ("listeners.proxy_protocol", "header_bytes"): Range(256, 65_551),  # as long as one can be
     ("limits", "packet_size"): Range(16, _28_BIT),
     ("limits", "packet_size_before_connect"): Range(16, _28_BIT),
     ("limits", "payload_size"): Range(1, _28_BIT),
