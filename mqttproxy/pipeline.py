@@ -85,7 +85,7 @@ class Pipeline:
         self.asking.use(ruleset)
         if self.recording is not None:
             self.recording.use(ruleset)
-        self.plans = Plans(ruleset, lanes, self.spool_lanes)
+        self.plans = Plans(ruleset, lambda: self.lanes, self.spool_lanes)
         self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
