@@ -16,6 +16,7 @@ import trio
 from attrs import evolve
 
 from mqttproxy import __version__, database, tables
+from mqttproxy.access.gate import Gate
 from mqttproxy.apart import run_apart
 from mqttproxy.clock import SteadyWall
 from mqttproxy.config.load import config_of, read_file
@@ -56,7 +57,6 @@ HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its healt
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
 DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
-
 TABLES_MADE: Final = 60.0  # seconds that making the tables may take in a process of its own
 
 
@@ -166,6 +166,7 @@ class Proxy:
                 new_client_id=lambda: f"auto-{UUID(bytes=outside.draw(16), version=4).hex}",
                 sys_messages=self.keeping.sys_messages,
                 server_reference=config.proxy.server_reference,
+                gate=Gate(outside.wall),
             ),
             outside.listen,
         )

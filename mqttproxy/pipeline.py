@@ -76,7 +76,7 @@ class Pipeline:
         self.behaving.use(ruleset.config)
         self._plans: dict[str, Plan] = {}  # by topic
         self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
-        self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
+        self.audits_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
         """Judge and route everything that one read held.
@@ -124,22 +124,28 @@ class Pipeline:
     def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0912, PLR0915 - one loop for speed
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
         metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self._plans, self.behaving
+        acl = self.ruleset.acl
         received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
         items = group.items
-        count = failed = 0
+        count = failed = denied = 0
         began = time.perf_counter()
         for origin, publishes in reads:
             identity, pending = origin.identity, origin.pending
             holds: list[Waiting] = []
             signs = identity.client_id in no_local
+            rights = None if acl is None else acl.rights_of(identity)
             group.owners.append((len(items), origin))
             for publish in publishes:
                 message: Message = publish
                 is_loop = False
                 if publish.properties is not NO_PROPERTIES:
                     message, is_loop = self._admitted(publish, now)
+                if rights is not None and not rights.allow(message):
+                    self.refusal.not_allowed(origin, publish, now)
+                    denied += 1
+                    continue
                 try:
                     verdict = judge(message, identity, generation)
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
@@ -148,6 +154,10 @@ class Pipeline:
                 if behaving.has_rules and not is_loop:
                     verdict = behaving.judge(verdict, publish, identity, now)
                 if changed is not None and verdict.action is Action.FORWARD:  # else it is kept as it came
+                    if rights is not None and not rights.allow(changed):
+                        self.refusal.not_allowed(origin, publish, now)
+                        denied += 1
+                        continue
                     message = changed
                 plan = plans.get(message.topic) or self.plan_of(message.topic)
                 qos = publish.qos
@@ -179,7 +189,7 @@ class Pipeline:
                 backlogs.setdefault(origin, Backlog()).holds += holds
         metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
         metrics.invalid += failed
-        metrics.valid += count - failed
+        metrics.valid += count - failed - denied
         self._dispatch(group, backlogs)
         self._finish(reads, backlogs, now)
         return backlogs
@@ -217,7 +227,7 @@ class Pipeline:
             for _, ticket in items:
                 if isinstance(ticket, Ticket) and not ticket.needed and id(ticket) not in waits:
                     ticket.done = True
-        if self._audit_all:
+        if self.audits_all:
             self._audit(group, plan)
 
     def _deliver(self, group: Group, plan: Plan) -> None:

@@ -20,6 +20,8 @@ import trio
 import trio.testing
 from attrs import define, field
 
+from mqttproxy.access import make_acl
+from mqttproxy.access.building import make_chains
 from mqttproxy.config.load import parse_config
 from mqttproxy.config.masking import key_of
 from mqttproxy.downstream.departed import Publisher
@@ -188,6 +190,8 @@ def make_house(
         RouteTable(config),
         shapes_of(config, key),
         make_masker(config, key),
+        make_acl(config.access),
+        make_chains(config.access, to_thread=in_place),
     )
     metrics = Metrics(now=trio.current_time)
     audit = AuditTrail(Path("unused"))

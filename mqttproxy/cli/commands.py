@@ -55,3 +55,5 @@ app.command(
 app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
 app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
 app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")
+app.command("mqttproxy.cli.user:user_app", name="user", help="Look after users and their passwords.")
+app.command("mqttproxy.cli.access:access_app", name="access", help="Look at what devices may do, and why.")

@@ -20,7 +20,7 @@ from mqttproxy.config.units import write_duration, write_size
 What = Literal["added", "removed", "changed", "reordered"]
 
 # Tables of which the order says which comes first, or applies.
-IN_ORDER: Final = frozenset({"policies", "routes"})
+IN_ORDER: Final = frozenset({"policies", "routes", "access.rules"})
 _FLIPPED: Final[dict[What, What]] = {"added": "removed", "removed": "added"}
 _HIDDEN: Final = "something that is not shown"
 
@@ -112,7 +112,7 @@ def _tables(table: str, place: str, name: str | None, before: Sequence[Any], aft
             yield from _settings(table, key, own, old[identity], new[identity])
     kept = [[one for one in side if one in old and one in new] for side in (old, new)]
     if table in IN_ORDER and kept[0] != kept[1]:
-        effect: Effect = "either" if table == "policies" else "neither"
+        effect: Effect = "either" if table in ("policies", "access.rules") else "neither"
         yield Change(place, table, name, "reordered", ", ".join(kept[0]), ", ".join(kept[1]), effect)
 
 

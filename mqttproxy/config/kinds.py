@@ -11,6 +11,7 @@ Count = NewType("Count", int)  # a positive whole number
 Address = NewType("Address", str)  # "host:port"
 TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
 TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
+TopicTemplate = NewType("TopicTemplate", str)  # a topic filter with `${name}` for what is known of a device
 
 PolicyTopic = NewType("PolicyTopic", str)  # a topic filter, with `{name}` in the place of `+` where it has a name
 Conditions = NewType("Conditions", tuple[tuple[str, tuple[str, ...]], ...])  # by name, a glob or comparison, or some

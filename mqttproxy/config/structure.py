@@ -17,7 +17,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
-from mqttproxy.config.kinds import JsonValue
+from mqttproxy.config.kinds import JsonValue, TopicTemplate
 from mqttproxy.config.model import (
     Ack,
     Address,
@@ -47,6 +47,7 @@ from mqttproxy.config.units import (
     parse_duration,
     parse_size,
 )
+from mqttproxy.config.users import UsersFile
 
 _NOT_SHOWN: Final = "something that is not shown"
 _ACKS: Final = get_args(get_args(Ack)[0])
@@ -169,6 +170,7 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     Address: (_address, ADDRESS_WORDS),
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
+    TopicTemplate: (_text, 'a topic filter such as "plant/${site}/#"'),
     PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
     Labels: (_labels, "a table of names and texts"),
     Conditions: (_conditions, "a table of names, and a text or some texts for each"),
@@ -179,8 +181,9 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
 
 
 # How the table of each class is written in the file.
-_TABLES: Final = {kind: heading for file in (ProxyConfig, CaseFile) for _, heading, kind in every_table(file)}
-_OF_CASES: Final = frozenset(kind for _, _, kind in every_table(CaseFile))
+_FILES: Final = (ProxyConfig, CaseFile, UsersFile)
+_TABLES: Final = {kind: heading for file in _FILES for _, heading, kind in every_table(file)}
+_FILE_OF: Final = {kind: file for file in _FILES for kind in (file, *(inner for _, _, inner in every_table(file)))}
 
 
 def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:
@@ -329,7 +332,7 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
     known = _setting_names(kind)
     if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
         return Fault(file, key, "an unknown key", hint=f'did you mean "{near[0]}"?')
-    same_file = [owner for owner in _TABLES if (owner in _OF_CASES) is (kind in _OF_CASES)]
+    same_file = [owner for owner in _TABLES if _FILE_OF[owner] is _FILE_OF[kind]]
     if homes := [_TABLES[owner] for owner in same_file if name in _setting_names(owner)]:
         return Fault(file, key, "an unknown key", hint=f"it belongs into {' or '.join(homes)}")
     return Fault(file, key, "an unknown key", f"one of {', '.join(known)}")

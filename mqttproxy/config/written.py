@@ -64,6 +64,21 @@ _EXAMPLES: Final = {
     ("behaviours.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
     ("access.attributes", "property"): '"firmware"',
     ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
+    ("access", "no_match"): '"deny"',
+    ("access.chains", "listeners"): '["default"]',
+    ("access.passwords", "name"): '"users"',
+    ("access.passwords", "file"): '"users.toml"',
+    ("access.passwords", "database"): '"users.db"',
+    ("access.passwords", "client_id"): '"${username}-*"',
+    ("access.rules", "action"): '"allow"',
+    ("access.rules", "topics"): '["plant/${site}/${client_id}/#"]',
+    ("access.rules", "qos"): "[0, 1]",
+    ("access.rules", "retain"): "false",
+    ("access.rules", "shared"): '["workers-*"]',
+    ("access.rules.when", "client_id"): '["tx-*"]',
+    ("access.rules.when", "username"): '["plant-?"]',
+    ("access.rules.when", "listener"): '["tls"]',
+    ("access.rules.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
     ("upstreams", "name"): '"broker"',
     ("upstreams", "url"): '"mqtts://broker.example:8883"',
     ("upstreams", "client_id"): '"mqttproxy-broker"',
@@ -91,8 +106,9 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "policies", "policies.when", "policies.require", "policies.expressions", "behaviours",
-        "behaviours.when", "upstreams", "upstreams.topics", "upstreams.transforms", "routes", "masks",
+        "access.attributes", "access.chains", "access.passwords", "access.rules", "access.rules.when", "policies",
+        "policies.when", "policies.require", "policies.expressions", "behaviours", "behaviours.when", "upstreams",
+        "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

@@ -1,14 +1,18 @@
 """From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
 
 from math import inf
-from typing import Final, NoReturn
+from typing import Final
 
 import trio
 
-from mqttproxy.access import UnsafeAttributeError, attributes_of, connack_reason, judge_will, may_connect
+from mqttproxy.access import connack_reason, judge_will, may_have_will
+from mqttproxy.access.credentials import Allowed
 from mqttproxy.config.model import LimitSettings
+from mqttproxy.downstream.admission import Arrival
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.rights import give_rights
+from mqttproxy.downstream.unwelcome import NotWelcome, refuse
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -18,15 +22,9 @@ from mqttproxy.transport.stream import ByteStream
 from mqttproxy.validation import Identity
 from mqttproxy.validation.answers import reason_string
 
+__all__ = ["NotWelcome", "greet", "server_limits"]
+
 FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
-
-
-class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
-    """This connection ends before it has begun."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(label)
-        self.label = label
 
 
 def server_limits(limits: LimitSettings) -> ServerLimits:
@@ -58,37 +56,32 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     """
     connection = ServerConnection(server_limits(premises.limits), trio.current_time())
     connect = await _read_connect(premises, stream, connection)
-    reason = may_connect(connect, premises.access)
-    if reason.is_failure:
-        _refuse(stream, connection, reason)
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
-        _refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
+        refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
-    try:
-        attributes = attributes_of(
-            premises.access,
-            premises.labels.get(listener, ()),
-            client_id,
-            connect.username,
-            connect.properties.user_properties,
-        )
-    except UnsafeAttributeError as error:
-        _refuse(stream, connection, error.reason, str(error), "unsafe_attribute")
-    identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
+    chains = premises.gate.chains
+    allowed, identity = await Arrival(premises, stream, connection, connect, client_id, listener).admit()
     _judge_will(premises, stream, connection, connect, identity)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
-        _refuse(stream, connection, ReasonCode.BANNED)
+        refuse(stream, connection, ReasonCode.BANNED)
     await _take_over(premises, client_id)
-    return _enter(premises, stream, connection, connect, identity)  # at once, before another can
+    if premises.gate.chains is not chains:  # others are in force since the device was looked at
+        refuse(stream, connection, ReasonCode.SERVER_BUSY)
+    return _enter(premises, stream, connection, connect, (allowed, identity))  # at once, before another can
 
 
 def _enter(
-    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
+    premises: Premises,
+    stream: ByteStream,
+    connection: ServerConnection,
+    connect: Connect,
+    who: tuple[Allowed, Identity],
 ) -> Device:
     """Give the device its session, kept or new, and tell it. Nobody is connected by this client identifier."""
+    allowed, identity = who
     client_id, cap = identity.client_id, premises.limits.session_expiry
     wanted = wanted_expiry(connect, cap)
     try:
@@ -97,8 +90,10 @@ def _enter(
         )
     except SessionsFull:
         premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
-        _refuse(stream, connection, ReasonCode.QUOTA_EXCEEDED, label="too_many_sessions")
+        refuse(stream, connection, ReasonCode.QUOTA_EXCEEDED, label="too_many_sessions")
+    give_rights(premises, session, identity)
     device = Device(premises, stream, connection, identity, session)
+    device.admission = allowed
     terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
     try:
         sent = connection.accept(session.state, session_present=is_present, client_id=client_id, extra=terms)
@@ -145,22 +140,18 @@ def _judge_will(
     premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
 ) -> None:
     """Refuse a device whose will would be held or refused if it were published now."""
-    refusal = premises.pipeline.refusal
-    if connect.will is None or refusal.dry_run:
+    refusal, ruleset = premises.pipeline.refusal, premises.pipeline.ruleset
+    if connect.will is None:
         return
-    verdict = judge_will(connect.will, identity, premises.pipeline.ruleset.generation)
+    verdict = may_have_will(connect.will, identity, ruleset.acl)
+    if verdict is not None:
+        premises.metrics.access_denied.add("will")
+    elif not refusal.dry_run:
+        verdict = judge_will(connect.will, identity, ruleset.generation)
     if verdict is not None:
         refusal.decided("refused", identity, connect.will, verdict=verdict)
         reason = connack_reason(verdict, is_5=connect.version is ProtocolVersion.V5)
-        _refuse(stream, connection, reason, f"will: {reason_string(verdict)}", "will_refused")
-
-
-def _refuse(
-    stream: ByteStream, connection: ServerConnection, reason: ReasonCode, words: str | None = None, label: str = ""
-) -> NoReturn:
-    connection.refuse(reason, words)
-    stream.send_nowait(connection.data_to_send())
-    raise NotWelcome(label or reason.name.lower())
+        refuse(stream, connection, reason, f"will: {reason_string(verdict)}", "will_refused")
 
 
 async def _take_over(premises: Premises, client_id: str) -> None:

@@ -10,6 +10,7 @@ from attrs import define, field
 
 from mqttproxy.access import may_subscribe
 from mqttproxy.config.model import LOCAL
+from mqttproxy.downstream.rights import may_subscribe_to
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import Message, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -18,6 +19,7 @@ from mqttproxy.mqtt.topics import split_shared
 from mqttproxy.sessions import Session
 from mqttproxy.sessions.table import Entry, copy_for
 from mqttproxy.transport.stream import Spawn
+from mqttproxy.validation import Identity
 
 if TYPE_CHECKING:
     from mqttproxy.downstream.premises import Premises
@@ -35,6 +37,7 @@ class Subscribing:
     _premises: "Premises"
     _session: Session
     _connection: ServerConnection
+    _identity: Identity
     # What of the retained messages for its subscriptions is still to come, and for which of them.
     _retained: deque[tuple[Entry, Iterator[Message]]] = field(factory=deque)
     _has_room: trio.Event | None = None  # it waits for the queue to become shorter
@@ -106,12 +109,17 @@ class Subscribing:
             client_id, subscription.topic_filter
         ):
             return ReasonCode.QUOTA_EXCEEDED
-        return may_subscribe(
+        reason = may_subscribe(
             client_id,
             subscription.topic_filter,
             max_bytes=limits.topic_bytes,
             max_levels=limits.topic_levels,
         )
+        acl = self._premises.pipeline.ruleset.acl
+        if not reason.is_failure and not may_subscribe_to(acl, self._identity, subscription):
+            self._premises.metrics.access_denied.add("subscribe")
+            return ReasonCode.NOT_AUTHORIZED
+        return reason
 
     async def _wait_for_homes(self, packet: Subscribe, reasons: list[ReasonCode]) -> None:
         """Wait for the brokers that are there; a filter that its only home refuses is refused to the device as well."""

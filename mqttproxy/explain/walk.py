@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from mqttproxy.access import error_topic, may_publish
+from mqttproxy.access import NOT_ALLOWED, Acl, error_topic, make_acl, may_publish
 from mqttproxy.config.cases import Fate
 from mqttproxy.config.model import LOCAL, ProxyConfig, Quorum
 from mqttproxy.config.units import write_duration
@@ -30,10 +30,15 @@ class Premises:
     generation: Generation
     routes: RouteTable = field(init=False)
     names: dict[str, TopicMap] = field(init=False)  # by upstream
+    acl: Acl | None = field(init=False)
 
     @routes.default
     def _make_routes(self) -> RouteTable:
         return RouteTable(self.config)
+
+    @acl.default
+    def _make_acl(self) -> Acl | None:
+        return make_acl(self.config.access)
 
     @names.default
     def _make_names(self) -> dict[str, TopicMap]:
@@ -89,12 +94,20 @@ def explain(message: Message, identity: Identity, premises: Premises, direction:
     if admitted is LOOP:
         return explained.make("drop", "it was here before: a loop of proxies", ack="at once")
     route = premises.routes.route_for(message.topic)
-    refusal = may_publish(message.topic)
-    if refusal:
-        return explained.refused(refusal, "topics that begin with $ are the server's")
+    if refusal := _access_refusal(message, traced.verdict.changed, identity, premises.acl):
+        return explained.refused(ReasonCode.NOT_AUTHORIZED, refusal)
     if route is None:
         return explained.unrouted(premises.config.default.unrouted)
     return _explain_routed(explained, route, premises)
+
+
+def _access_refusal(message: Message, changed: Message | None, identity: Identity, acl: Acl | None) -> str:
+    """Return why a device may not publish this, empty: it may."""
+    if may_publish(message.topic):
+        return "topics that begin with $ are the server's"
+    if acl is None or acl.rights_of(identity).allow(message):
+        return "" if acl is None or changed is None or acl.rights_of(identity).allow(changed) else NOT_ALLOWED
+    return NOT_ALLOWED
 
 
 def _explain_routed(explained: "_Maker", route: Route, premises: Premises) -> Explanation:

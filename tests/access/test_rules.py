@@ -1,19 +1,7 @@
 import pytest
 
-from mqttproxy.access import error_topic, may_connect, may_publish, may_subscribe
-from mqttproxy.config.model import AccessSettings
-from mqttproxy.mqtt.packets import Connect, Properties
+from mqttproxy.access import error_topic, may_publish, may_subscribe
 from mqttproxy.mqtt.reasons import ReasonCode
-
-
-def test_nobody_comes_in_unless_anonymous_is_written() -> None:
-    assert may_connect(Connect(client_id="d"), AccessSettings()) is ReasonCode.NOT_AUTHORIZED
-    assert may_connect(Connect(client_id="d"), AccessSettings(allow_anonymous=True)) is ReasonCode.SUCCESS
-
-
-def test_an_authentication_method_is_refused_as_there_is_none() -> None:
-    connect = Connect(client_id="d", properties=Properties(authentication_method="SCRAM-SHA-256"))
-    assert may_connect(connect, AccessSettings(allow_anonymous=True)) is ReasonCode.BAD_AUTHENTICATION_METHOD
 
 
 @pytest.mark.parametrize("topic", ["$SYS/broker", "$share/g/t", "$CONTROL/x", "$proxy/errors/d", "$anything"])

@@ -1,0 +1,128 @@
+"""Users and where they are kept: a file, or an SQLite database. Both are asked by the same port, `Users`."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from attrs import field, frozen
+
+from mqttproxy.access.credentials import BackEndDownError
+from mqttproxy.config.errors import ConfigError, Fault
+from mqttproxy.config.users_file import UserSettings, parse_users
+from mqttproxy.sqlite import DISK_TROUBLE, connect, open_for_writing, refuse_newer, words
+
+VERSION: Final = 1  # of the table
+_TABLE: Final = """
+CREATE TABLE users (
+    name TEXT PRIMARY KEY,
+    password TEXT NOT NULL,
+    attributes TEXT NOT NULL DEFAULT '{}',
+    enabled INTEGER NOT NULL DEFAULT 1
+) STRICT, WITHOUT ROWID
+"""
+_COLUMNS: Final = "name, password, attributes, enabled"
+
+
+@frozen
+class User:
+    """One user. `password` as argon2id, in PHC form."""
+
+    name: str
+    password: str = field(repr=False)
+    attributes: Mapping[str, str]
+    enabled: bool = True
+
+
+class Users(Protocol):
+    """Where users are looked up. Blocking; for a thread."""
+
+    def find(self, name: str) -> User | None:
+        """Return a user, None: there is none. Raises BackEndDownError."""
+
+
+class UserFile:
+    """Users of a TOML file, as it was when it was read."""
+
+    def __init__(self, path: Path, called: str = "") -> None:
+        """Read it.
+
+        Raises:
+            ConfigError: with all that is wrong with it.
+
+        """
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            found = f"a file that cannot be read ({error.strerror or error})"
+            raise ConfigError([Fault(called or str(path), "", found, "a readable file")]) from error
+        self.users: dict[str, User] = {user.name: _of_settings(user) for user in parse_users(text, called or str(path))}
+
+    def find(self, name: str) -> User | None:
+        """Return a user, None: there is none."""
+        return self.users.get(name)
+
+
+def _of_settings(settings: UserSettings) -> User:
+    return User(settings.name, settings.password, dict(settings.attributes), settings.enabled)
+
+
+class UserDatabase:
+    """Users of an SQLite database, asked anew each time, so that a change is there at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def find(self, name: str) -> User | None:
+        """Return a user, None: there is none.
+
+        Raises:
+            BackEndDownError: the database cannot be read, or is not there.
+
+        """
+        with self._reading() as connection:
+            row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        return None if row is None else _of_row(row)
+
+    def all(self) -> list[User]:
+        """Return all of them, by name. Raises BackEndDownError."""
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM users ORDER BY name").fetchall()  # noqa: S608
+        return [_of_row(row) for row in rows]
+
+    def put(self, user: User) -> None:
+        """Add a user, or change one. Raises sqlite3.Error, OSError."""
+        values = (user.name, user.password, json.dumps(dict(user.attributes), sort_keys=True), int(user.enabled))
+        with closing(self._opened()) as connection:
+            connection.execute(f"INSERT OR REPLACE INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?)", values)  # noqa: S608
+
+    def remove(self, name: str) -> bool:
+        """Remove a user; False: there was none. Raises sqlite3.Error, OSError."""
+        with closing(self._opened()) as connection:
+            return connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount > 0
+
+    def _opened(self) -> sqlite3.Connection:
+        return open_for_writing(self._path, connect, version=VERSION, migrate=_migrate)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                refuse_newer(connection, VERSION)
+                yield connection
+        except (*DISK_TROUBLE, ValueError, TypeError) as error:
+            raise BackEndDownError(f"users in {self._path}: {words(error)}") from error
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_TABLE)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _of_row(row: tuple[str, str, str, int]) -> User:
+    name, password, attributes, enabled = row
+    return User(name, password, json.loads(attributes), bool(enabled))

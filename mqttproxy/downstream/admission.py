@@ -1,0 +1,133 @@
+"""Who is it: a device's credentials before the gate, and what is known of it once it may come in."""
+
+from typing import Final, NoReturn
+
+from attrs import frozen
+
+from mqttproxy.access import UnsafeAttributeError, attributes_of
+from mqttproxy.access.credentials import Allowed, Credentials, Denied
+from mqttproxy.config.topic_templates import UnsafeValueError, safe_value
+from mqttproxy.downstream.premises import Premises
+from mqttproxy.downstream.unwelcome import refuse
+from mqttproxy.mqtt.packets import Connect
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.mqtt.server import ServerConnection
+from mqttproxy.transport.stream import ByteStream
+from mqttproxy.validation import Identity
+
+# What is wrong with whom, when something cannot be used in topics. Of attributes, their authenticator is to blame.
+_UNSAFE: Final[dict[str, ReasonCode]] = {
+    "client_id": ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+    "username": ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+}
+
+_OUTCOMES: Final = {ReasonCode.SERVER_UNAVAILABLE: "down", ReasonCode.CONNECTION_RATE_EXCEEDED: "throttled"}
+
+
+@frozen
+class Arrival:
+    """A device that has said CONNECT, and that nothing is known of but where it comes from."""
+
+    premises: Premises
+    stream: ByteStream
+    connection: ServerConnection
+    connect: Connect
+    client_id: str  # or the one it was given
+    listener: str
+
+    async def admit(self) -> tuple[Allowed, Identity]:
+        """Ask the gate about it, before anything is done for it.
+
+        Raises:
+            NotWelcome: it may not come in, and was told so.
+
+        """
+        premises, connect = self.premises, self.connect
+        if connect.properties.authentication_method is not None:
+            refuse(self.stream, self.connection, ReasonCode.BAD_AUTHENTICATION_METHOD)
+        credentials = Credentials(
+            client_id=self.client_id,
+            username=connect.username,
+            password=connect.password,
+            listener=self.listener,
+            address=self.stream.peer.host,
+        )
+        answer = await premises.gate.check(credentials, premises.access)
+        if premises.gate.chains.of(self.listener).links:
+            premises.metrics.authentications.add(_outcome(answer))
+        if isinstance(answer, Denied):
+            self._deny(credentials, answer)
+        identity = self._identity(credentials, answer)
+        other = premises.devices.get(self.client_id)
+        if answer.by and other is not None and other.identity.username != identity.username:
+            words = "a device of another user is connected by this client identifier"
+            self._deny(credentials, Denied(answer.by, words, ReasonCode.NOT_AUTHORIZED))
+        if premises.pipeline.audits_all:
+            audit(premises, credentials, "allowed", answer.by, "")
+        return answer, identity
+
+    def _identity(self, credentials: Credentials, allowed: Allowed) -> Identity:
+        """Return what is known of a device, all of it fit to be used in topics."""
+        premises = self.premises
+        for name, value in allowed.attributes.items():
+            if not safe_value(value):
+                words = f"attribute {name} cannot be used in topics"
+                self._deny(credentials, Denied(allowed.by, words, ReasonCode.NOT_AUTHORIZED))
+        try:
+            attributes = attributes_of(
+                premises.access,
+                {**allowed.attributes, **dict(premises.labels.get(self.listener, ()))}.items(),
+                self.client_id,
+                allowed.username,
+                self.connect.properties.user_properties,
+            )
+        except UnsafeAttributeError as error:
+            refuse(self.stream, self.connection, error.reason, str(error), "unsafe_attribute")
+        identity = Identity(
+            self.client_id, allowed.username, credentials.address, self.listener, attributes, allowed.grants
+        )
+        acl = premises.pipeline.ruleset.acl
+        try:
+            if acl is not None:
+                acl.make_rights(identity)
+        except UnsafeValueError as error:
+            reason = _UNSAFE.get(error.name, ReasonCode.NOT_AUTHORIZED)
+            refuse(self.stream, self.connection, reason, str(error), "unsafe_attribute")
+        return identity
+
+    def _deny(self, credentials: Credentials, denied: Denied) -> NoReturn:
+        _tell_denied(self.premises, credentials, denied, str(self.stream.peer))
+        refuse(self.stream, self.connection, denied.reason)
+
+
+def _outcome(answer: Allowed | Denied) -> str:
+    if isinstance(answer, Allowed):
+        return "allowed" if answer.by else "anonymous"
+    return _OUTCOMES.get(answer.reason, "denied")
+
+
+def _tell_denied(premises: Premises, credentials: Credentials, denied: Denied, peer: str) -> None:
+    """Count, log and write down that a device did not come in. The device itself is told nothing of why."""
+    if not denied.by and denied.reason is ReasonCode.NOT_AUTHORIZED and not credentials.are_shown:
+        return  # it has tried nothing: what the door counts is enough
+    premises.alerts.warning(
+        "authentication", "authentication_failed", why=denied.why, authenticator=denied.by,
+        client_id=credentials.client_id, username=credentials.username, peer=peer, listener=credentials.listener,
+    )  # fmt: skip
+    audit(premises, credentials, "denied", denied.by, denied.why)
+
+
+def audit(premises: Premises, credentials: Credentials, action: str, by: str, why: str) -> None:
+    """Write an audit line about a device at the gate."""
+    premises.pipeline.refusal.audit.write(
+        {
+            "event": "authentication",
+            "action": action,
+            "authenticator": by,
+            "why": why,
+            "client_id": credentials.client_id,
+            "username": credentials.username,
+            "address": credentials.address,
+            "listener": credentials.listener,
+        }
+    )
