@@ -25,7 +25,7 @@ from mqttproxy.config.model import MOST_DESTINATIONS, ProxyConfig
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.entrances import CannotOpenError, ListenerChanges
-from mqttproxy.downstream.rights import recheck_soon
+from mqttproxy.downstream.rights import close_later, recheck_soon
 from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline
@@ -177,7 +177,7 @@ def make_ruleset(config: ProxyConfig, number: int, schemas: SchemaFolder | None 
         shapes_of(config, key),
         make_masker(config, key),
         make_acl(config.access),
-        make_chains(config.access),
+        make_chains(config),
         folder,
     )
 
@@ -247,7 +247,7 @@ async def swap(running: Running, built: Built, called: str, agree: Agree = nobod
     running.audit.apply(rotate_bytes=audit.rotate_bytes, keep_files=audit.keep_files, with_payload=audit.payload)
     premises = running.door.premises
     premises.access = config.access
-    premises.gate.use(ruleset.chains, config.access)
+    close_later(premises, premises.gate.use(ruleset.chains, config.access))
     listeners = running.door.use(ways, grace=config.proxy.drain_grace)
     if before.routes != config.routes or before.upstreams != config.upstreams:
         premises.rehome_soon()

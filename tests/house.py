@@ -191,7 +191,7 @@ def make_house(
         shapes_of(config, key),
         make_masker(config, key),
         make_acl(config.access),
-        make_chains(config.access, to_thread=in_place),
+        make_chains(config, to_thread=in_place),
     )
     metrics = Metrics(now=trio.current_time)
     audit = AuditTrail(Path("unused"))

@@ -4,15 +4,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Self, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import trio
 
-from mqttproxy.access.credentials import Allowed, BackEndDownError, Credentials, Denied
+from mqttproxy.access.credentials import NO_METHODS, Allowed, Ask, BackEndDownError, Credentials, Denied
 from mqttproxy.access.hashing import Remembered, is_right, nobodys
 from mqttproxy.access.users import User, Users
 from mqttproxy.apart import IN_THREAD, ToThread
 from mqttproxy.config.admitting import PasswordSettings
+from mqttproxy.mqtt.reasons import ReasonCode
+
+if TYPE_CHECKING:
+    from mqttproxy.access.scram import Conversation, Verifier
 
 T = TypeVar("T")
 
@@ -33,6 +38,7 @@ class ByPassword:
         longest: int,
         remember: float,
         limiter: trio.CapacityLimiter,
+        data_dir: Path = Path(),
         to_thread: ToThread = IN_THREAD,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -44,12 +50,15 @@ class ByPassword:
             longest: bytes of a password.
             remember: seconds for which a right password is known again.
             limiter: how many passwords are checked at once, by all authenticators.
+            data_dir: where the secret of this installation is, for SCRAM.
             to_thread: where they are.
             now: monotonic seconds.
 
         """
         self.settings = settings
         self.users = users
+        self.methods = frozenset(("SCRAM-SHA-256", "SCRAM-SHA-512")) if settings.scram else NO_METHODS
+        self._data_dir = data_dir
         self.remembered = Remembered(remember)
         self._longest = longest
         self._limiter = limiter
@@ -69,6 +78,34 @@ class ByPassword:
         if not right or not user.enabled:
             return Denied(self.settings.name, "wrong password" if user.enabled else "the user is disabled")
         return Allowed(by=self.settings.name, username=name, attributes=user.attributes, rests_on=user)
+
+    async def converse(self, credentials: Credentials, ask: Ask) -> Allowed | Denied:
+        """Let a device prove that it knows a password, by SCRAM, without showing it."""
+        from mqttproxy.access.scram import Conversation, ScramError, parse_verifier, secret_of  # noqa: PLC0415 - an extra
+
+        mechanism, found = credentials.method or "", list[User]()
+
+        def find(name: str) -> "Verifier | None":
+            user = self.users.find(name)
+            if user is None or not user.enabled or mechanism not in user.scram:
+                return None
+            found.append(user)
+            return parse_verifier(user.scram[mechanism])
+
+        def start() -> "tuple[Conversation, bytes]":
+            conversation = Conversation(mechanism, find, secret_of(self._data_dir))
+            return conversation, conversation.start(credentials.data)
+
+        try:
+            conversation, challenge = await self._in_thread(start)
+            last = conversation.finish(await ask(challenge))
+        except ScramError as error:
+            return Denied(self.settings.name, f"{mechanism}: {error}", ReasonCode.NOT_AUTHORIZED)
+        (user,) = found
+        return Allowed(by=self.settings.name, username=user.name, attributes=user.attributes, rests_on=user, data=last)
+
+    async def aclose(self) -> None:
+        """Do nothing: no connection is kept."""
 
     async def still(self, allowed: Allowed) -> bool:
         """Say whether the user is as it was when its device came in."""

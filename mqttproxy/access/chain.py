@@ -5,7 +5,7 @@ from typing import Final
 
 from attrs import Factory, frozen
 
-from mqttproxy.access.credentials import Allowed, Authenticator, BackEndDownError, Credentials, Denied
+from mqttproxy.access.credentials import Allowed, Ask, Authenticator, BackEndDownError, Credentials, Denied
 from mqttproxy.config.conditions import Glob
 from mqttproxy.config.model import AccessSettings
 from mqttproxy.config.topic_templates import UnsafeValueError, fill_text, parse_text
@@ -26,11 +26,19 @@ class Chain:
         """Tell whether who shows no credentials may come in."""
         return access.allow_anonymous if self.allow_anonymous is None else self.allow_anonymous
 
-    async def check(self, credentials: Credentials, access: AccessSettings) -> Allowed | Denied:
+    async def check(self, credentials: Credentials, access: AccessSettings, ask: Ask | None = None) -> Allowed | Denied:
         """Say whether a device may come in. Never raises what a back end can cause: that denies (promise P7).
 
         With nobody to ask, credentials mean nothing: who shows some is as anonymous as who does not.
+
+        Args:
+            credentials: that it shows.
+            access: the settings in force.
+            ask: for enhanced authentication.
+
         """
+        if credentials.method is not None:
+            return await self._converse(credentials, ask)
         if not self.links:
             if self.lets_anonymous_in(access):
                 return Allowed(username=credentials.username)
@@ -47,12 +55,30 @@ class Chain:
             try:
                 answer = await link.check(credentials)
             except BackEndDownError as error:
-                return Denied(link.settings.name, f"back end down: {error}", ReasonCode.SERVER_UNAVAILABLE)
+                return _down(link, error)
             if isinstance(answer, Allowed):
                 return _bound(answer, link.settings.client_id, credentials.client_id)
             if answer is not None:
                 return answer
         return None
+
+    async def _converse(self, credentials: Credentials, ask: Ask | None) -> Allowed | Denied:
+        """Let the first link that knows the method do it: it alone decides."""
+        link = next((link for link in self.links if credentials.method in link.methods), None)
+        if link is None or ask is None:
+            words = f"the authentication method {credentials.method!r} is not known"
+            return Denied("", words, ReasonCode.BAD_AUTHENTICATION_METHOD)
+        try:
+            answer = await link.converse(credentials, ask)
+        except BackEndDownError as error:
+            return _down(link, error)
+        if isinstance(answer, Allowed):
+            return _bound(answer, link.settings.client_id, credentials.client_id)
+        return answer
+
+
+def _down(link: Authenticator, error: BackEndDownError) -> Denied:
+    return Denied(link.settings.name, f"back end down: {error}", ReasonCode.SERVER_UNAVAILABLE)
 
 
 @frozen

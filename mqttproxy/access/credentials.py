@@ -1,8 +1,8 @@
 """What a device shows when it connects, and what an authenticator says to it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from attrs import Factory, field, frozen
 
@@ -20,11 +20,14 @@ class Credentials:
     password: bytes | None = field(default=None, repr=False)
     listener: str = ""
     address: str = ""
+    certificate: bytes | None = field(default=None, repr=False)  # in DER; TLS has verified that it is from the right CA
+    method: str | None = None  # of enhanced authentication, MQTT 5
+    data: bytes = field(default=b"", repr=False)  # that begins it
 
     @property
     def are_shown(self) -> bool:
-        """Whether the device says that it is somebody."""
-        return self.username is not None or self.password is not None
+        """Whether the device says that it is somebody. A certificate is shown to TLS, whoever asks for it."""
+        return self.username is not None or self.password is not None or self.method is not None
 
 
 @frozen(kw_only=True)
@@ -38,6 +41,7 @@ class Allowed:
         grants: what the credentials themselves allow, beside the rules.
         expires_at: seconds since 1970, when it must show credentials anew.
         rests_on: what it was judged by, such as the hash of a password; when that changes, it must come again.
+        data: the last word of enhanced authentication, for the device.
 
     """
 
@@ -47,6 +51,7 @@ class Allowed:
     grants: Grants = ()
     expires_at: float = inf
     rests_on: object = field(default=None, repr=False)
+    data: bytes | None = field(default=None, repr=False)
 
 
 @frozen
@@ -62,10 +67,15 @@ class BackEndDownError(Exception):
     """What an authenticator asks does not answer; in words."""
 
 
+Ask = Callable[[bytes], Awaitable[bytes]]  # sends a challenge to a device, and returns its answer
+NO_METHODS: Final[frozenset[str]] = frozenset()
+
+
 class Authenticator(Protocol):
     """One link of a chain."""
 
     settings: Any  # its table; `name` and `client_id` are there
+    methods: frozenset[str]  # of enhanced authentication
 
     async def check(self, credentials: Credentials) -> Allowed | Denied | None:
         """Say whether a device is who it says; None: not mine, the next one is asked.
@@ -75,8 +85,30 @@ class Authenticator(Protocol):
 
         """
 
+    async def converse(self, credentials: Credentials, ask: Ask) -> Allowed | Denied:
+        """Do enhanced authentication by one of its methods. Raises BackEndDownError, and what `ask` does."""
+
     async def still(self, allowed: Allowed) -> bool:
         """Say whether what a device was let in by still holds. Raises BackEndDownError."""
 
     def adopt(self, before: Self) -> None:
         """Take over what is known by the same authenticator of the configuration before."""
+
+    async def aclose(self) -> None:
+        """Let go of its connections: it is asked no more."""
+
+
+class Simple:
+    """What authenticators have in common that know no enhanced authentication, and hold no connections."""
+
+    methods = NO_METHODS
+
+    async def converse(self, credentials: Credentials, ask: Ask) -> Allowed | Denied:  # noqa: ARG002 # nobody comes here
+        """Deny: none of its methods, of which there are none, was asked for."""
+        return Denied("", f"the method {credentials.method!r} is not known", ReasonCode.BAD_AUTHENTICATION_METHOD)
+
+    def adopt(self, before: Any) -> None:
+        """Take over nothing: all that it knows was read anew."""
+
+    async def aclose(self) -> None:
+        """Do nothing."""

@@ -20,20 +20,22 @@ CREATE TABLE users (
     name TEXT PRIMARY KEY,
     password TEXT NOT NULL,
     attributes TEXT NOT NULL DEFAULT '{}',
-    enabled INTEGER NOT NULL DEFAULT 1
+    enabled INTEGER NOT NULL DEFAULT 1,
+    scram TEXT NOT NULL DEFAULT '{}'
 ) STRICT, WITHOUT ROWID
 """
-_COLUMNS: Final = "name, password, attributes, enabled"
+_COLUMNS: Final = "name, password, attributes, enabled, scram"
 
 
 @frozen
 class User:
-    """One user. `password` as argon2id, in PHC form."""
+    """One user. `password` as argon2id, in PHC form; `scram` by mechanism, see `scram.Verifier`."""
 
     name: str
     password: str = field(repr=False)
     attributes: Mapping[str, str]
     enabled: bool = True
+    scram: Mapping[str, str] = field(factory=dict, repr=False)
 
 
 class Users(Protocol):
@@ -66,7 +68,7 @@ class UserFile:
 
 
 def _of_settings(settings: UserSettings) -> User:
-    return User(settings.name, settings.password, dict(settings.attributes), settings.enabled)
+    return User(settings.name, settings.password, dict(settings.attributes), settings.enabled, dict(settings.scram))
 
 
 class UserDatabase:
@@ -94,9 +96,10 @@ class UserDatabase:
 
     def put(self, user: User) -> None:
         """Add a user, or change one. Raises sqlite3.Error, OSError."""
-        values = (user.name, user.password, json.dumps(dict(user.attributes), sort_keys=True), int(user.enabled))
+        attributes, scram = (json.dumps(dict(one), sort_keys=True) for one in (user.attributes, user.scram))
+        values = (user.name, user.password, attributes, int(user.enabled), scram)
         with closing(self._opened()) as connection:
-            connection.execute(f"INSERT OR REPLACE INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?)", values)  # noqa: S608
+            connection.execute(f"INSERT OR REPLACE INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", values)  # noqa: S608
 
     def remove(self, name: str) -> bool:
         """Remove a user; False: there was none. Raises sqlite3.Error, OSError."""
@@ -123,6 +126,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _of_row(row: tuple[str, str, str, int]) -> User:
-    name, password, attributes, enabled = row
-    return User(name, password, json.loads(attributes), bool(enabled))
+def _of_row(row: tuple[str, str, str, int, str]) -> User:
+    name, password, attributes, enabled, scram = row
+    return User(name, password, json.loads(attributes), bool(enabled), json.loads(scram))

@@ -36,7 +36,7 @@ def check(file: Path, /, *, probe: bool = False, as_: Path | None = None) -> int
         if config.access.chain or config.access.chains:
             from mqttproxy.access.building import make_chains  # noqa: PLC0415 - see above
 
-            make_chains(config.access, str(file))
+            make_chains(config, str(file))
     except ConfigError as error:
         return tell(error)
     say(f"{file}: ok: {_summary(config)}")

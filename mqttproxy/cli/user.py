@@ -74,6 +74,7 @@ def add(
     where: Where = _ANYWHERE,
     attribute: Attributes = (),
     password_file: Path | None = None,
+    scram: Switch = False,
     disabled: Switch = False,
 ) -> int:
     """Add a user. The password is asked for, or read from stdin if that is no terminal, or from a file.
@@ -83,6 +84,7 @@ def add(
         where: which users.
         attribute: NAME=VALUE, of its devices. May be given many times.
         password_file: file that holds the password.
+        scram: it may prove its password by SCRAM, too; what is kept for that is easier to guess from than argon2id.
         disabled: it cannot connect for now.
 
     """
@@ -92,8 +94,8 @@ def add(
             raise UsageError(f"{name!r} is no name of a user: {fault}")
         if store.find(name) is not None:
             raise UsageError(f"there is a user {name!r} already; `mqttproxy user passwd` gives it another password")
-        kept = _new_password(password_file)
-        store.put(User(name, kept, dict(attribute), not disabled))
+        kept, verifiers = _new_password(password_file, scram=scram)
+        store.put(User(name, kept, dict(attribute), not disabled, verifiers))
         say(f"added {name}{store.note}")
 
     return _with(where, do)
@@ -112,7 +114,8 @@ def passwd(name: str, /, *, where: Where = _ANYWHERE, password_file: Path | None
 
     def do(store: "_Store") -> None:
         user = store.known(name)
-        store.put(evolve(user, password=_new_password(password_file)))
+        kept, verifiers = _new_password(password_file, scram=bool(user.scram))
+        store.put(evolve(user, password=kept, scram=verifiers))
         say(f"changed the password of {name}{store.note}")
 
     return _with(where, do)
@@ -169,7 +172,7 @@ def _with(where: Where, do: "Callable[[_Store], None]") -> int:
         complain(str(error))
         return 1
     except ImportError:
-        complain(f"passwords cannot be hashed: {EXTRA}")
+        complain(f"passwords cannot be hashed: {EXTRA}; for --scram, mqttproxy[scram] brings scramp")
         return 1
     except (BackEndDownError, sqlite3.Error, OSError) as error:
         complain(words(error) if isinstance(error, sqlite3.Error) else str(error))
@@ -246,6 +249,7 @@ class _FileStore(_Store):
                 name=user.name,
                 password=user.password,
                 attributes=Labels(tuple(user.attributes.items())),
+                scram=Labels(tuple(user.scram.items())),
                 enabled=user.enabled,
             )
             for user in self._users.values()
@@ -287,8 +291,8 @@ def replace_private(path: Path, data: bytes) -> None:
         raise
 
 
-def _new_password(file: Path | None) -> str:
-    """Return a new password as it is kept. Raises UsageError, OSError, ImportError."""
+def _new_password(file: Path | None, *, scram: bool) -> tuple[str, dict[str, str]]:
+    """Return a new password as it is kept, and for SCRAM. Raises UsageError, OSError, ImportError."""
     if file is not None:
         password = read_secret(file)
     elif sys.stdin.isatty():
@@ -299,4 +303,12 @@ def _new_password(file: Path | None) -> str:
         password = sys.stdin.buffer.readline().rstrip(b"\r\n")
     if len(password) < SHORTEST:
         raise UsageError(f"a password has at least {SHORTEST} bytes")
-    return hash_password(password)
+    kept = hash_password(password)
+    if not scram:
+        return kept, {}
+    from mqttproxy.access.scram import make_verifiers  # noqa: PLC0415 - an extra
+
+    try:
+        return kept, make_verifiers(password.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError("a password for SCRAM is UTF-8") from error

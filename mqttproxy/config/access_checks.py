@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mqttproxy.config.admitting import AccessSettings, PasswordSettings, RuleSettings
+from mqttproxy.config.authenticator_checks import check_certificates, check_tokens, check_url
 from mqttproxy.config.errors import quoted
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.policy_checks import check_when
 from mqttproxy.config.report import Report
 from mqttproxy.config.topic_templates import parse_text, parse_topic
 
-AUTHENTICATORS: Final = ("passwords",)
+AUTHENTICATORS: Final = ("passwords", "certificates", "tokens", "http")
 _TEMPLATE_WORDS: Final = 'a topic filter such as "plant/${site}/#"'
 
 
@@ -32,6 +33,14 @@ def check_access(config: ProxyConfig, report: Report) -> None:
         _check_client_id(settings.client_id, key, report)
     for index, passwords in enumerate(access.passwords):
         _check_passwords(passwords, f"access.passwords[{index}]", report)
+    for index, certificates in enumerate(access.certificates):
+        check_certificates(certificates, f"access.certificates[{index}]", report)
+    for index, tokens in enumerate(access.tokens):
+        check_tokens(tokens, f"access.tokens[{index}]", report)
+    for index, http in enumerate(access.http):
+        check_url(http.url, f"access.http[{index}].url", report)
+        for name in ("ca", "token_file"):
+            report.add_unreadable(f"access.http[{index}].{name}", getattr(http, name))
     for index, rule in enumerate(access.rules):
         _check_rule(rule, f"access.rules[{index}]", config, report)
 

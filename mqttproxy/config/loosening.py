@@ -191,6 +191,8 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("access", "failure_window"): _REVERSE,
     ("access", "failure_ban"): _REVERSE,
     ("access", "remember"): Rule(lambda _before, _after: "neither"),
+    ("access", "password_bytes"): Rule(lambda _before, _after: "neither"),
+    ("access", "token_bytes"): Rule(lambda _before, _after: "neither"),
     ("access", "check_threads"): Rule(lambda _before, _after: "neither"),
     ("access.chains", "allow_anonymous"): Rule(
         MORE_IS_LOOSER, "devices may connect without credentials", "devices need credentials"

@@ -12,6 +12,7 @@ class UserSettings:
     name: str = setting(REQUIRED, "unique; what stands in CONNECT as the user name")
     password: str = setting(REQUIRED, "as argon2id, written by `mqttproxy user`", secret=True)
     attributes: Labels = setting(Labels(()), "what is known of its devices")
+    scram: Labels = setting(Labels(()), "what proves its password by SCRAM, written by `mqttproxy user`")
     enabled: bool = setting(True, "false: it cannot connect")
 
 

@@ -20,6 +20,8 @@ LONGEST_NAME: Final = 256  # characters
 ARGON2ID: Final = re.compile(
     r"\$argon2id\$v=19\$m=([1-9]\d{0,7}),t=([1-9]\d{0,3}),p=([1-9]\d{0,2})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,86}"
 )
+SCRAM: Final = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+VERIFIER: Final = re.compile(r"[A-Za-z0-9+/=]{12,100}(:[A-Za-z0-9+/=]{44,88}){2}")
 MOST_MEMORY: Final = 1024 * 1024  # KiB that checking one password may take
 
 
@@ -44,6 +46,8 @@ def parse_users(data: bytes, file: str) -> tuple[UserSettings, ...]:
             faults.append(
                 Fault(file, f"{key}.password", "something that is not shown", "argon2id", "use `mqttproxy user`")
             )
+        if not all(name in SCRAM and VERIFIER.fullmatch(text) for name, text in user.scram):
+            faults.append(Fault(file, f"{key}.scram", "something that is not shown", "what `mqttproxy user` writes"))
         faults.extend(
             Fault(file, f"{key}.attributes.{name}", quoted(text), words)
             for name, text in user.attributes
@@ -81,6 +85,9 @@ def write_users(users: Iterable[UserSettings]) -> str:
         if user.attributes:
             pairs = ", ".join(f"{name} = {_text(value)}" for name, value in user.attributes)
             lines.append(f"attributes = {{ {pairs} }}")
+        if user.scram:
+            pairs = ", ".join(f'"{name}" = {_text(value)}' for name, value in user.scram)
+            lines.append(f"scram = {{ {pairs} }}")
         if not user.enabled:
             lines.append("enabled = false")
         lines.append("")

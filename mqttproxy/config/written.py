@@ -70,6 +70,27 @@ _EXAMPLES: Final = {
     ("access.passwords", "file"): '"users.toml"',
     ("access.passwords", "database"): '"users.db"',
     ("access.passwords", "client_id"): '"${username}-*"',
+    ("access.certificates", "name"): '"certificates"',
+    ("access.certificates", "pattern"): '"{model}-{serial}.devices.example"',
+    ("access.certificates", "username"): '"${serial}"',
+    ("access.certificates", "client_id"): '"${username}-*"',
+    ("access.certificates", "crl"): '"tls/devices-crl.pem"',
+    ("access.certificates", "ca"): '"tls/devices-ca.pem"',
+    ("access.tokens", "name"): '"tokens"',
+    ("access.tokens", "issuer"): '"https://id.example"',
+    ("access.tokens", "audience"): '"mqtt"',
+    ("access.tokens", "acl"): '"acl"',
+    ("access.tokens", "client_id"): '"${username}-*"',
+    ("access.tokens", "jwks"): '"https://id.example/keys"',
+    ("access.tokens", "jwks_ca"): '"tls/id-ca.pem"',
+    ("access.tokens.keys", "id"): '"2026-01"',
+    ("access.tokens.keys", "algorithms"): '["ES256"]',
+    ("access.tokens.keys", "file"): '"tls/tokens.pub"',
+    ("access.http", "name"): '"service"',
+    ("access.http", "url"): '"https://auth.example/mqtt"',
+    ("access.http", "ca"): '"tls/auth-ca.pem"',
+    ("access.http", "token_file"): '"secrets/auth.token"',
+    ("access.http", "client_id"): '"${username}-*"',
     ("access.rules", "action"): '"allow"',
     ("access.rules", "topics"): '["plant/${site}/${client_id}/#"]',
     ("access.rules", "qos"): "[0, 1]",
@@ -106,9 +127,10 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "access.chains", "access.passwords", "access.rules", "access.rules.when", "policies",
-        "policies.when", "policies.require", "policies.expressions", "behaviours", "behaviours.when", "upstreams",
-        "upstreams.topics", "upstreams.transforms", "routes", "masks",
+        "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
+        "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
+        "policies.require", "policies.expressions", "behaviours", "behaviours.when", "upstreams", "upstreams.topics",
+        "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

@@ -8,11 +8,11 @@ from mqttproxy.access import UnsafeAttributeError, attributes_of
 from mqttproxy.access.credentials import Allowed, Credentials, Denied
 from mqttproxy.config.topic_templates import UnsafeValueError, safe_value
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.downstream.unwelcome import refuse
-from mqttproxy.mqtt.packets import Connect
+from mqttproxy.downstream.unwelcome import NotWelcome, read_early, refuse
+from mqttproxy.mqtt.packets import Auth, Connect, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
-from mqttproxy.transport.stream import ByteStream
+from mqttproxy.transport.stream import ByteStream, Peer
 from mqttproxy.validation import Identity
 
 # What is wrong with whom, when something cannot be used in topics. Of attributes, their authenticator is to blame.
@@ -42,17 +42,9 @@ class Arrival:
             NotWelcome: it may not come in, and was told so.
 
         """
-        premises, connect = self.premises, self.connect
-        if connect.properties.authentication_method is not None:
-            refuse(self.stream, self.connection, ReasonCode.BAD_AUTHENTICATION_METHOD)
-        credentials = Credentials(
-            client_id=self.client_id,
-            username=connect.username,
-            password=connect.password,
-            listener=self.listener,
-            address=self.stream.peer.host,
-        )
-        answer = await premises.gate.check(credentials, premises.access)
+        premises = self.premises
+        credentials = credentials_of(self.connect, self.client_id, self.listener, self.stream.peer)
+        answer = await premises.gate.check(credentials, premises.access, self._ask)
         if premises.gate.chains.of(self.listener).links:
             premises.metrics.authentications.add(_outcome(answer))
         if isinstance(answer, Denied):
@@ -65,6 +57,17 @@ class Arrival:
         if premises.pipeline.audits_all:
             audit(premises, credentials, "allowed", answer.by, "")
         return answer, identity
+
+    async def _ask(self, challenge: bytes) -> bytes:
+        """Send a challenge, and return what the device answers. Raises NotWelcome, TransportError."""
+        method = self.connect.properties.authentication_method
+        properties = Properties(authentication_method=method, authentication_data=challenge)
+        self.connection.challenge(Auth(ReasonCode.CONTINUE_AUTHENTICATION, properties))
+        self.stream.send_nowait(self.connection.data_to_send())
+        answer = await read_early(self.premises, self.stream, self.connection)
+        if not isinstance(answer, Auth):
+            raise NotWelcome("disconnect")
+        return answer.properties.authentication_data or b""
 
     def _identity(self, credentials: Credentials, allowed: Allowed) -> Identity:
         """Return what is known of a device, all of it fit to be used in topics."""
@@ -96,8 +99,24 @@ class Arrival:
         return identity
 
     def _deny(self, credentials: Credentials, denied: Denied) -> NoReturn:
-        _tell_denied(self.premises, credentials, denied, str(self.stream.peer))
+        tell_denied(self.premises, credentials, denied, str(self.stream.peer))
         refuse(self.stream, self.connection, denied.reason)
+
+
+def credentials_of(
+    connect: Connect, client_id: str, listener: str, peer: Peer, *, data: bytes | None = None
+) -> Credentials:
+    """Return what a device shows. `data`: if it authenticates anew."""
+    return Credentials(
+        client_id=client_id,
+        username=connect.username,
+        password=connect.password,
+        listener=listener,
+        address=peer.host,
+        certificate=peer.der,
+        method=connect.properties.authentication_method,
+        data=(connect.properties.authentication_data or b"") if data is None else data,
+    )
 
 
 def _outcome(answer: Allowed | Denied) -> str:
@@ -106,7 +125,7 @@ def _outcome(answer: Allowed | Denied) -> str:
     return _OUTCOMES.get(answer.reason, "denied")
 
 
-def _tell_denied(premises: Premises, credentials: Credentials, denied: Denied, peer: str) -> None:
+def tell_denied(premises: Premises, credentials: Credentials, denied: Denied, peer: str) -> None:
     """Count, log and write down that a device did not come in. The device itself is told nothing of why."""
     if not denied.by and denied.reason is ReasonCode.NOT_AUTHORIZED and not credentials.are_shown:
         return  # it has tried nothing: what the door counts is enough

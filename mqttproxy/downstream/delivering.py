@@ -5,7 +5,7 @@ from typing import Final
 import trio
 
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Auth, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.sessions import Session
@@ -163,6 +163,12 @@ class Delivering:
         while self.session.is_held:
             self._released = self._released or trio.Event()
             await self._released.wait()
+
+    def answer(self, packet: Auth) -> None:
+        """Send a packet that answers one of the device's."""
+        if not self.ended:
+            self.connection.send(packet)
+            self._flush()
 
     def _flush(self) -> None:
         data = self.connection.data_to_send()

@@ -13,6 +13,7 @@ from mqttproxy.downstream.acknowledging import Acknowledging
 from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.reauthenticating import Reauthenticating
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.groups import Backlog
 from mqttproxy.mqtt.errors import RemoteProtocolError
@@ -47,6 +48,7 @@ class Device(Acknowledging):
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
+        self._reauthenticating = Reauthenticating(premises, self)
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
         self.is_gathered = False
@@ -337,7 +339,8 @@ class Device(Acknowledging):
             self._scope.cancel()
             return False
         elif isinstance(event, Auth):
-            raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
+            assert self._nursery is not None  # noqa: S101 # packets come while it runs
+            self._reauthenticating.take(event, self._nursery)
         return True
 
     def _queue_moved(self) -> None:

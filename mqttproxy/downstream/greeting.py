@@ -10,10 +10,9 @@ from mqttproxy.access.credentials import Allowed
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.admission import Arrival
 from mqttproxy.downstream.device import Device
-from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.rights import give_rights
-from mqttproxy.downstream.unwelcome import NotWelcome, refuse
-from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.downstream.unwelcome import NotWelcome, read_early, refuse
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
@@ -55,7 +54,8 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
 
     """
     connection = ServerConnection(server_limits(premises.limits), trio.current_time())
-    connect = await _read_connect(premises, stream, connection)
+    connect = await read_early(premises, stream, connection)
+    assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
@@ -94,7 +94,14 @@ def _enter(
     give_rights(premises, session, identity)
     device = Device(premises, stream, connection, identity, session)
     device.admission = allowed
-    terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
+    method = connect.properties.authentication_method
+    terms = NO_PROPERTIES
+    if wanted > cap or method is not None:
+        terms = Properties(
+            session_expiry_interval=int(cap) if wanted > cap else None,
+            authentication_method=method,  # [MQTT-4.12.0-5]
+            authentication_data=allowed.data,
+        )
     try:
         sent = connection.accept(session.state, session_present=is_present, client_id=client_id, extra=terms)
         device.begin(sent, is_present=is_present)
@@ -112,28 +119,6 @@ def wanted_expiry(connect: Connect, cap: float) -> float:
         return 0.0 if connect.clean_start else float(cap)
     seconds = connect.properties.session_expiry_interval or 0
     return inf if seconds == FOR_EVER else float(seconds)
-
-
-async def _read_connect(premises: Premises, stream: ByteStream, connection: ServerConnection) -> Connect:
-    while True:
-        data = await stream.receive()
-        if not data:
-            raise NotWelcome("closed_before_connect")
-        premises.metrics.bytes_in += len(data)
-        connection.receive_data(data, trio.current_time())
-        try:
-            batch = connection.next_batch(trio.current_time())
-        except RemoteProtocolError as error:
-            connection.fail(error)
-            stream.send_nowait(connection.data_to_send())
-            premises.metrics.protocol_errors.add(error.reason.name.lower())
-            premises.alerts.info("bad_connect", "bad_connect", peer=str(stream.peer), error=str(error))
-            forget_frames(error)
-            raise NotWelcome(error.reason.name.lower()) from None
-        if batch:
-            connect = batch[0]
-            assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
-            return connect
 
 
 def _judge_will(

@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from mqttproxy.access.acl import Acl, Rights
-from mqttproxy.access.credentials import BackEndDownError
+from mqttproxy.access.credentials import Authenticator, BackEndDownError
 from mqttproxy.access.rules import error_topic
 from mqttproxy.config.topic_templates import UnsafeValueError
 from mqttproxy.mqtt.packets import Subscription
@@ -74,6 +74,18 @@ def give_rights(premises: "Premises", session: Session, identity: Identity) -> N
                 }
             )
     forbid(session, session.may_receive)
+
+
+def close_later(premises: "Premises", links: Sequence[Authenticator]) -> None:
+    """Close authenticators that are asked no more, once nobody can be waiting for their answers."""
+
+    async def close() -> None:
+        await trio.sleep(premises.limits.connect_deadline)
+        for link in links:
+            await link.aclose()
+
+    if premises.nursery is not None and links:
+        premises.nursery.start_soon(close)
 
 
 def recheck_soon(premises: "Premises", *, admissions: bool) -> None:

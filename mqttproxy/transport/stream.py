@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 RECEIVE_BYTES: Final = 64 * 1024  # most that one receive() gives
 MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger WebSocket frame is refused from its declared length
@@ -30,6 +30,7 @@ class Peer:
         port: the peer's port.
         transport: how bytes travel.
         certificate: subject of the verified certificate, as in "CN=device-7,O=Acme"; None if none was verified.
+        der: that certificate itself.
 
     """
 
@@ -37,6 +38,7 @@ class Peer:
     port: int
     transport: Transport = "tcp"
     certificate: str | None = None
+    der: bytes | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return "host:port", with IPv6 addresses in brackets."""

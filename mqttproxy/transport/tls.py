@@ -201,7 +201,9 @@ class TlsStream:
                 break
         self._inner.send_nowait(self._outgoing.read())
         await self._inner.wait_drained()
-        self.peer = evolve(self.peer, transport="tls", certificate=_subject(self._tls))
+        subject = _subject(self._tls)
+        der = None if subject is None else self._tls.getpeercert(binary_form=True)
+        self.peer = evolve(self.peer, transport="tls", certificate=subject, der=der)
         self._early = bytes(_BUFFER[: self._decrypt()])
 
     def _decrypt(self) -> int:

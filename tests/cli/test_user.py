@@ -83,7 +83,7 @@ def test_no_password_is_ever_shown_or_kept_as_it_is(shell: Shell) -> None:
 
 def test_G12_what_it_writes_is_private(shell: Shell) -> None:
     shell("add", "ada")
-    written = [file for file in shell.folder.rglob("users.*")]
+    written = list(shell.folder.rglob("users.*"))
     assert {stat.S_IMODE(file.stat().st_mode) for file in written if file.stat().st_size} == {0o600}
 
 

@@ -36,11 +36,9 @@ def settings(folder: Path, more: str, *, chain: str = "users", transports: tuple
 
 def mosquitto_pub(proxy: RunningProxy, *arguments: str, version: str = "5", listener: str = "tcp") -> int:
     """Publish one message at QoS 1 by Mosquitto's client; returns its exit code."""
-    done = subprocess.run(
-        [program("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(proxy.port(listener)), "-V", version, "-q", "1", "-i", "d",
-         "-m", "x", *arguments],
-        capture_output=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    where = ("-h", "127.0.0.1", "-p", str(proxy.port(listener)), "-V", version)
+    command = [program("mosquitto_pub"), *where, "-q", "1", "-i", "d", "-m", "x", *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     return done.returncode
 
 
