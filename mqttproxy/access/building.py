@@ -1,5 +1,6 @@
 """From `[access]` to the chains that let devices in. Blocking: it reads files, and hashes a password."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -31,22 +32,30 @@ class Means:
     data_dir: Path
     limiter: trio.CapacityLimiter  # of what takes a processor for long
     to_thread: ToThread
+    wall: Callable[[], float]
 
 
-def make_chains(config: ProxyConfig, file: str = "proxy.toml", *, to_thread: ToThread = IN_THREAD) -> Chains:
+def make_chains(
+    config: ProxyConfig,
+    file: str = "proxy.toml",
+    *,
+    to_thread: ToThread = IN_THREAD,
+    wall: Callable[[], float] = time.time,
+) -> Chains:
     """Return the chains that the settings ask for.
 
     Args:
         config: checked.
         file: where it stands, for faults.
         to_thread: where what takes long is done.
+        wall: seconds since 1970.
 
     Raises:
         ConfigError: a file that they name cannot be used, or an extra is not installed.
 
     """
     access = config.access
-    means = Means(access, config.proxy.data_dir, trio.CapacityLimiter(access.check_threads), to_thread)
+    means = Means(access, config.proxy.data_dir, trio.CapacityLimiter(access.check_threads), to_thread, wall)
     made: dict[str, Authenticator] = {}
     faults: list[Fault] = []
     used = set(access.chain).union(*(entry.chain for entry in access.chains))
@@ -98,10 +107,10 @@ def users_of(settings: PasswordSettings) -> Users:
     return UserDatabase(settings.database)
 
 
-def _by_certificate(settings: CertificateSettings, _means: Means) -> Authenticator:
+def _by_certificate(settings: CertificateSettings, means: Means) -> Authenticator:
     from mqttproxy.access.by_certificate import ByCertificate  # noqa: PLC0415 - an extra
 
-    return ByCertificate(settings)
+    return ByCertificate(settings, wall=means.wall)
 
 
 def _by_token(settings: TokenSettings, means: Means) -> Authenticator:
@@ -115,10 +124,10 @@ def _by_token(settings: TokenSettings, means: Means) -> Authenticator:
 
         asker = Asker(settings.jwks, ca=settings.jwks_ca, timeout=settings.jwks_timeout)
         keys = FetchedKeys(settings, asker.get, asker.aclose)
-    return ByToken(settings, keys, longest=means.access.token_bytes)
+    return ByToken(settings, keys, longest=means.access.token_bytes, wall=means.wall)
 
 
-def _by_http(settings: HttpSettings, _means: Means) -> Authenticator:
+def _by_http(settings: HttpSettings, means: Means) -> Authenticator:
     from mqttproxy.access.asking import Asker  # noqa: PLC0415 - an extra
     from mqttproxy.access.by_http import ByHttp  # noqa: PLC0415 - needs it
 
@@ -129,7 +138,7 @@ def _by_http(settings: HttpSettings, _means: Means) -> Authenticator:
         except (OSError, ValueError) as error:
             raise ConfigError([Fault(str(settings.token_file), "", "a file that cannot be read", "a token")]) from error
     asker = Asker(settings.url, ca=settings.ca, timeout=settings.timeout, at_once=settings.at_once, token=token)
-    return ByHttp(settings, asker.post, asker.aclose)
+    return ByHttp(settings, asker.post, asker.aclose, wall=means.wall)
 
 
 _MAKERS: Final[dict[Any, Make]] = {

@@ -26,15 +26,19 @@ CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 class Authority:
     """A CA of the tests."""
 
-    def __init__(self, name: str = "CA") -> None:
+    def __init__(self, name: str = "CA", start: datetime = START) -> None:
+        self.start = start
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self._signed(self._builder(self.name, self.key.public_key()))
+        own = self._builder(self.name, self.key.public_key())
+        self.certificate = self._signed(
+            own.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        )
 
     def _builder(self, subject: x509.Name, key: Any, serial: int = 1) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key).serial_number(serial)
-            .not_valid_before(START).not_valid_after(START + timedelta(days=30))
+            .not_valid_before(self.start).not_valid_after(self.start + timedelta(days=30))
         )  # fmt: skip
 
     def _signed(self, builder: x509.CertificateBuilder) -> x509.Certificate:
@@ -59,11 +63,11 @@ class Authority:
 
     def revoke(self, *serials: int, until: datetime | None = START + timedelta(days=20)) -> bytes:
         """Return a list of revoked certificates in PEM."""
-        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(START)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(self.start)
         if until is not None:
             builder = builder.next_update(until)
         for serial in serials:
-            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(START).build()
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self.start).build()
             builder = builder.add_revoked_certificate(revoked)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 

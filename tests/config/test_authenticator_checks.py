@@ -40,8 +40,8 @@ BAD = [
         certificates('pattern = "x"\nusername = "${"'),
         [
             (
-                'access.certificates[0].pattern: found "x", expected a pattern such as "{model}-{serial}"; nothing in it '
-                "has a {name}"
+                'access.certificates[0].pattern: found "x", expected a pattern such as "{model}-{serial}"; nothing '
+                "in it has a {name}"
             ),
             'access.certificates[0].username: found "${", expected a text such as "${serial}"; a ${ without its }',
         ],
@@ -68,8 +68,8 @@ BAD = [
         tokens('jwks = "https://a/"\njwks_algorithms = ["RS256", "HS256"]'),
         [
             (
-                "access.tokens[0].jwks_algorithms: found ['RS256', 'HS256'], expected algorithms with public keys; what "
-                "everybody can fetch is no secret"
+                "access.tokens[0].jwks_algorithms: found ['RS256', 'HS256'], expected algorithms with public keys; "
+                "what everybody can fetch is no secret"
             )
         ],
     ),
