@@ -111,6 +111,10 @@ class ByPassword:
         """Say whether the user is as it was when its device came in."""
         return await self._in_thread(partial(self.users.find, allowed.username or "")) == allowed.rests_on
 
+    def stamp(self) -> object:
+        """Return what differs when users have changed."""
+        return self.users.stamp()
+
     def adopt(self, before: Self) -> None:
         """Know the passwords that were right: what is kept of them is part of what is remembered."""
         before.remembered.seconds = self.remembered.seconds

@@ -91,6 +91,9 @@ class Authenticator(Protocol):
     async def still(self, allowed: Allowed) -> bool:
         """Say whether what a device was let in by still holds. Raises BackEndDownError."""
 
+    def stamp(self) -> object:
+        """Return what differs when something has changed by itself that devices were let in by; None: nothing can."""
+
     def adopt(self, before: Self) -> None:
         """Take over what is known by the same authenticator of the configuration before."""
 
@@ -106,6 +109,10 @@ class Simple:
     async def converse(self, credentials: Credentials, ask: Ask) -> Allowed | Denied:  # noqa: ARG002 # nobody comes here
         """Deny: none of its methods, of which there are none, was asked for."""
         return Denied("", f"the method {credentials.method!r} is not known", ReasonCode.BAD_AUTHENTICATION_METHOD)
+
+    def stamp(self) -> object:
+        """Return None: only a reload changes anything."""
+        return None
 
     def adopt(self, before: Any) -> None:
         """Take over nothing: all that it knows was read anew."""

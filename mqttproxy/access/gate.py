@@ -19,6 +19,7 @@ class Gate:
     wall: Callable[[], float]
     chains: Chains = NO_CHAINS
     throttle: Throttle = field(init=False)
+    watching: trio.Event = field(init=False, factory=trio.Event)  # there is something to watch
 
     @throttle.default
     def _make_throttle(self) -> Throttle:
@@ -38,10 +39,16 @@ class Gate:
                 link.adopt(old)
         gone = [link for link in before.values() if link not in chains.links()]
         self.chains = chains
+        if any(stamp is not None for stamp in self.stamps()):
+            self.watching.set()
         throttle = self.throttle
         throttle.failures, throttle.window = settings.failures, settings.failure_window
         throttle.ban = settings.failure_ban
         return gone
+
+    def stamps(self) -> list[object]:
+        """Return what differs when devices may not be let in any more as they were."""
+        return [link.stamp() for link in self.chains.links()]
 
     async def check(self, credentials: Credentials, access: AccessSettings, ask: Ask | None = None) -> Allowed | Denied:
         """Say whether a device may come in. Where somebody was asked, a refusal takes at least `refusal_delay`.

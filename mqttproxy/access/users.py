@@ -44,6 +44,9 @@ class Users(Protocol):
     def find(self, name: str) -> User | None:
         """Return a user, None: there is none. Raises BackEndDownError."""
 
+    def stamp(self) -> object:
+        """Return what differs when users have changed by themselves; None: they cannot. Quick."""
+
 
 class UserFile:
     """Users of a TOML file, as it was when it was read."""
@@ -66,6 +69,10 @@ class UserFile:
         """Return a user, None: there is none."""
         return self.users.get(name)
 
+    def stamp(self) -> object:
+        """Return None: a file is read anew at a reload only."""
+        return None
+
 
 def _of_settings(settings: UserSettings) -> User:
     return User(settings.name, settings.password, dict(settings.attributes), settings.enabled, dict(settings.scram))
@@ -87,6 +94,10 @@ class UserDatabase:
         with self._reading() as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE name = ?", (name,)).fetchone()  # noqa: S608
         return None if row is None else _of_row(row)
+
+    def stamp(self) -> object:
+        """Return what differs after a commit: when its files were written last, and their sizes."""
+        return tuple(_stamp(Path(f"{self._path}{end}")) for end in ("", "-wal"))
 
     def all(self) -> list[User]:
         """Return all of them, by name. Raises BackEndDownError."""
@@ -117,6 +128,14 @@ class UserDatabase:
                 yield connection
         except (*DISK_TROUBLE, ValueError, TypeError) as error:
             raise BackEndDownError(f"users in {self._path}: {words(error)}") from error
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
 """`mqttproxy user add | list | passwd | remove`: the users of one authenticator, in its file or its database.
 
-A running proxy asks a database at each CONNECT; a file it reads at start and at reload.
+A running proxy notices a change of a database within a second; a file it reads at start and at reload.
 """
 
 import getpass

@@ -6,6 +6,8 @@ off by a reader for each type that may stand in the file.
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -49,6 +51,7 @@ from mqttproxy.config.units import (
 )
 from mqttproxy.config.users import UsersFile
 
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")  # a secret that stands in the environment
 _NOT_SHOWN: Final = "something that is not shown"
 _ACKS: Final = get_args(get_args(Ack)[0])
 
@@ -261,7 +264,12 @@ def _step_hook(converter: Converter) -> Callable[[object, Any], Step]:
 def _secret(value: object, _: Any) -> str:
     if (text := _text(value)) is None:
         raise MisfitError(_NOT_SHOWN, "a text")
-    return text
+    if (variable := _VARIABLE.fullmatch(text)) is None:
+        return text
+    found = os.environ.get(variable[1])
+    if not found:
+        raise MisfitError(f"the environment variable {variable[1]}, which is not set", "one that is")
+    return found
 
 
 def _ack(value: object, _: Any) -> Any:

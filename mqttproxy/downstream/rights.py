@@ -5,7 +5,8 @@ and who may stay at all.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 from attrs import frozen
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mqttproxy.downstream.device import Device
     from mqttproxy.downstream.premises import Premises
 
+WATCH_EVERY: Final = 0.5  # seconds between two looks at databases of users
 SLICE: Final = 100  # devices looked at before others have their turn
 
 
@@ -91,10 +93,23 @@ def close_later(premises: "Premises", links: Sequence[Authenticator]) -> None:
 def recheck_soon(premises: "Premises", *, admissions: bool) -> None:
     """Hold all devices against what is in force now, in the background. `admissions`: also whether they may stay."""
     if premises.nursery is not None:
-        premises.nursery.start_soon(recheck, premises, admissions)
+        premises.nursery.start_soon(partial(recheck, premises, admissions=admissions))
 
 
-async def recheck(premises: "Premises", admissions: bool) -> None:
+async def watch_users(premises: "Premises") -> NoReturn:
+    """Notice that users have changed without a reload, and hold their devices against it."""
+    gate = premises.gate
+    await gate.watching.wait()
+    before = gate.stamps()
+    while True:
+        await trio.sleep(WATCH_EVERY)
+        now = gate.stamps()
+        if now != before:
+            before = now
+            await recheck(premises, admissions=True)
+
+
+async def recheck(premises: "Premises", *, admissions: bool) -> None:
     """Do it: rights first, as that asks nobody."""
     devices: Sequence[Device] = [*premises.connected()]
     for number, device in enumerate(devices):

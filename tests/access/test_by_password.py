@@ -35,6 +35,9 @@ class Shelf:
             raise BackEndDownError("out of order")
         return self.users.get(name)
 
+    def stamp(self) -> object:
+        return None
+
 
 def link(*users: User, now: Any = lambda: 0.0, remember: float = 600.0, **settings: Any) -> ByPassword:
     return ByPassword(

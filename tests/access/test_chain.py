@@ -36,6 +36,17 @@ class Link:
             raise self.answer
         return self.answer
 
+    methods = frozenset[str]()
+
+    async def converse(self, credentials: Credentials, ask: Any) -> Any:
+        raise AssertionError(credentials)
+
+    def stamp(self) -> object:
+        return None
+
+    async def aclose(self) -> None:
+        raise AssertionError(self)
+
     async def still(self, allowed: Allowed) -> bool:
         return True
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mqttproxy.access.users import UserDatabase
 from mqttproxy.downstream.rights import recheck
 from mqttproxy.mqtt.packets import ProtocolVersion, Will
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -154,13 +155,13 @@ async def test_who_was_let_in_by_what_is_gone_is_sent_away(access: str, autojump
         nobody = await house.connect("n")
         (link,) = house.premises.gate.chains.links()
         del link.users.users["bob"]  # type: ignore[attr-defined] # it is ByPassword with a UserFile
-        await recheck(house.premises, True)
+        await recheck(house.premises, admissions=True)
         await house.settle()
         assert (ada.ended_at, nobody.ended_at) == (None, None)
         assert bob.goodbye is ReasonCode.NOT_AUTHORIZED
         house.premises.access = type(house.premises.access)()
         house.premises.gate.use(type(house.premises.gate.chains)(), house.premises.access)
-        await recheck(house.premises, True)
+        await recheck(house.premises, admissions=True)
         await house.settle()
         assert ada.goodbye is ReasonCode.NOT_AUTHORIZED
         assert nobody.goodbye is ReasonCode.NOT_AUTHORIZED
@@ -183,3 +184,20 @@ async def test_who_is_looked_at_while_other_chains_come_in_force_comes_again(
             patch.setattr(type(gate), "check", slow)
             device = await knock(house, username="ada", password=b"correct horse")
         assert reason(device) is ReasonCode.SERVER_BUSY
+
+
+async def test_a_user_that_goes_from_a_database_is_noticed_within_a_second(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    users = UserDatabase(tmp_path / "of" / "users.db")
+    users.put(user())
+    users.put(user("bob"))
+    text = f'chain = ["users"]\n[[access.passwords]]\nname = "users"\ndatabase = "{tmp_path}/of/users.db"\n'
+    async with open_house(text) as house:
+        ada = await house.connect("a", username="ada", password=b"correct horse")
+        bob = await house.connect("b", username="bob", password=b"correct horse")
+        await trio.sleep(2)
+        users.remove("bob")
+        await trio.sleep(1)
+        assert ada.ended_at is None
+        assert bob.goodbye is ReasonCode.NOT_AUTHORIZED

@@ -27,7 +27,7 @@ async def change(house: House, *rules: RuleSettings) -> None:
     house.premises.access = AccessSettings(allow_anonymous=True, rules=rules)
     ruleset = evolve(house.pipeline.ruleset, acl=make_acl(house.premises.access))
     house.pipeline.use(ruleset, house.pipeline.lanes)
-    await recheck(house.premises, True)
+    await recheck(house.premises, admissions=True)
     await house.settle()
 
 
