@@ -133,11 +133,13 @@ class ByPassword:
             if self.settings.on_error == "cached" and last is not None and self._knows(last, password):
                 return last, True
             raise
-        if user is not None and self._knows(user, password):
+        # The same steps for who is not there, as nobody: neither the answer nor its time tells.
+        kept = self._nobodys if user is None or not user.enabled else user.password
+        if self.remembered.knows(name, kept, password, self._now()):
             return user, True
-        right = is_right(self._nobodys if user is None or not user.enabled else user.password, password)
+        right = is_right(kept, password)
         if user is not None and user.enabled and right:
-            self.remembered.learn(name, user.password, password, self._now())
+            self.remembered.learn(name, kept, password, self._now())
             if self.settings.on_error == "cached":
                 self._keep(user)
         return user, right

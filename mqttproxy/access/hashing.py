@@ -10,6 +10,7 @@ from typing import Any, Final
 
 EXTRA: Final = "install mqttproxy[passwords], which brings argon2"
 REMEMBERED: Final = 100_000  # passwords at most that are known again without the work
+_UNKNOWN: Final = (bytes(32), 0.0)
 
 
 @cache
@@ -56,8 +57,9 @@ class Remembered:
     def knows(self, name: str, kept: str, password: bytes, now: float) -> bool:
         """Tell whether this password was right for what is kept. `now`: monotonic seconds."""
         with self._lock:
-            digest, until = self._known.get(name, (b"", 0.0))
-        return now < until and hmac.compare_digest(digest, self._digest(kept, password))
+            digest, until = self._known.get(name, _UNKNOWN)
+        same = hmac.compare_digest(digest, self._digest(kept, password))  # for everybody: it must not tell who is there
+        return same and now < until
 
     def learn(self, name: str, kept: str, password: bytes, now: float) -> None:
         """Hear that it was."""

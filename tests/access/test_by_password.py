@@ -1,6 +1,9 @@
 """Passwords: who comes in, that nobody can find out who is there, and what an attack costs (BAD-INPUT D6, D9, D10)."""
 
 from collections.abc import Iterator
+from math import sqrt
+from statistics import fmean, variance
+from time import perf_counter_ns
 from typing import Any
 
 import pytest
@@ -94,6 +97,22 @@ async def test_D9_the_work_is_the_same_whether_a_user_is_there_or_not(
     assert len(checked) == 1
     parameters = {kept.rpartition("$")[0].rpartition("$")[0] for kept in checked}
     assert parameters == {subject._nobodys.rpartition("$")[0].rpartition("$")[0]}
+
+
+def test_D9_ten_thousand_attempts_do_not_tell_who_is_there() -> None:
+    """Welch's t-test between a user that is there, and has just been here, and one that is not; hashes are cheap."""
+    subject = link(user())
+    assert subject._look("ada", b"correct horse")[1]
+    times: dict[str, list[int]] = {"ada": [], "eve": []}
+    for turn in range(5_000):
+        for name in ("ada", "eve") if turn % 2 else ("eve", "ada"):
+            began = perf_counter_ns()
+            subject._look(name, b"wrong")
+            times[name].append(perf_counter_ns() - began)
+    # What interrupts us is not ours: of both, the slowest tenth is left out.
+    (one, other) = (sorted(found)[: len(found) * 9 // 10] for found in times.values())
+    spread = sqrt(variance(one) / len(one) + variance(other) / len(other))
+    assert abs(fmean(one) - fmean(other)) / spread < 4.5
 
 
 async def test_a_password_that_was_right_is_known_again_without_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
