@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final, Protocol, Self
 
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 
 from mqttproxy.mqtt.reasons import ReasonCode
 
@@ -30,6 +31,9 @@ class Credentials:
         return self.username is not None or self.password is not None or self.method is not None
 
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 @frozen(kw_only=True)
 class Allowed:
     """The device is who it says.
@@ -47,11 +51,14 @@ class Allowed:
 
     by: str = ""
     username: str | None = None
-    attributes: Mapping[str, str] = Factory(dict)
+    attributes: Mapping[str, str] = _NOTHING
     grants: Grants = ()
     expires_at: float = inf
     rests_on: object = field(default=None, repr=False)
     data: bytes | None = field(default=None, repr=False)
+
+
+NOBODYS: Final = Allowed()
 
 
 @frozen

@@ -1,9 +1,10 @@
 """Users and where they are kept: a file, or an SQLite database. Both are asked by the same port, `Users`."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,7 +13,7 @@ from attrs import field, frozen
 from mqttproxy.access.credentials import BackEndDownError
 from mqttproxy.config.errors import ConfigError, Fault
 from mqttproxy.config.users_file import UserSettings, parse_users
-from mqttproxy.sqlite import DISK_TROUBLE, connect, open_for_writing, refuse_newer, words
+from mqttproxy.sqlite import DISK_TROUBLE, connect, refuse_newer, words
 
 VERSION: Final = 1  # of the table
 _TABLE: Final = """
@@ -96,8 +97,12 @@ class UserDatabase:
         return None if row is None else _of_row(row)
 
     def stamp(self) -> object:
-        """Return what differs after a commit: when its files were written last, and their sizes."""
-        return tuple(_stamp(Path(f"{self._path}{end}")) for end in ("", "-wal"))
+        """Return what differs after a commit: when its file was written last, and its size."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def all(self) -> list[User]:
         """Return all of them, by name. Raises BackEndDownError."""
@@ -118,7 +123,21 @@ class UserDatabase:
             return connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount > 0
 
     def _opened(self) -> sqlite3.Connection:
-        return open_for_writing(self._path, connect, version=VERSION, migrate=_migrate)
+        """Open it for writing, made if missing, for its owner only. The folder may be others' too, and stays as it is."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = connect(self._path)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if refuse_newer(connection, VERSION) < VERSION:
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -128,21 +147,6 @@ class UserDatabase:
                 yield connection
         except (*DISK_TROUBLE, ValueError, TypeError) as error:
             raise BackEndDownError(f"users in {self._path}: {words(error)}") from error
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute(_TABLE)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
 
 
 def _of_row(row: tuple[str, str, str, int, str]) -> User:

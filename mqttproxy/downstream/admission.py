@@ -133,7 +133,8 @@ def tell_denied(premises: Premises, credentials: Credentials, denied: Denied, pe
         "authentication", "authentication_failed", why=denied.why, authenticator=denied.by,
         client_id=credentials.client_id, username=credentials.username, peer=peer, listener=credentials.listener,
     )  # fmt: skip
-    audit(premises, credentials, "denied", denied.by, denied.why)
+    if denied.reason is not ReasonCode.CONNECTION_RATE_EXCEEDED:  # or whoever knocks for ever fills the trail
+        audit(premises, credentials, "denied", denied.by, denied.why)
 
 
 def audit(premises: Premises, credentials: Credentials, action: str, by: str, why: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from mqttproxy.access.credentials import Allowed
+from mqttproxy.access.credentials import NOBODYS
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
 from mqttproxy.downstream.acknowledging import Acknowledging
 from mqttproxy.downstream.delivering import UNSENT_LOW
@@ -42,13 +42,13 @@ class Device(Acknowledging):
         super().__init__(premises, stream, connection, session)
         self.identity: Identity = identity
         self.client_id = identity.client_id
-        self.admission = Allowed()  # by what it was let in
+        self.admission = NOBODYS  # by what it was let in
         self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
         self._pipeline = premises.pipeline
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
-        self._reauthenticating = Reauthenticating(premises, self)
+        self._reauthenticating: Reauthenticating | None = None
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
         self.is_gathered = False
@@ -135,7 +135,7 @@ class Device(Acknowledging):
         if self.is_gathered:
             self._pipeline.carry_gathered()  # not at the end of the turn: what is unfinished is known by id from now on
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
-        self._wait_for = self._nursery = self._subscribing.spawn = None
+        self._wait_for = self._nursery = self._subscribing.spawn = self._reauthenticating = None
         if self._backlog is not None and not self._is_clearing:
             self._pipeline.give_up(self._backlog)
         session, premises = self.session, self._premises
@@ -340,6 +340,7 @@ class Device(Acknowledging):
             return False
         elif isinstance(event, Auth):
             assert self._nursery is not None  # noqa: S101 # packets come while it runs
+            self._reauthenticating = self._reauthenticating or Reauthenticating(self._premises, self)
             self._reauthenticating.take(event, self._nursery)
         return True
 

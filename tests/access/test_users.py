@@ -80,6 +80,12 @@ class TestDatabase:
         assert not users.remove("ada")
         assert users.find("ada") is None
 
+    def test_the_folder_of_others_stays_as_it_is(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        UserDatabase(tmp_path / "users.db").put(user())
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+        assert [file.name for file in tmp_path.iterdir()] == ["users.db"]
+
     def test_G12_its_files_are_private(self, tmp_path: Path) -> None:
         users = UserDatabase(tmp_path / "of" / "users.db")
         users.put(user())
