@@ -123,7 +123,7 @@ class UserDatabase:
             return connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount > 0
 
     def _opened(self) -> sqlite3.Connection:
-        """Open it for writing, made if missing, for its owner only. The folder may be others' too, and stays as it is."""
+        """Open it for writing, made if missing, for its owner only. Its folder may be others' too, and stays so."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -141,8 +141,8 @@ _REFERENCE_HEAD: Final = """\
 
 `mqttproxy` reads one file in [TOML](https://toml.io), by custom `proxy.toml`. Every setting has a safe default, so the
 file holds only what differs. Without upstreams the proxy is a broker by itself, on `127.0.0.1:1883`; nobody can connect
-to it until `allow_anonymous = true` or a chain of authenticators is written under `[access]`. `proxy.toml.example` shows
-every setting with its default.
+to it until `allow_anonymous = true`, or a chain of authenticators, is written under `[access]`. `proxy.toml.example`
+shows every setting with its default.
 
 - **Durations** are written `"500ms"`, `"30s"`, `"10m"`, `"12h"`, `"7d"`, or as a number of seconds.
 - **Sizes** are written `"64KiB"`, `"16MiB"`, `"1GiB"` (powers of 1,024), `"1MB"`, `"1GB"` (powers of 1,000), or as a
