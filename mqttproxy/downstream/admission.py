@@ -21,6 +21,7 @@ _UNSAFE: Final[dict[str, ReasonCode]] = {
     "username": ReasonCode.BAD_USER_NAME_OR_PASSWORD,
 }
 
+TOKEN: Final = 64  # characters; what is longer and has two dots may be one
 _OUTCOMES: Final = {ReasonCode.SERVER_UNAVAILABLE: "down", ReasonCode.CONNECTION_RATE_EXCEEDED: "throttled"}
 
 
@@ -131,10 +132,16 @@ def tell_denied(premises: Premises, credentials: Credentials, denied: Denied, pe
         return  # it has tried nothing: what the door counts is enough
     premises.alerts.warning(
         "authentication", "authentication_failed", why=denied.why, authenticator=denied.by,
-        client_id=credentials.client_id, username=credentials.username, peer=peer, listener=credentials.listener,
+        client_id=credentials.client_id, username=_name(credentials), peer=peer, listener=credentials.listener,
     )  # fmt: skip
     if denied.reason is not ReasonCode.CONNECTION_RATE_EXCEEDED:  # or whoever knocks for ever fills the trail
         audit(premises, credentials, "denied", denied.by, denied.why)
+
+
+def _name(credentials: Credentials) -> str | None:
+    """Return a user name as it may be written down: some devices show a token there."""
+    name = credentials.username
+    return "(a token)" if name is not None and len(name) > TOKEN and name.count(".") == 2 else name
 
 
 def audit(premises: Premises, credentials: Credentials, action: str, by: str, why: str) -> None:
@@ -146,7 +153,7 @@ def audit(premises: Premises, credentials: Credentials, action: str, by: str, wh
             "authenticator": by,
             "why": why,
             "client_id": credentials.client_id,
-            "username": credentials.username,
+            "username": _name(credentials),
             "address": credentials.address,
             "listener": credentials.listener,
         }

@@ -38,7 +38,7 @@ class Peer:
     port: int
     transport: Transport = "tcp"
     certificate: str | None = None
-    der: bytes | None = field(default=None, repr=False)
+    der: bytes | None = field(default=None, repr=False, eq=False)
 
     def __str__(self) -> str:
         """Return "host:port", with IPv6 addresses in brackets."""

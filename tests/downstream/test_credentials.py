@@ -80,6 +80,23 @@ async def test_D1_a_claim_with_a_wildcard_is_no_attribute(access: str, autojump_
         assert house.premises.devices == {}
 
 
+async def test_a_token_in_the_user_name_is_never_written_down(access: str, autojump_clock: MockClock) -> None:
+    text = access.replace('name = "tokens"', 'name = "tokens"\nfield = "username"')
+    async with open_house(text + '[audit]\ndecisions = "all"\n') as house:
+        good, bad = token().decode(), token(aud="other").decode()
+        await house.connect("good", username=good)
+        house.device("bad", username=bad)
+        await trio.sleep(1)
+        lines = [line for line in house.audit_lines() if line["event"] == "authentication"]
+        assert [(line["action"], line["username"]) for line in lines] == [
+            ("allowed", "(a token)"),
+            ("denied", "(a token)"),
+        ]
+        assert good not in str(house.log.lines) + str(lines)
+        assert bad not in str(house.log.lines) + str(lines)
+        assert house.inside("good").identity.username == "ada"
+
+
 @pytest.fixture
 def showing(monkeypatch: pytest.MonkeyPatch) -> Callable[[House, bytes | None], None]:
     """Let who connects from now on show a certificate to TLS, which these streams have not."""
