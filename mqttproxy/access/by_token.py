@@ -142,7 +142,7 @@ class ByToken(Simple):
         if self.settings.audience not in (audience if isinstance(audience, list) else [audience]):
             raise _TokenError("for another audience")
         expiry, not_before, issued = (claims.get(name) for name in ("exp", "nbf", "iat"))
-        if not _is_time(expiry):
+        if expiry is None or not _is_time(expiry):
             raise _TokenError("no expiry")
         if expiry + leeway <= now:
             raise _TokenError("expired")

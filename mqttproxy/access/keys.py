@@ -1,7 +1,7 @@
 """Keys that sign tokens, each for some algorithms and no other (BAD-INPUT D7)."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -15,6 +15,11 @@ from mqttproxy.config.load import read_secret
 SHORTEST_SECRET: Final = 32  # bytes
 SMALLEST_RSA: Final = 2048  # bits
 MOST_KEYS: Final = 100  # of one set
+_IMPORTS: Final[dict[str, Callable[[Any], Key]]] = {
+    "RSA": RSAKey.import_key,
+    "EC": ECKey.import_key,
+    "OKP": OKPKey.import_key,
+}
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
@@ -45,7 +50,7 @@ def read_key(settings: TokenKeySettings) -> TokenKey:
         if kind == "oct":
             key: Key = _secret(data)
         else:
-            key = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}[kind].import_key(data)
+            key = _IMPORTS[kind](data)
             _check(key, settings.algorithms)
     except OSError as error:
         raise ConfigError([Fault(file, "", f"a file that cannot be read ({error.strerror})", "a key")]) from error
@@ -98,7 +103,7 @@ def _of_set(entry: Mapping[str, Any], allowed: Iterable[str]) -> TokenKey | None
     algorithms = {one for one in allowed if family(one) == kind and entry.get("alg", one) == one}
     public = {name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")}
     try:
-        key = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}[kind].import_key(public)
+        key = _IMPORTS[kind](public)
         if isinstance(key, ECKey):
             algorithms = {one for one in algorithms if _CURVES[one] == key.curve_name}
         _check(key, algorithms)

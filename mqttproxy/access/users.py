@@ -12,7 +12,8 @@ from attrs import field, frozen
 
 from mqttproxy.access.credentials import BackEndDownError
 from mqttproxy.config.errors import ConfigError, Fault
-from mqttproxy.config.users_file import UserSettings, parse_users
+from mqttproxy.config.users import UserSettings
+from mqttproxy.config.users_file import parse_users
 from mqttproxy.sqlite import DISK_TROUBLE, connect, refuse_newer, words
 
 VERSION: Final = 1  # of the table
@@ -112,7 +113,7 @@ class UserDatabase:
 
     def put(self, user: User) -> None:
         """Add a user, or change one. Raises sqlite3.Error, OSError."""
-        attributes, scram = (json.dumps(dict(one), sort_keys=True) for one in (user.attributes, user.scram))
+        attributes, scram = (json.dumps(dict(one)) for one in (user.attributes, user.scram))
         values = (user.name, user.password, attributes, int(user.enabled), scram)
         with closing(self._opened()) as connection:
             connection.execute(f"INSERT OR REPLACE INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", values)  # noqa: S608

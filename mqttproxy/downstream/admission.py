@@ -55,7 +55,7 @@ class Arrival:
         if answer.by and other is not None and other.identity.username != identity.username:
             words = "a device of another user is connected by this client identifier"
             self._deny(credentials, Denied(answer.by, words, ReasonCode.NOT_AUTHORIZED))
-        if premises.pipeline.audits_all:
+        if answer.by and premises.pipeline.audits_all:
             audit(premises, credentials, "allowed", answer.by, "")
         return answer, identity
 

@@ -172,7 +172,7 @@ async def test_D11_a_certificate_is_bound_to_a_client_identifier(
 
 
 async def test_a_pattern_gives_attributes_and_the_user_name() -> None:
-    pattern = {"pattern": "{model}-{serial}.devices.example", "username": "dev-${serial}"}
+    pattern: dict[str, Any] = {"pattern": "{model}-{serial}.devices.example", "username": "dev-${serial}"}
     answer = await outcome(CA.issue("tx9-42.devices.example"), **pattern)
     assert name_of(answer) == "dev-42"
     assert answer.attributes == {"model": "tx9", "serial": "42"}

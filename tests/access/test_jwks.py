@@ -11,6 +11,7 @@ from mqttproxy.access.asking import AskError
 from mqttproxy.access.credentials import BackEndDownError
 from mqttproxy.access.jwks import FetchedKeys
 from mqttproxy.config.admitting import TokenSettings
+from mqttproxy.config.kinds import Seconds
 
 KEY = ECKey.generate_key("P-256").as_dict(private=False)
 
@@ -34,8 +35,8 @@ class Issuer:
 
 def keys_of(issuer: Issuer, **more: Any) -> FetchedKeys:
     settings = TokenSettings(
-        name="tokens", issuer="https://id", audience="mqtt", jwks="https://id/keys", jwks_refresh=100.0,
-        jwks_keep=500.0, **more,
+        name="tokens", issuer="https://id", audience="mqtt", jwks="https://id/keys", jwks_refresh=Seconds(100.0),
+        jwks_keep=Seconds(500.0), **more,
     )  # fmt: skip
     return FetchedKeys(settings, issuer.fetch, issuer.aclose)
 

@@ -8,6 +8,7 @@ import pytest
 from mqttproxy.access.credentials import BackEndDownError
 from mqttproxy.access.users import UserDatabase, UserFile
 from mqttproxy.config.errors import ConfigError
+from mqttproxy.config.kinds import Labels
 from mqttproxy.config.users import UserSettings
 from mqttproxy.config.users_file import parse_users, write_users
 from tests.access.users_of_tests import CHEAP, user, users_toml
@@ -54,7 +55,7 @@ class TestFile:
 
     def test_what_is_written_is_read_again(self) -> None:
         users = (
-            UserSettings(name='quo"te\\ ü 🦀', password=GOOD, attributes=(("site", 'n"1'),), enabled=False),
+            UserSettings(name='quo"te\\ ü 🦀', password=GOOD, attributes=Labels((("site", 'n"1'),)), enabled=False),
             UserSettings(name="b", password=GOOD),
         )
         assert parse_users(write_users(users).encode(), "users.toml") == users

@@ -61,7 +61,7 @@ BAD = [
     (UPSTREAM + "password = 12345", "upstreams[0].password: found something that is not shown, expected a text"),
     (ROUTE + "ack = 'one'", f'routes[0].ack: found "one", expected {ACKS}'),
     (ROUTE + "ack = { }", f"routes[0].ack: found a table, expected {ACKS}"),
-    ("allow_anonymous = true", "allow_anonymous: found an unknown key; it belongs into [access]"),
+    ("allow_anonymous = true", "allow_anonymous: found an unknown key; it belongs into [access] or [[access.chains]]"),
     ("[proxy]\nbackoff_first = 1", "proxy.backoff_first: found an unknown key; it belongs into [[upstreams]]"),
     (
         "[proxy]\ncertificate = 1",

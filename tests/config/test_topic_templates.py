@@ -76,6 +76,7 @@ def test_texts_are_filled_by_a_rule_of_their_own() -> None:
     text = parse_text("${username}-*")
     assert not isinstance(text, str)
     assert fill_text(text, {"username": "ada"}.get, lambda _: True) == "ada-*"
-    assert fill_text(text, {}.get, lambda _: True) is None
+    nothing: dict[str, str] = {}
+    assert fill_text(text, nothing.get, lambda _: True) is None
     with pytest.raises(UnsafeValueError):
         fill_text(text, {"username": "*"}.get, lambda value: "*" not in value)

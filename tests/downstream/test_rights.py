@@ -167,9 +167,9 @@ async def test_D3_what_waits_for_a_device_that_is_away_is_looked_at_when_it_come
         sender = await house.connect("s")
         sender.publish(Message("all/1", b"", qos))
         await house.settle()
-        assert len(house.premises.sessions.get("d").queue) == 1  # type: ignore[union-attr,arg-type] # it is kept
+        assert len(house.premises.sessions.get("d").queue) == 1  # type: ignore[union-attr] # it is kept
         await change(house, allow("d/#"))
-        assert len(house.premises.sessions.get("d").queue) == 0  # type: ignore[union-attr,arg-type] # it is kept
+        assert len(house.premises.sessions.get("d").queue) == 0  # type: ignore[union-attr] # it is kept
         back = await house.keep("d")
         await house.settle()
         assert back.received == []
