@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from trio.testing import MockClock
 
-from mqttproxy.mqtt.packets import Message
+from mqttproxy.mqtt.packets import Message, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.access import test_by_certificate as certificates
 from tests.access.test_by_token import SECRET
@@ -68,6 +68,18 @@ async def test_its_claims_are_attributes_and_its_list_is_granted_after_the_rules
         await house.settle()
         assert device.acknowledged == [(1, 0), (2, 0x87), (3, 0x87)]
         assert granted(device) == [2, 0x87]
+
+
+async def test_D2_a_will_that_only_a_token_allows_is_published(access: str, autojump_clock: MockClock) -> None:
+    rule = '[[access.rules]]\naction = "allow"\non = "subscribe"\ntopics = ["#"]\n'
+    async with open_house(access + rule) as house:
+        listener = await house.connect("l")
+        listener.subscribe("#")
+        acl = {"publish": ["a/will"]}
+        device = await house.connect(password=token(acl=acl), will=Will("a/will", b"", 1))
+        device.cut()
+        await house.settle()
+        assert [topic for topic, _ in listener.received] == ["a/will"]
 
 
 async def test_D1_a_claim_with_a_wildcard_is_no_attribute(access: str, autojump_clock: MockClock) -> None:
