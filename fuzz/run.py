@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("packets", "topic_filters", "server_machine", "client_machine")
+TARGETS = ("packets", "topic_filters", "server_machine", "client_machine", "proxy_headers")
 LONGEST_INPUT = 4096
 INTERESTING = (b"\0", b"\x01", b"\x7f", b"\x80", b"\xff", b"\xff\xff", b"\x80\x80", b"\0\0", b"+", b"#", b"/", b"$")
 

@@ -1,19 +1,20 @@
 """Work that is not done in the serving thread: in another thread, or by a module of ours in a process of its own.
 
 A process of its own is for work that is done once and needs much: checking schemas, making tables. The process that
-serves devices stays small, and nothing of a hostile schema can hold it.
+serves devices stays small, and nothing of a hostile schema can hold it. Plug-in checks have such a process each for as
+long as they are in force.
 """
 
 import math
 import sys
-from collections.abc import Callable
-from subprocess import CompletedProcess
+from collections.abc import Callable, Sequence
+from subprocess import PIPE, CompletedProcess
 from typing import Any, Final, Protocol, cast
 
 import trio
 
 # `python -m` would put the folder that it is started in first on the path, and run whatever lies there under our name.
-# The alarm ends a process whose parent has gone.
+# The alarm ends a process whose parent has gone; 0: there is none, it must notice by itself.
 _CODE: Final = """\
 import runpy, signal, sys
 signal.alarm({alarm})
@@ -42,8 +43,21 @@ async def run_apart(module: str, *arguments: str, seconds: float) -> CompletedPr
         OSError: there are no processes or no memory left, or no Python.
 
     """
-    code = _CODE.format(alarm=math.ceil(seconds) + 1, path=sys.path, module=module)
     with trio.fail_after(seconds):
         return await trio.run_process(
-            [sys.executable, "-P", "-c", code, *arguments], capture_stdout=True, capture_stderr=True, check=False
+            _command(module, arguments, math.ceil(seconds) + 1), capture_stdout=True, capture_stderr=True, check=False
         )
+
+
+async def open_apart(module: str, *arguments: str) -> trio.Process:
+    """Start a module as `python -m` does, with pipes for what it reads and writes; who asks for it ends it.
+
+    Raises:
+        OSError: as `run_apart`.
+
+    """
+    return await trio.lowlevel.open_process(_command(module, arguments, 0), stdin=PIPE, stdout=PIPE)
+
+
+def _command(module: str, arguments: Sequence[str], alarm: int) -> list[str]:
+    return [sys.executable, "-P", "-c", _CODE.format(alarm=alarm, path=sys.path, module=module), *arguments]

@@ -7,7 +7,6 @@ a second one ends at once, SIGHUP reloads. An error in a room that is not a devi
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -15,10 +14,11 @@ from uuid import UUID
 import trio
 from attrs import evolve
 
-from mqttproxy import __version__, database, tables
+from mqttproxy import __version__, database
 from mqttproxy.access.gate import Gate
-from mqttproxy.apart import run_apart
+from mqttproxy.asking import Asking
 from mqttproxy.clock import SteadyWall
+from mqttproxy.committing import Committer
 from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.model import LOCAL, ProxyConfig
 from mqttproxy.downstream.door import Door
@@ -33,6 +33,7 @@ from mqttproxy.process import share_interpreter, share_memory, tidy_memory
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
+from mqttproxy.recording import Circumstances, make_recording
 from mqttproxy.refusal import Refusal
 from mqttproxy.release import Releases
 from mqttproxy.reload import check_schemas, digest_of, remember_schemas
@@ -57,7 +58,6 @@ HEALTH_EVERY: Final = 1.0  # seconds between two looks at what reports its healt
 # Of the grace: for devices' acknowledgements, then for what upstreams still hold; the rest is for closing links.
 DEVICES_SHARE: Final = 0.7
 UPSTREAMS_SHARE: Final = 0.8
-TABLES_MADE: Final = 60.0  # seconds that making the tables may take in a process of its own
 
 
 class Proxy:
@@ -70,8 +70,7 @@ class Proxy:
         self.config = self.started_with = config
         self.digest = ""  # of the file that holds it
         self.ends_soon = False
-        outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
-        self.outside = outside
+        self.outside = outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
         self.steering = Steering(self, Records(config.proxy.data_dir))
@@ -122,6 +121,14 @@ class Proxy:
             journal=self.keeping.journal,
             spool=self.keeping.spool,
             senders=senders,
+            asking=Asking(self.metrics, alerts, limits.plugin_queue, outside.chance),
+        )
+        self.pipeline.recording = self.recording = make_recording(
+            ruleset,
+            self.metrics,
+            Circumstances(config.proxy.id, lambda: self.keeping.spool.epoch, outside.wall, outside.chance, dry_run),
+            now=outside.now,
+            to_thread=outside.to_thread,
         )
         self.releases = Releases(
             quarantine=self.quarantine,
@@ -131,6 +138,7 @@ class Proxy:
             senders=senders,
             wall=outside.wall,
         )
+        self.pipeline.shadowing.chance = outside.chance
         self.keeping.attach(self.pipeline)
         self.pool = Pool(
             proxy_id=config.proxy.id,
@@ -183,7 +191,6 @@ class Proxy:
         self.pipeline.lanes = {name: kept.get(id(upstream)) or Lane(upstream) for name, upstream in self.pool.items()}
 
     # What operators see.
-
     def _destinations(self) -> Iterable[DestinationSnapshot]:
         for snapshot in self.pool.snapshots():
             waiting = self.pipeline.lanes[snapshot.name].waiting
@@ -215,6 +222,8 @@ class Proxy:
         )
         for name, trouble in troubles:
             self.health.report(name, trouble is None, trouble or "")
+        if (recorder := self.recording.recorder).trouble or recorder.is_enabled:
+            self.health.report("recorder", recorder.trouble is None, recorder.trouble or "", gates="nothing")
         statuses = self.pool.statuses()
         for status in statuses:
             works, details = status.connected and status.paused is None, as_json(status, trio.current_time())
@@ -251,7 +260,6 @@ class Proxy:
             await trio.sleep(HEALTH_EVERY)
 
     # Life.
-
     async def run(self) -> None:
         """Open everything, serve until a signal says otherwise, close in order."""
         self.health.report("listeners", False, "starting")
@@ -275,11 +283,14 @@ class Proxy:
         await background.start(self.audit.run)
         await background.start(_started, self.quarantine)
         await background.start(self.keeping.run, self.pool)
+        await background.start(_started, self.recording.recorder)
         # Before links come up: what waits at a broker is for kept sessions, and `Interest` tells what it came for
         # by whether all of their subscriptions have been asked for again.
         await self.door.premises.rehome()
         await background.start(self.pool.run)
+        await background.start(self.pipeline.asking.run)
         background.start_soon(self.releases.run)
+        background.start_soon(self.pipeline.shadowing.run)
         background.start_soon(self._watch_health)
 
     def _say_ready(self, metrics_at: str | None) -> None:
@@ -352,19 +363,8 @@ class Proxy:
         serving.cancel()
 
 
-async def _started(room: Quarantine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _started(room: Committer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     await room.run(task_status=task_status)
-
-
-async def _make_tables(data_dir: Path) -> None:
-    """Make the tables of both databases, or renew them, where their maker does not stay in memory.
-
-    Whatever goes wrong: each room then tries for itself, and knows what is to be done about it.
-
-    """
-    with suppress(OSError, trio.TooSlowError):
-        if not tables.are_made(data_dir):
-            await run_apart("mqttproxy.tables", str(data_dir), seconds=TABLES_MADE)
 
 
 async def run_proxy(path: Path, dry_run: bool) -> int:
@@ -385,7 +385,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     try:
         with lock_data_dir(config.proxy.data_dir):
             database.take_over_former(config.proxy.data_dir)
-            await _make_tables(config.proxy.data_dir)
+            await database.make_tables(config.proxy.data_dir)
             resumed = await resume(path, config, digest_of(data), Records(config.proxy.data_dir))
             remember_schemas(resumed.ruleset.schemas, log)
             proxy = Proxy(path, resumed.config, resumed.ruleset, dry_run=dry_run)

@@ -2,15 +2,21 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mqttproxy import sqlite
+import trio
+
+from mqttproxy import sqlite, tables
+from mqttproxy.apart import run_apart
 from mqttproxy.journal.store import Layout, SqliteStore
 from mqttproxy.quarantine.rows import TABLES as OF_RELEASES
 from mqttproxy.sessions.tables import REMOVE_ORPHANS, TABLES as OF_SESSIONS
 from mqttproxy.spool.tables import TABLES as OF_SPOOL
 from mqttproxy.tables import DATABASE, VERSION, journal_dir, migrate
+
+TABLES_MADE: Final = 60.0  # seconds that making the tables may take in a process of its own
 
 _BEFORE: Final = "sessions"  # folder and file of versions that had sessions only
 
@@ -37,6 +43,17 @@ def make_store(
 ) -> SqliteStore:
     """Return the store of the journal, see `SqliteStore`."""
     return SqliteStore(directory, LAYOUT, connect=connect, wall=wall, survives_power_loss=survives_power_loss)
+
+
+async def make_tables(data_dir: Path) -> None:
+    """Make the tables of both databases, or renew them, where their maker does not stay in memory.
+
+    Whatever goes wrong: each room then tries for itself, and knows what is to be done about it.
+
+    """
+    with suppress(OSError, trio.TooSlowError):
+        if not tables.are_made(data_dir):
+            await run_apart("mqttproxy.tables", str(data_dir), seconds=TABLES_MADE)
 
 
 def take_over_former(data_dir: Path) -> None:

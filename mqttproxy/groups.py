@@ -1,14 +1,37 @@
-"""Messages of one batch that go the same way, and what of it has no place yet."""
+"""Messages of one batch that go the same way, where that is, and what of it has no place yet."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 from attrs import Factory, define
 
-from mqttproxy.handover import Item, Lane, Origin, Plan
+from mqttproxy.handover import Item, Lane, Origin, Plan, SpoolLanes, make_plan
 from mqttproxy.holding import Waiting
+from mqttproxy.ruleset import Ruleset
 from mqttproxy.spool import SpoolLane
+
+CACHED_TOPICS: Final = 10_000
+
+
+class Plans(dict[str, Plan]):
+    """Where the messages of each topic go under one ruleset; whichever is asked for is there."""
+
+    def __init__(self, ruleset: Ruleset, lanes: Mapping[str, Lane], spool_lanes: SpoolLanes) -> None:
+        super().__init__()
+        self._ruleset = ruleset
+        self._lanes = lanes
+        self._spool_lanes = spool_lanes
+        self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
+
+    def __missing__(self, topic: str) -> Plan:
+        """Work it out."""
+        if len(self) >= CACHED_TOPICS:
+            self.clear()
+        drop_unrouted = self._ruleset.config.default.unrouted == "drop"
+        plan = make_plan(topic, self._ruleset.routes, self._lanes, self._spool_lanes, drop_unrouted=drop_unrouted)
+        self[topic] = plan = self._distinct.setdefault(plan, plan)
+        return plan
 
 
 @define

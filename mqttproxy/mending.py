@@ -14,6 +14,7 @@ from mqttproxy.recipe import Mend, RecipeError
 from mqttproxy.upstream.guard import HELD_AT, HELD_ID
 from mqttproxy.validation import Action, Failure, Generation, Identity, Verdict, identity_of_upstream, judge
 from mqttproxy.validation.answers import mark_properties
+from mqttproxy.validation.plugins import Answers
 
 _UPSTREAM: Final = "upstream:"  # begins the listener of what an upstream sent
 
@@ -79,7 +80,11 @@ def mended(held: Held, options: Options, mend: Mend | None, *, age: float, now: 
 
 
 def judged(
-    message: Message, identity: Identity, generation: Generation, judge_raised: Callable[[Exception], Verdict]
+    message: Message,
+    identity: Identity,
+    generation: Generation,
+    judge_raised: Callable[[Exception], Verdict],
+    answers: Answers | None = None,
 ) -> tuple[Message, Verdict]:
     """Return the message as it may be carried, and its verdict.
 
@@ -88,6 +93,7 @@ def judged(
         identity: from `identity_of`.
         generation: in force.
         judge_raised: the verdict where the judge has a bug.
+        answers: of plug-ins, as for `judge`; those that are missing are noted there.
 
     Raises:
         MendingError: it fails again.
@@ -95,7 +101,7 @@ def judged(
     """
     rules = generation.down if identity.listener.startswith(_UPSTREAM) and not identity.client_id else generation
     try:
-        verdict = judge(message, identity, rules)
+        verdict = judge(message, identity, rules, answers)
     except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
         verdict = judge_raised(error)
     if verdict.action is not Action.FORWARD and not verdict.observed:

@@ -9,31 +9,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 import trio
 
+from mqttproxy.access import DENIED
 from mqttproxy.arrivals import Arrivals
+from mqttproxy.asking import Asking
 from mqttproxy.behaving import Behaving
-from mqttproxy.groups import Backlog, Gathering, Group
-from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, make_plan, release
+from mqttproxy.groups import Backlog, Gathering, Group, Plans
+from mqttproxy.handover import Commits, Item, Lane, Origin, Plan, SpoolLanes, Ticket, release
 from mqttproxy.holding import Waiting
 from mqttproxy.mqtt.expiry import timed
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish, Timed
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.recording import Notes, Recording
 from mqttproxy.refusal import Refusal
 from mqttproxy.ruleset import Ruleset
 from mqttproxy.sessions import RetainedStore, SubscriptionTable
 from mqttproxy.settling import Settling
+from mqttproxy.shadowing import Shadowing
 from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
-from mqttproxy.validation import Action, Identity, Verdict, judge
+from mqttproxy.validation import Action, Verdict, judge
 from mqttproxy.validation.behaviour import Watch
-
-RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
-CACHED_TOPICS: Final = 10_000
+from mqttproxy.validation.plugins import Answers
 
 
 class Pipeline:
@@ -51,6 +52,7 @@ class Pipeline:
         journal: Commits,
         spool: Spool,
         senders: Senders | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self.spool = spool
         self.settling = Settling(spool)
@@ -61,7 +63,10 @@ class Pipeline:
         self._senders = senders or Senders()
         self._arrivals = Arrivals(table, refusal, metrics, journal, self._senders)
         self.refusal = refusal
+        self.recording: Recording | None = None
+        self.asking = asking or Asking(metrics, refusal.alerts, ruleset.config.limits.plugin_queue)
         self.behaving = Behaving(refusal, Watch(ruleset.config.limits.behaviour_devices))
+        self.shadowing = Shadowing(refusal)
         self._metrics = metrics
         self.local_messages = 0  # given to local subscribers, however many there were
         self.at_end_of_turn: Callable[[Callable[[], None]], bool] = lambda _: False  # the poller's, where there is one
@@ -74,8 +79,11 @@ class Pipeline:
         self.lanes = lanes
         self.refusal.use(ruleset.generation.number, ruleset.masker)
         self.behaving.use(ruleset.config)
-        self._plans: dict[str, Plan] = {}  # by topic
-        self._distinct: dict[Plan, Plan] = {}  # one object for all topics that go the same way; as many as routes
+        self.shadowing.use(ruleset)
+        self.asking.use(ruleset)
+        if self.recording is not None:
+            self.recording.use(ruleset)
+        self.plans = Plans(ruleset, lanes, self.spool_lanes)
         self.audits_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
@@ -90,7 +98,7 @@ class Pipeline:
             None, or what must be waited for with `clear` before the device's socket is read again.
 
         """
-        return self._carry(((origin, publishes),), now).get(origin)
+        return self._carry(((origin, publishes),), now, self.asking.take(origin)).get(origin)
 
     def gather(self, origin: Gathering, publishes: Sequence[Publish]) -> bool:
         """Carry what one read held together with all that others bring in this turn of the poller.
@@ -121,20 +129,24 @@ class Pipeline:
                 if backlog := backlogs.get(origin):
                     origin.hold_up(backlog)
 
-    def _carry(self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float) -> dict[Origin, Backlog]:  # noqa: C901, PLR0912, PLR0915 - one loop for speed
+    def _carry(  # noqa: C901, PLR0912, PLR0915 - one loop for speed
+        self, reads: Sequence[tuple[Origin, Sequence[Publish]]], now: float, answers: Answers | None = None
+    ) -> dict[Origin, Backlog]:
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
-        metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self._plans, self.behaving
+        metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self.plans, self.behaving
         acl = self.ruleset.acl
         received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
         items = group.items
-        count = failed = denied = 0
+        count = failed = 0
+        notes = self.recording.notes(now) if self.recording is not None else None
         began = time.perf_counter()
         for origin, publishes in reads:
             identity, pending = origin.identity, origin.pending
             holds: list[Waiting] = []
             signs = identity.client_id in no_local
+            more = signs or notes is not None
             rights = None if acl is None else acl.rights_of(identity)
             group.owners.append((len(items), origin))
             for publish in publishes:
@@ -142,24 +154,19 @@ class Pipeline:
                 is_loop = False
                 if publish.properties is not NO_PROPERTIES:
                     message, is_loop = self._admitted(publish, now)
-                if rights is not None and not rights.allow(message):
-                    self.refusal.not_allowed(origin, publish, now)
-                    denied += 1
-                    continue
                 try:
-                    verdict = judge(message, identity, generation)
+                    allowed = rights is None or rights.allow(message)
+                    verdict = judge(message, identity, generation, answers) if allowed else DENIED
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
                 changed = verdict.changed
-                if behaving.has_rules and not is_loop:
+                if behaving.has_rules and not is_loop and verdict is not DENIED:
                     verdict = behaving.judge(verdict, publish, identity, now)
                 if changed is not None and verdict.action is Action.FORWARD:  # else it is kept as it came
-                    if rights is not None and not rights.allow(changed):
-                        self.refusal.not_allowed(origin, publish, now)
-                        denied += 1
-                        continue
                     message = changed
-                plan = plans.get(message.topic) or self.plan_of(message.topic)
+                    if rights is not None and not rights.allow(changed):
+                        verdict = DENIED
+                plan = plans[message.topic]
                 qos = publish.qos
                 received[qos] += 1
                 ticket = None
@@ -174,13 +181,18 @@ class Pipeline:
                     carried = None if is_loop else self._exception(message, spare, verdict, plan, holds)
                     if is_loop:
                         self.refusal.looped(message, spare)
+                    elif notes is not None and carried is None:
+                        notes.add(publish, identity, verdict, plan, is_carried=False)
                     if carried is None:
                         continue
                     message = carried
-                if signs and plan.lanes and not plan.local:
-                    message = self._senders.signed(message, identity.client_id)
+                if more:
+                    if notes is not None:
+                        notes.add(publish, identity, verdict, plan, is_carried=True)
+                    if signs and plan.lanes and not plan.local:
+                        message = self._senders.signed(message, identity.client_id)
                 if plan is not group.plan:
-                    self._dispatch(group, backlogs)
+                    self._dispatch(group, backlogs, notes)
                     group = Group(plan, origin)
                     items = group.items
                 items.append((message, ticket))
@@ -189,8 +201,12 @@ class Pipeline:
                 backlogs.setdefault(origin, Backlog()).holds += holds
         metrics.validation_seconds.observe((time.perf_counter() - began) / count, count)
         metrics.invalid += failed
-        metrics.valid += count - failed - denied
-        self._dispatch(group, backlogs)
+        metrics.valid += count - failed
+        self._dispatch(group, backlogs, notes)
+        if notes is not None:
+            notes.end()
+        if self.shadowing.has_candidates:
+            self.shadowing.offer(reads)
         self._finish(reads, backlogs, now)
         return backlogs
 
@@ -214,7 +230,7 @@ class Pipeline:
             if pending and pending[0].done:
                 origin.acknowledge(now)
 
-    def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog]) -> None:
+    def _dispatch(self, group: Group, backlogs: dict[Origin, Backlog], notes: Notes | None) -> None:
         """Offer one group to all its destinations at once; none of them can hold up another."""
         plan, items = group.plan, group.items
         if plan is None:
@@ -222,7 +238,10 @@ class Pipeline:
         self._metrics.routed += len(items)
         if plan.local:
             self._deliver(group, plan)
+        before = self.spool.number
         waits = self._place(group, plan, backlogs)
+        if notes is not None:
+            notes.numbered(items, plan, before, self.spool.number)
         if not plan.needed:  # and so there is no way through the spool
             for _, ticket in items:
                 if isinstance(ticket, Ticket) and not ticket.needed and id(ticket) not in waits:
@@ -332,19 +351,6 @@ class Pipeline:
         missing.subtract(map(id, taken))
         release([ticket for ticket in taken if not missing[id(ticket)]])
 
-    def plan_of(self, topic: str) -> Plan:
-        """Return where the messages of a topic go."""
-        if (known := self._plans.get(topic)) is not None:
-            return known
-        if len(self._plans) >= CACHED_TOPICS:
-            self._plans.clear()
-        drop_unrouted = self.ruleset.config.default.unrouted == "drop"
-        routes = self.ruleset.routes
-        plan = make_plan(topic, routes, self.lanes, self.spool_lanes, drop_unrouted=drop_unrouted)
-        plan = self._distinct.setdefault(plan, plan)
-        self._plans[topic] = plan
-        return plan
-
     def _exception(
         self, publish: Message, ticket: Ticket, verdict: Verdict, plan: Plan, holds: list[Waiting]
     ) -> Message | None:
@@ -352,6 +358,9 @@ class Pipeline:
 
         Returns the message if it is carried. What found the quarantine full is added to `holds`.
         """
+        if verdict is DENIED:
+            self.refusal.not_allowed(publish, ticket)
+            return None
         if plan.special:
             self.refusal.not_carried(publish, ticket, plan.refusal, drop=plan.drop)
             return None
@@ -365,7 +374,7 @@ class Pipeline:
             message = carried
         if message.retain and plan.local:
             before = self._journal.noted
-            if not self.retained.keep(_as_kept(message)):
+            if not self.retained.keep(message):
                 self.refusal.not_carried(message, ticket, ReasonCode.QUOTA_EXCEEDED, drop=False)
                 return None
             if plan.awaits_commit and ticket.qos and self._journal.noted != before:
@@ -374,13 +383,7 @@ class Pipeline:
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""
-        if self.refusal.dry_run or message.topic[:1] == "$" or self.ruleset.generation.transforms(message.topic):
-            return True  # what was transformed is no longer what its policies ask for
-        try:
-            verdict = judge(message, RETAINED, self.ruleset.generation)
-        except Exception as error:  # noqa: BLE001 # as for a message that comes
-            verdict = self.refusal.judge_raised(error)
-        return verdict.observed or verdict.action is Action.FORWARD
+        return self._arrivals.may_still_go(message, self.ruleset.generation)
 
     def shape_of(self, upstream: str) -> Shape | None:
         """Return what makes the messages that an upstream gets, None: they go as they are."""
@@ -390,10 +393,6 @@ class Pipeline:
         """Judge what a broker sent, and hand it to the subscribed devices."""
         routes, rules = self.ruleset.routes, self.ruleset.generation.down
         self._arrivals.carry(upstream, arrivals, done, routes=routes, rules=rules, now=trio.current_time())
-
-
-def _as_kept(message: Message) -> Message:
-    """Return the message as it is retained: without what belongs to the packet that brought it."""
-    if isinstance(message, Timed):
-        return message
-    return Message(message.topic, message.payload, message.qos, True, message.properties)
+        if self.shadowing.has_candidates:
+            judged = [one.publish for one in arrivals if routes.home_of(one.publish.topic) == upstream]
+            self.shadowing.offer_down(upstream, judged)

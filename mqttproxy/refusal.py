@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from mqttproxy.access import NOT_ALLOWED, error_topic
 from mqttproxy.config.model import LOCAL
-from mqttproxy.handover import Origin, Plan, Ticket, release
+from mqttproxy.handover import Plan, Ticket, release
 from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_verdict
-from mqttproxy.mqtt.packets import Message, Publish
+from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
 from mqttproxy.sessions import SubscriptionTable
@@ -177,16 +177,10 @@ class Refusal:
             ticket.properties = answer_properties(verdict)
             self._tell_device(identity, message, verdict, action="refused", quarantine_id=None)
 
-    def not_allowed(self, origin: Origin, publish: Publish, now: float) -> None:
-        """Refuse a message that the access rules do not let its sender publish, in a dry run too. Answered in turn."""
-        qos, size = publish.qos, len(publish.payload)
-        self.metrics.received_by_qos[qos] += 1
+    def not_allowed(self, message: Message, ticket: Ticket) -> None:
+        """Refuse a message that the access rules do not let its sender publish, in a dry run too."""
         self.metrics.access_denied.add("publish")
-        ticket = Ticket(origin, publish.packet_id, qos, size, now, 0, 0)
-        if qos:
-            origin.unacknowledged += size
-            origin.pending.append(ticket)
-        self.not_carried(publish, ticket, ReasonCode.NOT_AUTHORIZED, drop=False, why=NOT_ALLOWED)
+        self.not_carried(message, ticket, ReasonCode.NOT_AUTHORIZED, drop=False, why=NOT_ALLOWED)
 
     def looped(self, message: Message, ticket: Ticket) -> None:
         """Drop a message that was here before; it is acknowledged, or the bridge that sent it would send it again."""
@@ -286,8 +280,8 @@ class Refusal:
         who = token.who
         if isinstance(who, Identity):
             identity = who
-        else:  # it came back from disk, where attributes are not kept
-            identity = Identity(who.client_id, who.username, who.address, who.listener)
+        else:  # it came back from disk
+            identity = Identity(who.client_id, who.username, who.address, who.listener, who.attributes)
         held = self._held(identity, message, verdict, destination)
         after = partial(self._settle_entry, destination, token)
         return held, HeldTicket(token.ticket, verdict, message, held.id, identity, judged=False, after=after)

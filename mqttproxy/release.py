@@ -7,6 +7,7 @@ upstreams, whatever the route's `ack`, and to the proxy's own subscribers.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -34,6 +35,7 @@ from mqttproxy.telemetry.logs import get_log
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.guard import Senders
 from mqttproxy.validation import Failure, Identity, Verdict
+from mqttproxy.validation.plugins import Answers
 
 T = TypeVar("T")
 
@@ -177,7 +179,8 @@ class Releases:
         for claimed in batch.items:
             await trio.lowlevel.checkpoint()
             try:
-                self._let_go_of(claimed, batch.release)
+                answers = await self._ask(claimed, batch.release) if self.pipeline.asking.has_plugins else None
+                self._let_go_of(claimed, batch.release, answers)
                 done.released.append(claimed)
             except ConfigError as error:
                 done.state, done.words = "stopped", str(error)
@@ -197,19 +200,33 @@ class Releases:
         done.upto = batch.upto
         return done
 
-    # One message; from here on nothing waits, so that all that is noted of it is in one commit.
+    async def _ask(self, claimed: Claimed, release: Release) -> Answers:
+        """Return what plug-ins say of a message. Raises as `_let_go_of`, but for what the judge says."""
+        answers, refusals = Answers(), self.pipeline.refusal
+        message, identity = self._mended(claimed, release), identity_of(claimed.held)
+        while True:
+            with suppress(MendingError):
+                judged(message, identity, self.pipeline.ruleset.generation, refusals.judge_raised, answers)
+            if not answers.missing:
+                return answers
+            await self.pipeline.asking.ask(answers)
 
-    def _let_go_of(self, claimed: Claimed, release: Release) -> None:
+    def _mended(self, claimed: Claimed, release: Release) -> Message:
         held, order = claimed.held, release.order
         if claimed.trouble is not None:
             raise MendingError(refusal(Failure("", "payload", claimed.trouble), reason=ReasonCode.UNSPECIFIED_ERROR))
-        pipeline, refusals = self.pipeline, self.pipeline.refusal
         mend = self._mend(order.recipe)
-        now = trio.current_time()
-        message = mended(held, order.options, mend, age=self.wall() - held.at, now=now)
+        return mended(held, order.options, mend, age=self.wall() - held.at, now=trio.current_time())
+
+    # One message; from here on nothing waits, so that all that is noted of it is in one commit.
+
+    def _let_go_of(self, claimed: Claimed, release: Release, answers: Answers | None) -> None:
+        held, order = claimed.held, release.order
+        pipeline, refusals = self.pipeline, self.pipeline.refusal
+        message = self._mended(claimed, release)
         identity = identity_of(held)
         try:
-            message, verdict = judged(message, identity, pipeline.ruleset.generation, refusals.judge_raised)
+            message, verdict = judged(message, identity, pipeline.ruleset.generation, refusals.judge_raised, answers)
         except MendingError as error:
             if not refusals.dry_run:
                 raise
@@ -233,7 +250,7 @@ class Releases:
         plan, local = None, True
         names: tuple[str, ...] = ()
         if came_from(held) is None:
-            plan = self.pipeline.plan_of(topic)
+            plan = self.pipeline.plans[topic]
             if plan.special:
                 words = "no route leads anywhere from this topic" if plan.drop else "nobody may publish to this topic"
                 raise MendingError(refusal(Failure("", "topic", words), reason=ReasonCode.TOPIC_NAME_INVALID))

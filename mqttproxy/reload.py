@@ -22,6 +22,7 @@ from mqttproxy.config.errors import ConfigError, Fault, Told
 from mqttproxy.config.load import config_of, read_file
 from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import MOST_DESTINATIONS, ProxyConfig
+from mqttproxy.config.references import schema_references
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.entrances import CannotOpenError, ListenerChanges
@@ -133,7 +134,7 @@ async def check_schemas(
         OSError: there are no processes left, or no memory.
 
     """
-    schemas = {policy.schema for policy in config.policies if policy.schema is not None}
+    schemas = {reference for _, reference in schema_references(config)}
     steps = len(schemas) + bool(case_files(config.tests.directory))
     if not steps:
         return

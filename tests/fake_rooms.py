@@ -18,6 +18,8 @@ from mqttproxy.refusal import Refusal
 from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import RunRow
 from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.transport.listen import BadIntroductionError
+from mqttproxy.transport.proxy_header import ProxyHeader
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival, Poison, Unshaped
 from tests.fakes import MemoryByteStream
@@ -235,6 +237,7 @@ class FakeListener:
         self.patience = 0.0
         self.failure: str | None = None
         self.closed = False
+        self.balancers: dict[str, ProxyHeader | None] = {}  # by address: what its PROXY headers say; None: what is none
         self._send, self._receive = trio.open_memory_channel[MemoryByteStream](1_000_000)
 
     def arrive(self, stream: MemoryByteStream) -> None:
@@ -242,6 +245,21 @@ class FakeListener:
 
     async def accept(self) -> MemoryByteStream:
         return await self._receive.receive()
+
+    @property
+    def is_behind_balancers(self) -> bool:
+        return bool(self.balancers)
+
+    def believes(self, host: str) -> bool:
+        return host in self.balancers
+
+    async def introduce(self, raw: MemoryByteStream) -> bool:
+        await trio.lowlevel.checkpoint()
+        header = self.balancers[raw.peer.host]
+        if header is None:
+            raise BadIntroductionError("no header")
+        raw.peer = raw.peer.introduced(header)
+        return True
 
     async def handshake(self, raw: MemoryByteStream) -> MemoryByteStream:
         await trio.sleep(self.patience)

@@ -8,6 +8,7 @@ from mqttproxy.mqtt.packets import Message, Properties, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.sessions.records import IncomingRow, MessageRow, QueuedRow
 from mqttproxy.validation import Generation, Identity, Verdict, judge
+from mqttproxy.validation.plugins import Answers
 from tests.house import AWAITED, DIRECT, POLICY, V5, V311, open_house, route, upstream
 
 TWO = upstream("a") + upstream("b")
@@ -375,10 +376,10 @@ class TestTurns:
         self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
 
-        def broken(message: Message, identity: Identity, generation: Generation) -> Verdict:
+        def broken(message: Message, identity: Identity, generation: Generation, answers: Answers | None) -> Verdict:
             if message.payload == b"13":
                 raise ZeroDivisionError
-            return judge(message, identity, generation)
+            return judge(message, identity, generation, answers)
 
         monkeypatch.setattr("mqttproxy.pipeline.judge", broken)
         async with open_house(upstream(), turns=True) as house:

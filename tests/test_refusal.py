@@ -499,7 +499,7 @@ class TestFromUpstreams:
     async def test_no_device_reads_an_error_document_about_it(self, autojump_clock: MockClock) -> None:
         async with open_house(down("refuse")) as house:
             device = await house.connect()
-            device.subscribe("$proxy/errors/d", "$proxy/errors/#")
+            device.subscribe("$proxy/errors/d")
             await house.settle()
             Broker(house).send(Message("n/1", BAD, 1))
             await house.settle()

@@ -25,6 +25,14 @@ def configuration(folder: Path, **schemas: str) -> Path:
     return path
 
 
+def with_candidate(folder: Path, schema: str) -> Path:
+    path = configuration(folder, a='{"type": "number"}')
+    (folder / "schemas" / "b").mkdir()
+    (folder / "schemas" / "b" / "1.json").write_text(schema)
+    path.write_text(path.read_text() + '[policies.shadow]\nschema = "b@1"\n')
+    return path
+
+
 async def faults_of(path: Path, outside: Outside = REAL) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         await check_schemas(path, load_config(path), outside)
@@ -68,6 +76,22 @@ def test_a_version_that_was_in_force_cannot_change_after_that(tmp_path: Path) ->
     schema.write_text('{"type": "integer"}')
     with pytest.raises(ConfigError, match="version 1 of a was in force and cannot change"):
         make_ruleset(config, 3)
+
+
+def test_a_schema_that_only_a_candidate_uses_can_be_changed(tmp_path: Path) -> None:
+    path = with_candidate(tmp_path, '{"type": "string"}')
+    config = load_config(path)
+    folder = schema_folder(config)
+    make_ruleset(config, 1, folder)
+    remember_schemas(folder, get_log())
+    (tmp_path / "schemas" / "b" / "1.json").write_text('{"type": "boolean"}')
+    make_ruleset(config, 2)
+
+
+async def test_the_schemas_of_candidates_are_checked_apart_too(tmp_path: Path) -> None:
+    path = with_candidate(tmp_path, '{"type": "nmber"}')
+    with pytest.raises(ConfigError, match=r"b/1\.json: /type"):
+        await check_schemas(path, load_config(path))
 
 
 def test_a_memory_that_cannot_be_written_is_told_and_ends_nothing(

@@ -24,13 +24,13 @@ def may_publish(topic: str) -> ReasonCode:
 
 def may_subscribe(
     client_id: str, topic_filter: str, *, max_bytes: int = 65_535, max_levels: int = 65_535
-) -> ReasonCode:
-    """Decide on one filter of a SUBSCRIBE; the bounds are those of `[limits]`."""
+) -> tuple[ReasonCode, str]:
+    """Decide on one filter of a SUBSCRIBE, and say why not; the bounds are those of `[limits]`."""
     try:
         check_topic_filter(topic_filter, max_bytes=max_bytes, max_levels=max_levels)
-    except RemoteProtocolError:
-        return ReasonCode.TOPIC_FILTER_INVALID
+    except RemoteProtocolError as error:
+        return ReasonCode.TOPIC_FILTER_INVALID, str(error)
     _, plain = split_shared(topic_filter)
     if plain.startswith("$proxy/") and plain != error_topic(client_id):
-        return ReasonCode.NOT_AUTHORIZED
-    return ReasonCode.SUCCESS
+        return ReasonCode.NOT_AUTHORIZED, "what the proxy tells a device only this device may read"
+    return ReasonCode.SUCCESS, ""

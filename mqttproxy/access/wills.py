@@ -7,6 +7,7 @@ from mqttproxy.access.rules import may_publish
 from mqttproxy.mqtt.packets import Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.validation import Action, Failure, Generation, Identity, Verdict, judge
+from mqttproxy.validation.plugins import Answers
 
 NOT_ALLOWED: Final = "the access rules do not let this device publish here"
 
@@ -20,21 +21,26 @@ def may_have_will(will: Will, identity: Identity, acl: Acl | None) -> Verdict | 
     return None
 
 
-def judge_will(will: Will, identity: Identity, generation: Generation) -> Verdict | None:
-    """Judge the will of a CONNECT as if it were published now.
+def judge_will(
+    will: Will, identity: Identity, generation: Generation, answers: Answers | None = None
+) -> Verdict | None:
+    """Judge the will of a CONNECT as if it were published now. `answers` of plug-ins, as for `judge`.
 
     Returns:
         None: the device may come in. Else what refuses or holds it; its `reason` stands in CONNACK, 0x87 for a topic
         where the device may not publish, 0x90 for one that the topic policy does not allow, 0x99 for its payload.
 
     """
-    verdict = judge(will, identity, generation)
+    verdict = judge(will, identity, generation, answers)
     return None if verdict.action is Action.FORWARD else verdict
 
 
 def refused(words: str) -> Verdict:
     """Return the verdict on a message that its sender may not publish."""
     return Verdict(action=Action.REFUSE, failures=(Failure("", "topic", words),), reason=ReasonCode.NOT_AUTHORIZED)
+
+
+DENIED: Final = refused(NOT_ALLOWED)
 
 
 def connack_reason(verdict: Verdict, *, is_5: bool) -> ReasonCode:

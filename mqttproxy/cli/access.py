@@ -84,13 +84,18 @@ def explain(
 
 def _decide(settings: ProxyConfig, identity: Identity, word: str, topic: str, qos: int, *, retain: bool) -> Decision:
     limits = settings.limits
+    words = "topics that begin with $ are the server's"
     if word == "subscribe":
-        reason = may_subscribe(identity.client_id, topic, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels)
+        reason, words = may_subscribe(
+            identity.client_id, topic, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels
+        )
     else:
         check_topic_name(topic, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels)
-        reason = may_publish(topic) if word == "publish" else may_subscribe(identity.client_id, topic)
+        reason = may_publish(topic)
+        if word == "receive":
+            reason, words = may_subscribe(identity.client_id, topic)
     if reason.is_failure:
-        return Decision(allows=False, words=f"0x{reason:02x} {reason.name.lower()}, whatever the rules say")
+        return Decision(allows=False, words=f"0x{reason:02x} {words}, whatever the rules say")
     acl = make_acl(settings.access)
     if acl is None:
         return Decision(allows=True, words="there are no rules, so everything is allowed")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from mqttproxy.cli.answered import answered
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.case_files import case_files, load_cases
@@ -40,7 +41,8 @@ def try_cases(
         config = load_config(file)
         folder = cases.absolute() if cases is not None else config.tests.directory
         loaded = load_cases(config, folder)
-        tried, coverage = run(loaded, Premises(config, build_generation(0, config)))
+        premises = Premises(config, build_generation(0, config))
+        tried, coverage = answered(premises, lambda: run(loaded, premises))
     except ConfigError as error:
         tell(error)
         return FAULTY
@@ -64,7 +66,8 @@ def check_cases(config: ProxyConfig, generation: Generation) -> None:
 
     """
     if cases := load_cases(config):
-        tried, _ = run(cases, Premises(config, generation))
+        premises = Premises(config, generation)
+        tried, _ = answered(premises, lambda: run(cases, premises))
         if problems := [problem for one in tried for problem in one.problems]:
             raise ConfigError(problems)
 

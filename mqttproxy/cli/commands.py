@@ -25,6 +25,11 @@ app.command(
     help="Try the cases beside the policies, and tell which rules they do not exercise.",
 )
 app.command(
+    "mqttproxy.cli.backtest:backtest",
+    name="backtest",
+    help="Tell which recorded messages new policies would break, and which they would heal.",
+)
+app.command(
     "mqttproxy.cli.quarantine:quarantine_app",
     name="quarantine",
     help="Look at the messages that were held, and why; decide on them; export, purge or release them.",
@@ -52,8 +57,21 @@ app.command(
     name="apply",
     help="Put a new file in force in a running proxy, for a while or for good.",
 )
+app.command(
+    "mqttproxy.cli.shadow:shadow",
+    name="shadow",
+    help="Ask a running proxy what the candidates for its policies would break, and what they would heal.",
+)
 app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
 app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
+app.command(
+    "mqttproxy.cli.cert:cert_app", name="cert", help="Issue, renew and revoke certificates of devices and servers."
+)
+app.command(
+    "mqttproxy.cli.sim:sim",
+    name="sim",
+    help="Send good and bad messages made from a schema by many devices, and tell what became of them.",
+)
 app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")
 app.command("mqttproxy.cli.user:user_app", name="user", help="Look after users and their passwords.")
 app.command("mqttproxy.cli.access:access_app", name="access", help="Look at what devices may do, and why.")

@@ -10,7 +10,9 @@ from typing import Annotated, Final, Literal
 from attrs import frozen
 from cyclopts import Parameter
 
+from mqttproxy.cli.answered import answered
 from mqttproxy.cli.explain_output import as_document, lines
+from mqttproxy.cli.explain_past import FoundNotError, Past, find
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say, tell
 from mqttproxy.config.case_files import UPSTREAM
@@ -28,12 +30,8 @@ from mqttproxy.explain import (
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from mqttproxy.mqtt.topics import check_topic_name
-from mqttproxy.quarantine.archive import Archive
-from mqttproxy.quarantine.database import DATABASE, quarantine_dir
-from mqttproxy.quarantine.model import Record
 from mqttproxy.validation import build_generation
 
-FOUND_NOT: Final = "no such message is held; what was carried has no record before the recorder is there"
 _PROPERTIES: Final = ("content_type", "response_topic", "correlation_data", "payload_format_indicator", "expiry")
 _FILE: Final = Path("proxy.toml")
 
@@ -89,9 +87,9 @@ _NOTHING: Final = MessageOptions()
 
 
 def explain(
+    id: str | None = None,  # noqa: A002 # the name of the option
     *,
     config: Annotated[Path, Parameter(name="--config")] = _FILE,
-    id: str | None = None,  # noqa: A002 # the name of the option
     options: MessageOptions = _NOTHING,
     json: Switch = False,
 ) -> int:
@@ -100,8 +98,9 @@ def explain(
     The exit code is 0 if it is carried, 1 if it is not, 2 if the command was used wrongly.
 
     Args:
+        id: of a message that is held, or that was recorded: its `mp-id`, or its row, such as r17. It is explained anew,
+            from what is stored of it; of one that was recorded, what became of it then is told too.
         config: the configuration, which no proxy need run on.
-        id: of a message that is held: it is explained anew, from what is stored of it. What was carried has no record.
         options: the message, and who sends it.
         json: one JSON object, for programs.
 
@@ -109,27 +108,32 @@ def explain(
     try:
         settings = load_config(config)
         premises = Premises(settings, build_generation(0, settings))
-        notes: tuple[str, ...] = ()
+        past: Past | None = None
         if id is None:
             explanation = _explain_options(options, premises)
+        elif options != _NOTHING:
+            raise UsageError("use either --id or what describes a message")  # noqa: TRY301 # told as all of them
         else:
-            explanation, notes = _explain_held(id, options, premises)
+            past = found = find(id, premises)
+            explanation = answered(
+                premises, lambda: explain_message(found.message, found.identity, premises, found.direction)
+            )
     except ConfigError as error:
         tell(error)
         return 2
     except NotLetInError as error:
         complain(printable(str(error)))
         return 1
-    except (UsageError, NoSuchSenderError) as error:
+    except (UsageError, NoSuchSenderError, FoundNotError) as error:
         complain(printable(str(error)))
         return 2
     except (OSError, sqlite3.Error) as error:
         complain(printable(f"{config}: {error}"))
         return 2
     if json:
-        say(jsonlib.dumps(as_document(explanation, notes), indent=2))
+        say(jsonlib.dumps(as_document(explanation, past), indent=2))
     else:
-        for line in lines(explanation, notes):
+        for line in lines(explanation, past):
             say(printable(line))
     return 0 if explanation.is_carried else 1
 
@@ -158,7 +162,7 @@ def _explain_options(options: MessageOptions, premises: Premises) -> Explanation
         attributes=_pairs("attribute", options.attribute),
     )
     message = Message(options.topic, _payload(options.payload), options.qos, options.retain, _properties(options))
-    return explain_message(message, identity, premises, options.direction)
+    return answered(premises, lambda: explain_message(message, identity, premises, options.direction))
 
 
 def _pairs(option: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -210,35 +214,3 @@ def _number(given: dict[str, str], name: str, highest: int) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= highest):
         raise UsageError(f"--property {name}: {text!r} is not a whole number from 0 to {highest}")
     return int(text)
-
-
-def _explain_held(identifier: str, options: MessageOptions, premises: Premises) -> tuple[Explanation, tuple[str, ...]]:
-    """Return what would become of a held message today, and what is to be known of that."""
-    if options != _NOTHING:
-        raise UsageError("use either --id or what describes a message")
-    directory = quarantine_dir(premises.config.proxy.data_dir)
-    if not (directory / DATABASE).exists():
-        raise UsageError(f"{identifier}: {FOUND_NOT}")
-    with Archive(directory) as archive:
-        record = archive.get(identifier.upper())
-        payload = None if record is None else archive.payload(record)
-    if record is None or payload is None:
-        raise UsageError(f"{identifier}: {FOUND_NOT}")
-    identity = sender(
-        premises.config,
-        client_id=record.client_id,
-        username=record.username,
-        address=record.address,
-        listener=record.listener,
-    )
-    message = Message(record.topic, payload, record.qos, record.retain, record.properties)
-    is_down = record.listener.startswith(UPSTREAM)
-    return explain_message(message, identity, premises, "down" if is_down else "up"), tuple(_notes(record, premises))
-
-
-def _notes(record: Record, premises: Premises) -> Sequence[str]:
-    why = f"policy {record.policy}" if record.policy else "no policy"
-    notes = [f"held by {why}; explained under the configuration as it is now, from what is stored of the message"]
-    if any(entry.source == "connect_property" for entry in premises.config.access.attributes):
-        notes.append("properties of CONNECT are not stored: attributes that come from them are missing here")
-    return notes

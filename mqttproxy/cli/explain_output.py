@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mqttproxy.cli.explain_past import Past, past_document, past_lines
 from mqttproxy.explain import Explanation
 from mqttproxy.explain.walk import Destination
 from mqttproxy.validation import Failure
@@ -18,10 +19,13 @@ _RULES = {
 _ANSWERS = {1: "PUBACK", 2: "PUBREC"}
 
 
-def lines(explanation: Explanation, notes: Sequence[str] = ()) -> Iterator[str]:
+def lines(explanation: Explanation, past: Past | None = None) -> Iterator[str]:
     """Yield an explanation for people; what a device sent is not made printable yet."""
+    notes = past.notes if past is not None else ()
+    then = list(past_lines(past.recorded)) if past is not None and past.recorded is not None else []
     yield from _blocks(
         [
+            *([("then", then)] if then else []),
             ("message", [_message_words(explanation)]),
             ("sender", list(_sender_words(explanation))),
             ("topic", [_topic_words(explanation)]),
@@ -76,6 +80,10 @@ def _step_words(step: Step) -> Iterator[str]:
     yield f"policy {step.policy}: {state} ({step.why})"
     if step.captures:
         yield f"  captures {_pairs(step.captures)}"
+    for bound in step.bindings:
+        yield f"  binding to schema {bound.schema}: {f'no, {bound.why_not}' if bound.why_not else 'holds'}"
+    if step.bindings and step.bindings[-1].why_not:
+        yield "  no binding fits: the schema of the policy"
     if step.verdict is not None:
         if step.verdict.schema is not None:
             yield f"  schema {step.verdict.schema}"
@@ -97,7 +105,7 @@ def _verdict_words(explanation: Explanation) -> str:
 
 def _destination_words(destination: Destination) -> str:
     if destination.topic is None:
-        return f"{destination.name}, where the topic has no name: held for that one"
+        return f"{destination.name}, {destination.why_not}: held for that one"
     if destination.name == "local":
         return f"devices that are subscribed to {destination.topic}"
     return f"upstream {destination.name}, as {destination.topic}"
@@ -131,8 +139,9 @@ def _disconnects(explanation: Explanation) -> bool:
     return explanation.trace.verdict.disconnect and not explanation.why and explanation.direction == "up"
 
 
-def as_document(explanation: Explanation, notes: Sequence[str] = ()) -> dict[str, Any]:
+def as_document(explanation: Explanation, past: Past | None = None) -> dict[str, Any]:
     """Return an explanation as JSON types."""
+    recorded = past.recorded if past is not None else None
     message, identity, verdict = explanation.message, explanation.identity, explanation.trace.verdict
     return {
         "direction": explanation.direction,
@@ -160,7 +169,8 @@ def as_document(explanation: Explanation, notes: Sequence[str] = ()) -> dict[str
         "acknowledged": explanation.ack,
         "error_topic": explanation.error_topic,
         "destinations": [{"name": one.name, "topic": one.topic} for one in explanation.destinations],
-        "notes": list(notes),
+        "then": past_document(recorded) if recorded is not None else None,
+        "notes": list(past.notes) if past is not None else [],
     }
 
 
@@ -171,6 +181,9 @@ def _step_document(step: Step) -> dict[str, Any]:
         "enforced": step.enforced,
         "why": step.why,
         "captures": dict(step.captures),
+        "bindings": [
+            {"schema": bound.schema, "holds": not bound.why_not, "why": bound.why_not} for bound in step.bindings
+        ],
         "schema": step.verdict.schema if step.verdict is not None else None,
         "failures": _failures(step.verdict.failures if step.verdict is not None else ()),
     }

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-from mqttproxy.cli.held_options import ALL, FILE, Config, FilterOptions, Switch, look, messages_of
+from mqttproxy.cli.held_masks import Veil, veil_of
+from mqttproxy.cli.held_options import ALL, FILE, Config, FilterOptions, Switch, Unmasked, look, messages_of
 from mqttproxy.cli.held_output import as_line
 from mqttproxy.cli.output import complain
 from mqttproxy.quarantine.archive import Archive
@@ -36,6 +37,7 @@ def export(
     options: FilterOptions = ALL,
     output: Path | None = None,
     format: Format = "jsonl",  # noqa: A002 # as the option is called
+    unmasked: Unmasked = False,
     json: Switch = False,
 ) -> int:
     """Write held messages with their payloads, the oldest first.
@@ -45,6 +47,7 @@ def export(
         options: which messages.
         output: the file to write, readable for its owner only; by default standard output.
         format: JSON lines; CSV, in which no cell is taken for a formula; or Parquet, which needs `--output`.
+        unmasked: payloads as they are stored, without `[[masks]]`; it is told in the audit trail.
         json: the same as `--format jsonl`, as with the other commands.
 
     """
@@ -58,7 +61,7 @@ def export(
             return 2
 
     def work(archive: Archive) -> int:
-        pairs = _Pairs(archive, options.filters())
+        pairs = _Pairs(archive, options.filters(), veil_of(config, unmasked=unmasked, what="quarantine export"))
         with _opened(output) as file:
             _WRITERS[chosen](pairs, file)
         complain(f"{messages_of(pairs.count)} exported")
@@ -70,10 +73,11 @@ def export(
 class _Pairs:
     """Messages with their payloads, while they last; what cannot be read is told."""
 
-    def __init__(self, archive: Archive, filters: Filters) -> None:
+    def __init__(self, archive: Archive, filters: Filters, veil: Veil) -> None:
         self.count = self.missing = 0
         self._archive = archive
         self._filters = filters
+        self._veil = veil
 
     def __iter__(self) -> Iterator[Pair]:
         for record in self._archive.search(self._filters, oldest_first=True):
@@ -85,7 +89,7 @@ class _Pairs:
                 continue
             if payload is not None:
                 self.count += 1
-                yield record, payload
+                yield self._veil.record(record), self._veil.payload(payload, record.topic)
 
 
 @contextmanager

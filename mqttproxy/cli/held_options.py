@@ -72,6 +72,7 @@ NOT_RELEASED: Final = ("held", "releasing")
 Moment = Annotated[float | None, Parameter(converter=_moment)]
 Config = Annotated[Path, Parameter(name="--config")]
 Switch = Annotated[bool, Parameter(negative=())]
+Unmasked = Annotated[bool, Parameter(name="--unmasked", negative=())]
 
 
 @Parameter(name="*")
@@ -154,6 +155,8 @@ def look(config: Path, work: Callable[[Archive], int], *, none: int, writable: b
             return none
         with Archive(directory, writable=writable) as archive:
             return work(archive)
+    except ConfigError as error:
+        return tell(error)
     except BrokenPipeError:
         raise
     except (sqlite3.Error, OSError) as error:

@@ -1,10 +1,14 @@
 """What `mqttproxy quarantine release --preview` shows: messages before and after, and how they would be judged."""
 
 import json as json_module
+from functools import partial
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
+from msgspec.structs import replace
 
+from mqttproxy.cli.answered import answered
+from mqttproxy.cli.held_masks import NO_VEIL, Veil
 from mqttproxy.cli.held_options import messages_of
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say
@@ -14,7 +18,8 @@ from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.model import Record
 from mqttproxy.quarantine.releases import Order
 from mqttproxy.recipe import Mend
-from mqttproxy.validation import Failure, Generation, Verdict
+from mqttproxy.validation import Failure, Generation, Identity, Verdict
+from mqttproxy.validation.plugins import Answers
 
 _CUT: Final = 2000  # letters of a payload
 
@@ -37,6 +42,8 @@ class Preview:
     mend: Mend | None
     generation: Generation
     now: float
+    veil: Veil = NO_VEIL
+    answers: Answers = field(factory=Answers)  # of plug-ins
 
     def show(self, archive: Archive, most: int, *, json: bool) -> int:
         """Show the oldest of what is ordered; returns the exit code."""
@@ -48,11 +55,19 @@ class Preview:
                 shown += 1
                 fails += bool(one.failures)
                 if json:
-                    say(json_module.dumps(_document(one)))
+                    say(json_module.dumps(_document(self._veiled(one))))
                 else:
-                    _describe(one)
+                    _describe(self._veiled(one))
         complain(f"{messages_of(shown)} shown, of which {fails} would fail again; nothing is released")
         return 0
+
+    def _veiled(self, one: _Shown) -> _Shown:
+        """Return it as it may be shown."""
+        veil, topic, after = self.veil, one.record.topic, one.after
+        failures = veil.masker.failures(one.failures, topic if after is None else after.topic)
+        if after is not None:
+            after = replace(after, payload=veil.payload(after.payload, after.topic))
+        return _Shown(veil.record(one.record), veil.payload(one.payload, topic), after, failures)
 
     def _look_at(self, record: Record, payload: bytes) -> _Shown:
         held = record.with_payload(payload)
@@ -60,8 +75,11 @@ class Preview:
             message = mended(held, self.order.options, self.mend, age=self.now - held.at, now=0.0)
         except MendingError as error:
             return _Shown(record, payload, None, error.verdict.failures)
+        return answered(self, partial(self._judge, record, payload, message, identity_of(held)))
+
+    def _judge(self, record: Record, payload: bytes, message: Message, identity: Identity) -> _Shown:
         try:
-            message, _ = judged(message, identity_of(held), self.generation, _raise)
+            message, _ = judged(message, identity, self.generation, _raise, self.answers)
         except MendingError as error:
             return _Shown(record, payload, message, error.verdict.failures)
         return _Shown(record, payload, message, ())

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mqttproxy.cli.held_options import ALL, FILE, Config, FilterOptions, Switch, agreed, look, messages_of
+from mqttproxy.cli.held_masks import veil_of
+from mqttproxy.cli.held_options import ALL, FILE, Config, FilterOptions, Switch, Unmasked, agreed, look, messages_of
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.held_preview import Preview
 from mqttproxy.cli.output import complain, say, tell
@@ -58,6 +59,9 @@ class ReleaseOptions:
 
     clear_retain: Switch = False
     """Release retained messages as plain ones."""
+
+    unmasked: Unmasked = False
+    """With --preview: payloads as they are, without `[[masks]]`; it is told in the audit trail."""
 
 
 _AS_THEY_ARE: Final = ReleaseOptions()
@@ -112,7 +116,8 @@ def release(
 
     def work(archive: Archive) -> int:
         if generation is not None:
-            return Preview(order, mend, generation, time.time()).show(archive, how.preview, json=json)
+            veil = veil_of(config, unmasked=how.unmasked, what="quarantine release --preview")
+            return Preview(order, mend, generation, time.time(), veil).show(archive, how.preview, json=json)
         total = archive.total(filters).messages
         if total and not (yes or agreed(f"release {messages_of(total)}?")):
             complain("nothing is released")

@@ -8,12 +8,14 @@ from cyclopts.validators import Number
 
 from mqttproxy.cli.held_export import export
 from mqttproxy.cli.held_issues import issues, mute, reopen, resolve
+from mqttproxy.cli.held_masks import veil_of
 from mqttproxy.cli.held_options import (
     ALL,
     FILE,
     Config,
     FilterOptions,
     Switch,
+    Unmasked,
     agreed,
     look,
     messages_of,
@@ -37,6 +39,7 @@ def list_(
     options: FilterOptions = ALL,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
     after: str | None = None,
+    unmasked: Unmasked = False,
     json: Switch = False,
 ) -> int:
     """List held messages, the newest first.
@@ -46,6 +49,7 @@ def list_(
         options: which messages.
         limit: at most so many.
         after: only those behind this one, by its identifier: the next page.
+        unmasked: what failures say, also where `[[masks]]` hide the value; it is told in the audit trail.
         json: one JSON object a line, for programs.
 
     """
@@ -55,7 +59,8 @@ def list_(
         if after is not None and last is None:
             complain(f"{printable(after)}: no such message is held")
             return 1
-        records = list(archive.search(options.filters(), limit=limit + 1, after=last))
+        veil = veil_of(config, unmasked=unmasked, what="quarantine list")
+        records = [veil.record(one) for one in archive.search(options.filters(), limit=limit + 1, after=last)]
         for record in records[:limit] if json else ():
             say(as_line(record))
         if not json:
@@ -69,13 +74,22 @@ def list_(
 
 
 @quarantine_app.command
-def show(identifier: str, /, *, config: Config = FILE, raw: Switch = False, json: Switch = False) -> int:
+def show(
+    identifier: str,
+    /,
+    *,
+    config: Config = FILE,
+    raw: Switch = False,
+    unmasked: Unmasked = False,
+    json: Switch = False,
+) -> int:
     """Show everything about one held message.
 
     Args:
         identifier: as `list` shows it.
         config: the configuration of the proxy.
-        raw: write only the payload, its original bytes.
+        raw: write only the payload, its original bytes if they are not masked.
+        unmasked: the payload as it is stored, without `[[masks]]`; it is told in the audit trail.
         json: write one JSON object, as `export` does.
 
     """
@@ -89,6 +103,8 @@ def show(identifier: str, /, *, config: Config = FILE, raw: Switch = False, json
         if record is None or payload is None:
             complain(f"{printable(identifier)}: no such message is held")
             return 1
+        veil = veil_of(config, unmasked=unmasked, what=f"quarantine show {record.id}")
+        record, payload = veil.record(record), veil.payload(payload, record.topic)
         if raw:
             sys.stdout.buffer.write(payload)
             sys.stdout.buffer.flush()

@@ -44,7 +44,7 @@ def ask_running(file: Path, command: str, **more: Any) -> JSON:
 
     """
     data_dir = data_dir_of(file)
-    request = json.dumps({"command": command, "user": _user(), **more}).encode()
+    request = json.dumps({"command": command, "user": user_name(), **more}).encode()
     try:
         answer = json.loads(ask_local(data_dir, CONTROL, request))
     except (TransportError, ValueError) as error:
@@ -54,7 +54,8 @@ def ask_running(file: Path, command: str, **more: Any) -> JSON:
     return answer
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return who asks, empty if that is nobody with a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name

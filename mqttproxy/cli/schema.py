@@ -23,6 +23,10 @@ from mqttproxy.validation.uses import Use, uses
 
 schema_app: Final = App(name="schema", help="Look after the schemas: versions, aliases, compatibility, who uses what.")
 
+schema_app.command(
+    "mqttproxy.cli.schema_infer:infer", name="infer", help="Propose a JSON Schema from recorded messages."
+)
+
 Config = Annotated[Path, Parameter(name="--config")]
 Switch = Annotated[bool, Parameter(negative=())]
 Mode = Literal["NONE", "BACKWARD", "FORWARD", "FULL", "BACKWARD_TRANSITIVE", "FORWARD_TRANSITIVE", "FULL_TRANSITIVE"]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import orjson
@@ -119,6 +119,12 @@ def _check(case: CaseSettings, key: str, folder: Path, config: ProxyConfig, repo
     places = [*(upstream.name for upstream in config.upstreams), LOCAL]
     for index, name in enumerate(expect.destinations or ()):
         _check_known(f"{key}.expect.destinations[{index}]", name, places, f"an upstream or {LOCAL}", report)
+    payloads: Any = {} if expect.payloads is None else expect.payloads
+    if not isinstance(payloads, dict):
+        report.add(f"{key}.expect.payloads", "no table", "a table of destinations and what they get")
+        payloads = {}
+    for name in payloads:
+        _check_known(f"{key}.expect.payloads", name, places, f"an upstream or {LOCAL}", report)
     return _check_payload(given, f"{key}.given", folder, report)
 
 

@@ -64,6 +64,14 @@ class ExpectSettings:
     destinations: tuple[str, ...] | None = setting(
         None, "names of the upstreams that get it, and `local`, in any order; of a message that is not carried: none"
     )
+    payload: JsonValue | None = setting(
+        None,
+        "what they get, after all transforms: a text as it stands, anything else as the JSON value that it is; for "
+        "each destination that `payloads` does not name",
+    )
+    payloads: JsonValue | None = setting(
+        None, "the same for destinations by name, where they get different ones: `{ cloud = { c = 1 }, local = '...' }`"
+    )
 
 
 @frozen(kw_only=True)

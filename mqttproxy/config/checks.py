@@ -14,11 +14,11 @@ import attrs
 from mqttproxy.config.access_checks import check_access
 from mqttproxy.config.behaviour_checks import check_behaviours
 from mqttproxy.config.errors import Fault, quoted
-from mqttproxy.config.kinds import inner_tables
+from mqttproxy.config.kinds import file_key, inner_tables
 from mqttproxy.config.listener_checks import check_binds, check_listener
 from mqttproxy.config.mapping_checks import as_filter, check_mappings
 from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, RouteSettings, TopicFilter
-from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_policy
+from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_candidates, check_policy
 from mqttproxy.config.ranges import number_words, range_of
 from mqttproxy.config.report import Report
 from mqttproxy.config.transform_checks import check_transforms
@@ -48,6 +48,7 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
     check_binds(config, report)
     for index, policy in enumerate(config.policies):
         check_policy(policy, f"policies[{index}]", report)
+    check_candidates(config.policies, report)
     check_behaviours(config, report)
     for index, upstream in enumerate(config.upstreams):
         check_upstream(upstream, f"upstreams[{index}]", report)
@@ -76,7 +77,7 @@ def _check_ranges(table: str, key: str, settings: Any, report: Report) -> None:
         value = getattr(settings, attribute.name)
         if wanted is not None and value is not None and value not in wanted:
             kind = attribute.type
-            report.add(f"{key}.{attribute.name}", number_words(value, kind), wanted.words(kind))
+            report.add(f"{key}.{file_key(attribute.name)}", number_words(value, kind), wanted.words(kind))
 
 
 def _check_topic_filters(config: ProxyConfig, key: str, settings: Any, report: Report) -> None:

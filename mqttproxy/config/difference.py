@@ -13,6 +13,7 @@ from attrs import frozen
 
 from mqttproxy.config.at_start import is_at_start
 from mqttproxy.config.errors import quoted, shown
+from mqttproxy.config.kinds import file_key
 from mqttproxy.config.loosening import OTHER_WAY, Effect, effect_of, effect_of_item
 from mqttproxy.config.model import Bytes, ProxyConfig, Quorum, Seconds
 from mqttproxy.config.units import write_duration, write_size
@@ -20,7 +21,7 @@ from mqttproxy.config.units import write_duration, write_size
 What = Literal["added", "removed", "changed", "reordered"]
 
 # Tables of which the order says which comes first, or applies.
-IN_ORDER: Final = frozenset({"policies", "routes", "access.rules"})
+IN_ORDER: Final = frozenset({"policies", "policies.bindings", "routes", "access.rules"})
 _FLIPPED: Final[dict[What, What]] = {"added": "removed", "removed": "added"}
 _HIDDEN: Final = "something that is not shown"
 
@@ -112,7 +113,7 @@ def _tables(table: str, place: str, name: str | None, before: Sequence[Any], aft
             yield from _settings(table, key, own, old[identity], new[identity])
     kept = [[one for one in side if one in old and one in new] for side in (old, new)]
     if table in IN_ORDER and kept[0] != kept[1]:
-        effect: Effect = "either" if table in ("policies", "access.rules") else "neither"
+        effect: Effect = "neither" if table == "routes" else "either"
         yield Change(place, table, name, "reordered", ", ".join(kept[0]), ", ".join(kept[1]), effect)
 
 
@@ -133,7 +134,7 @@ def _settings(table: str, place: str, name: str | None, before: Any, after: Any)
         old, new = getattr(before, attribute.name), getattr(after, attribute.name)
         if old == new:
             continue
-        key = f"{place}.{attribute.name}"
+        key = f"{place}.{file_key(attribute.name)}"
         if _are_tables(old) and _are_tables(new):
             yield from _tables(f"{table}.{attribute.name}", key, name, old, new)
         elif _is_table(old) and type(old) is type(new):

@@ -10,6 +10,7 @@ Bytes = NewType("Bytes", int)  # written "16MiB", "64KiB", or a number of bytes
 Count = NewType("Count", int)  # a positive whole number
 Address = NewType("Address", str)  # "host:port"
 TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
+Network = NewType("Network", str)  # "10.0.0.0/8", "2001:db8::/32" or a single address
 TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
 TopicTemplate = NewType("TopicTemplate", str)  # a topic filter with `${name}` for what is known of a device
 
@@ -52,6 +53,11 @@ def table_class(kind: Any) -> Any | None:
         return None
     item = get_args(kind)[0]
     return item if has(item) else None
+
+
+def file_key(name: str) -> str:
+    """Return what the setting of an attribute is called in the file: `from` is no name for an attribute."""
+    return name.removesuffix("_")
 
 
 def inner_tables(kind: Any) -> Iterator[tuple[str, Any, bool]]:

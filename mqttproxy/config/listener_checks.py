@@ -20,10 +20,18 @@ def check_listener(listener: ListenerSettings, key: str, report: Report) -> None
     if listener.transport in _SECURE:
         _check_certificate(listener, key, report)
     else:
-        keys = ("certificate", "private_key", "client_ca", "client_certificate")
+        keys = ("certificate", "private_key", "client_ca", "client_certificate", "crl", "tls_minimum")
         report.add_unwanted(key, listener, keys, "none, because the transport is neither tls nor wss")
     if listener.transport in _WEB and not (listener.path.startswith("/") and listener.path.isprintable()):
         report.add(f"{key}.path", quoted(listener.path), 'a path such as "/mqtt"')
+    _check_introductions(listener, key, report)
+
+
+def _check_introductions(listener: ListenerSettings, key: str, report: Report) -> None:
+    settings = listener.proxy_protocol
+    if not settings.from_:
+        keys = ("header_timeout", "header_bytes")
+        report.add_unwanted(f"{key}.proxy_protocol", settings, keys, "none, because from is empty")
 
 
 def _check_certificate(listener: ListenerSettings, key: str, report: Report) -> None:
@@ -36,8 +44,10 @@ def _check_certificate(listener: ListenerSettings, key: str, report: Report) -> 
         report.add(f"{key}.client_ca", "nothing", expected)
     if listener.client_ca is not None and not wants_client:
         report.add(f"{key}.client_certificate", '"none"', '"optional" or "required", because client_ca is given')
+    if listener.crl is not None and not wants_client:
+        report.add(f"{key}.client_certificate", '"none"', '"optional" or "required", because crl is given')
     if listener.enabled:
-        for name in ("certificate", "private_key", "client_ca"):
+        for name in ("certificate", "private_key", "client_ca", "crl"):
             report.add_unreadable(f"{key}.{name}", getattr(listener, name))
 
 

@@ -115,7 +115,18 @@ def parse_config(
         ConfigError: with everything that is wrong with it.
 
     """
-    document = parse_toml(text, file)
+    return check_document(parse_toml(text, file), file, base, unreadable=unreadable)
+
+
+def check_document(
+    document: dict[str, Any], file: str, base: Path, *, unreadable: Callable[[Path], str | None] = unreadable
+) -> ProxyConfig:
+    """Return the settings that the tables of a file stand for; see `parse_config`.
+
+    Raises:
+        ConfigError: with everything that is wrong with them.
+
+    """
     try:
         config: ProxyConfig = _absolute(structure(document, file), base)
     except ConfigError as error:

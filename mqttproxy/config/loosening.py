@@ -23,7 +23,19 @@ OTHER_WAY: Final[Mapping[Effect, Effect]] = {
 
 # Tables that decide what is let in and through; a change of theirs without a rule may loosen or tighten.
 DECIDING: Final = frozenset(
-    {"listeners", "access", "topics", "payload", "policies", "behaviours", "default", "audit", "masking", "masks"}
+    {
+        "listeners",
+        "listeners.proxy_protocol",
+        "access",
+        "topics",
+        "payload",
+        "policies",
+        "behaviours",
+        "default",
+        "audit",
+        "masking",
+        "masks",
+    }
 )
 # Tables known not to; a table that is in neither set is taken for one that decides.
 CARRYING: Final = frozenset(
@@ -36,8 +48,11 @@ CARRYING: Final = frozenset(
         "routes",
         "spool",
         "quarantine",
+        "recorder",
         "telemetry",
         "tests",
+        "shadow",
+        "policies.shadow",
     }
 )
 _LOOPBACK: Final = ("127.", "::1", "localhost")
@@ -171,6 +186,18 @@ def _bind(value: str | None) -> int | None:
     return None if address is None else 1 if address[0].startswith(_LOOPBACK) else 2
 
 
+def demanding_one(before: object, after: object) -> Effect:
+    """Judge what is there or not."""
+    if (before is None) is (after is None):
+        return "either"
+    return "loosens" if after is None else "tightens"
+
+
+def _balancers(before: tuple[str, ...], after: tuple[str, ...]) -> Effect:
+    """Judge who may say who is there. Without any, nobody is asked, and everybody can connect."""
+    return allowing(before, after) if before and after else "either"
+
+
 def _secure(url: str) -> int:
     return 0 if url.startswith(("mqtts:", "wss:")) else 1
 
@@ -207,9 +234,14 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("listeners", "client_certificate"): Rule(
         in_order("required", "optional", "none"), "fewer devices must show a certificate", "devices must show one"
     ),
+    ("listeners", "crl"): Rule(demanding_one, "revoked certificates are not looked for", "certificates may be revoked"),
+    ("listeners", "tls_minimum"): Rule(in_order("1.3", "1.2"), "TLS 1.2 is spoken too", "only TLS 1.3 is spoken"),
     ("listeners", "certificate"): Rule(lambda _before, _after: "neither"),
     ("listeners", "private_key"): Rule(lambda _before, _after: "neither"),
     ("listeners", "path"): Rule(lambda _before, _after: "neither"),
+    ("listeners.proxy_protocol", "from_"): Rule(_balancers, "more are believed who is there", "fewer are believed"),
+    ("listeners.proxy_protocol", "header_timeout"): _LIMIT,
+    ("listeners.proxy_protocol", "header_bytes"): _LIMIT,
     ("topics", "allowed"): Rule(wider_is(looser=True), "devices may publish to more", "devices may publish to less"),
     ("topics", "on_failure"): _ON_FAILURE,
     ("default", "action"): Rule(

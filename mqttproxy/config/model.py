@@ -24,6 +24,7 @@ from mqttproxy.config.kinds import (
     Conditions,
     Count,
     Labels,
+    Network,
     PolicyTopic,
     Quorum,
     Seconds,
@@ -33,15 +34,27 @@ from mqttproxy.config.kinds import (
     setting,
     table_class,
 )  # fmt: skip
-from mqttproxy.config.observing import AuditSettings, TelemetrySettings
-from mqttproxy.config.policies import ExpressionSettings, PolicySettings, RequireSettings, WhenSettings
+from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
+from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
+from mqttproxy.config.policies import (
+    BindingSettings,
+    ExpressionSettings,
+    PluginSettings,
+    PolicySettings,
+    RequireSettings,
+    ShadowSettings,
+    WhenSettings,
+)
+from mqttproxy.config.storing import QuarantineSettings, SpoolSettings
 from mqttproxy.config.transforms import DestinationTransforms, MaskingSettings, MaskSettings
 
 __all__ = [  # of other modules: everybody looks for them here
-    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings", "AuditSettings",
-    "BehaviourSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count", "ExpressionSettings", "Labels",
-    "PolicySettings", "PolicyTopic", "Quorum", "RequireSettings", "Seconds", "TelemetrySettings", "TopicFilter",
-    "TopicPattern", "WhenSettings", "table_class",
+    "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings",
+    "AuditSettings", "BehaviourSettings", "BindingSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count",
+    "ExpressionSettings", "Labels", "ListenerSettings", "Network", "PluginSettings", "PolicySettings", "PolicyTopic",
+    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RecorderSettings", "RequireSettings", "Seconds",
+    "ShadowSettings", "SpoolSettings", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings",
+    "table_class",
 ]  # fmt: skip
 
 
@@ -52,7 +65,9 @@ class ProxySettings:
     id: str = setting("mqttproxy", "name of this node in metrics and in client identifiers towards upstreams")
     data_dir: Path = setting(Path("data"), "folder for quarantine, audit and whatever else must survive a restart")
     watch: bool = setting(
-        False, "true: a change of this file or below `schemas.directory` is put in force by itself, as on SIGHUP"
+        False,
+        "true: a change of this file, below `schemas.directory` or of a listener's certificates is put in force by "
+        "itself, as on SIGHUP",
     )
     server_reference: str | None = setting(
         None, "after SIGTERM: other servers for MQTT 5 devices, as in `other.example:1883`, told in their DISCONNECT"
@@ -62,26 +77,6 @@ class ProxySettings:
     )
     drain_grace: Seconds = setting(
         Seconds(10.0), "after SIGTERM: how long messages already taken may still be carried and acknowledged"
-    )
-
-
-@frozen(kw_only=True)
-class ListenerSettings:
-    """`[[listeners]]`: where devices come in. Without any, one plain TCP listener on 127.0.0.1:1883."""
-
-    name: str = setting(REQUIRED, "unique name, in logs and metrics")
-    transport: Literal["tcp", "tls", "ws", "wss"] = setting("tcp", "how bytes travel")
-    bind: Address = setting(REQUIRED, "host:port to listen on; port 0 takes a free one")
-    enabled: bool = setting(True, "false: not opened")
-    certificate: Path | None = setting(None, "server certificate chain in PEM; required for tls and wss")
-    private_key: Path | None = setting(None, "its key in PEM; required for tls and wss")
-    client_ca: Path | None = setting(None, "CA that client certificates must come from, in PEM")
-    client_certificate: Literal["none", "optional", "required"] = setting(
-        "none", "whether a device shows a certificate"
-    )
-    path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
-    attributes: Labels = setting(
-        Labels(()), 'attributes of all devices that come in here, as in `[[access.attributes]]`: `{ site = "north" }`'
     )
 
 
@@ -104,6 +99,10 @@ class LimitSettings:
     topic_levels: Count = setting(Count(128), "most levels in a topic name or filter")
     client_id_bytes: Count = setting(Count(128), "longest client identifier, in UTF-8 bytes")
     user_properties: Count = setting(Count(64), "most user properties in a packet")
+    plugin_queue: Count = setting(
+        Count(1000),
+        "messages that may wait for a plug-in check; then devices wait, as they do for their messages' turn",
+    )
     keep_alive: Seconds = setting(Seconds(3600.0), "longest keep alive; a device that asks for none gets this one")
     receive_maximum: Count = setting(Count(256), "QoS 1 and 2 messages a device may have unacknowledged")
     receive_maximum_exceeded: Literal["disconnect", "wait"] = setting(
@@ -325,41 +324,6 @@ class RouteSettings:
     )
 
 
-@frozen(kw_only=True)
-class SpoolSettings:
-    """`[spool]`: what is acknowledged and not yet at all its destinations, on disk under `proxy.data_dir`.
-
-    Messages of QoS 1 and 2 go through it, but for routes with `ack = "memory"`.
-    """
-
-    max_bytes: Bytes = setting(
-        Bytes(1024**3), "payload bytes that may wait for all destinations; then the `when_full` of the route applies"
-    )
-    max_age: Seconds = setting(Seconds(86_400.0), "how long a message may wait for a destination; then it is dropped")
-    durability: Literal["fsync", "process"] = setting(
-        "fsync",
-        "what is acknowledged survives: fsync: a power failure too; process: the end of this process, however sudden. "
-        "Holds for sessions, retained messages and wills as well; read at start only",
-    )
-    queue_messages: Count = setting(Count(50_000), "messages that may wait for the commit; then devices wait")
-    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in payload bytes")
-
-
-@frozen(kw_only=True)
-class QuarantineSettings:
-    """`[quarantine]`: what was refused and why. Whichever bound is reached first removes the oldest."""
-
-    max_age: Seconds = setting(Seconds(30 * 86_400.0), "how long a held message is kept")
-    max_bytes: Bytes = setting(Bytes(10 * 1024**3), "bytes of payloads, properties and failures kept in all")
-    max_messages: Count = setting(Count(1_000_000), "messages kept in all")
-    max_issues: Count = setting(
-        Count(1000), "issues kept in all: failures that are alike, with what was decided on them"
-    )
-    inline_bytes: Bytes = setting(Bytes(16 * 1024), "larger payloads go to a file of their own beside the database")
-    queue_messages: Count = setting(Count(10_000), "held messages that may wait for the commit; then devices wait")
-    queue_bytes: Bytes = setting(Bytes(64 * 1024 * 1024), "the same in bytes of payloads, properties and failures")
-
-
 def every_table(kind: Any = None, within: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield name, heading and class of each table of the file, those within a table after it."""
     for name, inner, is_many in inner_tables(kind or ProxyConfig):
@@ -385,6 +349,7 @@ class ProxyConfig:
     schemas: SchemaSettings = field(default=SchemaSettings())
     payload: PayloadSettings = field(default=PayloadSettings())
     policies: tuple[PolicySettings, ...] = field(default=())
+    shadow: ShadowSettings = field(default=ShadowSettings())
     behaviours: tuple[BehaviourSettings, ...] = field(default=())
     tests: CaseFolderSettings = field(default=CaseFolderSettings())
     default: DefaultSettings = field(default=DefaultSettings())
@@ -394,5 +359,6 @@ class ProxyConfig:
     quarantine: QuarantineSettings = field(default=QuarantineSettings())
     telemetry: TelemetrySettings = field(default=TelemetrySettings())
     audit: AuditSettings = field(default=AuditSettings())
+    recorder: RecorderSettings = field(default=RecorderSettings())
     masking: MaskingSettings = field(default=MaskingSettings())
     masks: tuple[MaskSettings, ...] = field(default=())

@@ -4,7 +4,7 @@ from typing import Literal
 
 from attrs import Factory, frozen
 
-from mqttproxy.config.kinds import REQUIRED, Bytes, Conditions, PolicyTopic, Seconds, setting
+from mqttproxy.config.kinds import REQUIRED, Bytes, Conditions, Count, PolicyTopic, Seconds, setting
 from mqttproxy.config.transforms import Step
 
 
@@ -54,6 +54,56 @@ class ExpressionSettings:
 
 
 @frozen(kw_only=True)
+class CandidateSettings:
+    """`[policies.shadow]`: a candidate for the policy above. It is judged beside it and counted, and changes nothing.
+
+    Either another schema in the place of the policy's own, or another policy in the place of the whole;
+    `docs/policies.md` explains what is told of it.
+    """
+
+    schema: str | None = setting(None, "the candidate is the policy with this schema, named as in `schema` above")
+    policy: str | None = setting(None, 'the candidate is this policy of the file, which has `level = "off"`')
+    percent: float = setting(100.0, "share of the messages that are judged by both, chosen by chance")
+
+
+@frozen(kw_only=True)
+class ShadowSettings:
+    """`[shadow]`: what bounds all candidates, see `[policies.shadow]`. What they cannot do is left out, and counted."""
+
+    time_percent: float = setting(5.0, "most of the time of the process that candidates may take")
+    queue_messages: Count = setting(Count(10_000), "messages that wait for candidates; one more is left out")
+    queue_bytes: Bytes = setting(Bytes(16 * 1024 * 1024), "the same in payload bytes")
+    rows: Count = setting(
+        Count(1000), "pointers, devices and attributes that are counted by name, of each as many for each candidate"
+    )
+    samples: Count = setting(Count(20), "messages kept for each candidate and each outcome, the newest")
+
+
+@frozen(kw_only=True)
+class PluginSettings:
+    """`[[policies.plugins]]`: a check in Python that the messages of the policy above must please. One check each.
+
+    It runs in a process of its own, and messages wait for it; `docs/policies.md` tells how one is written.
+    """
+
+    name: str = setting(REQUIRED, "the entry point in the group `mqttproxy.checks` that it is installed as")
+    budget: Seconds = setting(
+        Seconds(0.1), "time for one message; after it the message fails, and the process is ended and started again"
+    )
+
+
+@frozen(kw_only=True)
+class BindingSettings:
+    """`[[policies.bindings]]`: another schema for some senders. The first binding that fits a sender holds for it.
+
+    Whom none fits, or of whom too little is known, gets the schema of the policy.
+    """
+
+    schema: str = setting(REQUIRED, "instead of the policy's, written the same way")
+    when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
+
+
+@frozen(kw_only=True)
 class PolicySettings:
     """`[[policies]]`: what the messages of some topics must be. All policies that apply judge a message.
 
@@ -75,7 +125,8 @@ class PolicySettings:
         "the schema is for",
     )
     strategy: Literal["all", "any"] = setting(
-        "all", "whether a message must pass all checks of this policy (format, schema, require, expressions), or any"
+        "all",
+        "whether a message must pass all checks of this policy (format, schema, require, expressions, plugins), or any",
     )
     level: Literal["off", "observe", "enforce"] = setting(
         "enforce", "off: not judged; observe: judged, counted and audited, but forwarded; enforce"
@@ -94,8 +145,11 @@ class PolicySettings:
         "up", "up: judges messages from devices; down: messages from upstreams to devices; both"
     )
     when: WhenSettings = setting(Factory(WhenSettings), "whose messages")
+    bindings: tuple[BindingSettings, ...] = setting((), "other schemas for some of these senders, in order")
     require: RequireSettings = setting(Factory(RequireSettings), "what messages must be beside their payload")
     expressions: tuple[ExpressionSettings, ...] = setting((), "conditions in CEL")
+    shadow: CandidateSettings = setting(Factory(CandidateSettings), "a candidate that is judged beside it")
+    plugins: tuple[PluginSettings, ...] = setting((), "checks in Python")
     transforms: tuple[Step, ...] = setting(
         (), "what becomes of messages that are carried on, in order; see docs/transforms.md"
     )

@@ -1,6 +1,8 @@
 """The cross-checks of `[[policies]]`, and of the attributes that they choose by."""
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Final
 
 from mqttproxy.config.attribute_patterns import NAME, parse_pattern
@@ -15,6 +17,7 @@ from mqttproxy.config.model import (
     RequireSettings,
     WhenSettings,
 )
+from mqttproxy.config.policies import CandidateSettings
 from mqttproxy.config.references import WORDS, parse_reference
 from mqttproxy.config.report import Report
 
@@ -23,14 +26,14 @@ WITH_SCHEMA: Final = ("protobuf", "avro")  # formats that nobody can read withou
 
 _LISTS: Final = ("client_id", "username", "listener")
 _UNSAFE: Final = frozenset("+#/\0")
+_SCHEMA_HINT: Final = "names are of letters, digits, dots, hyphens and underscores"
 _CONDITION_WORDS: Final = 'a glob such as "tx-*", or a comparison such as ">=2.1, <3"'
 
 
 def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     """Check one policy."""
     if policy.schema is not None and parse_reference(policy.schema) is None:
-        hint = "names are of letters, digits, dots, hyphens and underscores"
-        report.add(f"{key}.schema", quoted(policy.schema), WORDS, hint)
+        report.add(f"{key}.schema", quoted(policy.schema), WORDS, _SCHEMA_HINT)
     if not policy.on_failure:
         report.add(f"{key}.on_failure", "an empty list", "at least one action", 'level = "observe" only counts')
     if policy.direction == "down" and "disconnect" in policy.on_failure:
@@ -39,15 +42,66 @@ def check_policy(policy: PolicySettings, key: str, report: Report) -> None:
     if policy.direction == "down" and policy.percent < 100:
         hint = "its messages come from upstreams, so there are no devices to choose from"
         report.add(f"{key}.percent", f"{policy.percent:g}", '100, because direction is "down"', hint)
+    _check_shadow(policy.shadow, f"{key}.shadow", report)
     _check_format(policy, key, report)
     check_when(policy.when, f"{key}.when", report)
     _check_require(policy.require, f"{key}.require", report)
+    _check_bindings(policy, key, report)
+    _check_plugins(policy, key, report)
     for index, item in enumerate(policy.expressions):
         if not item.expression.strip():
             report.add(f"{key}.expressions[{index}].expression", quoted(item.expression), "a condition in CEL")
         if len(item.expression) > LONGEST_EXPRESSION:
             found = f"{len(item.expression)} characters"
             report.add(f"{key}.expressions[{index}].expression", found, f"at most {LONGEST_EXPRESSION}")
+
+
+def _check_shadow(shadow: CandidateSettings, key: str, report: Report) -> None:
+    if shadow.schema is not None and parse_reference(shadow.schema) is None:
+        report.add(f"{key}.schema", quoted(shadow.schema), WORDS)
+    if shadow.schema is not None and shadow.policy is not None:
+        report.add(key, "both schema and policy", "one of them", "a candidate policy has a schema of its own")
+    if shadow.schema is None and shadow.policy is None and shadow != CandidateSettings():
+        report.add(key, "no candidate", "schema or policy")
+
+
+def check_candidates(policies: Sequence[PolicySettings], report: Report) -> None:
+    """Check that candidates are policies of the file which are not in force."""
+    levels = {policy.name: policy.level for policy in policies}
+    for index, policy in enumerate(policies):
+        candidate, key = policy.shadow.policy, f"policies[{index}].shadow.policy"
+        if candidate is None:
+            continue
+        if candidate not in levels:
+            near = get_close_matches(candidate, levels, n=1)
+            hint = f"did you mean {quoted(near[0])}?" if near else ""
+            report.add(key, quoted(candidate), "the name of a policy", hint)
+        elif candidate == policy.name:
+            report.add(key, quoted(candidate), "another policy than this one")
+        elif levels[candidate] != "off":
+            report.add(key, quoted(candidate), 'a policy with level = "off"', "a candidate is not in force")
+
+
+def _check_bindings(policy: PolicySettings, key: str, report: Report) -> None:
+    for index, binding in enumerate(policy.bindings):
+        place = f"{key}.bindings[{index}]"
+        if parse_reference(binding.schema) is None:
+            report.add(f"{place}.schema", quoted(binding.schema), WORDS, _SCHEMA_HINT)
+        if binding.when == WhenSettings():
+            hint = "it would fit everybody: let it be the schema of the policy"
+            report.add(f"{place}.when", "nothing", "whose messages", hint)
+        check_when(binding.when, f"{place}.when", report)
+    if policy.bindings and policy.schema is None:
+        report.add(f"{key}.schema", "nothing", "a schema for those whom no binding fits", "the policy has bindings")
+
+
+def _check_plugins(policy: PolicySettings, key: str, report: Report) -> None:
+    for index, plugin in enumerate(policy.plugins):
+        if not plugin.name:
+            report.add(f"{key}.plugins[{index}].name", quoted(plugin.name), "the name of an entry point")
+    if policy.plugins and policy.direction != "up":
+        hint = "plug-ins judge what devices send: what comes from upstreams cannot wait for them"
+        report.add(f"{key}.direction", quoted(policy.direction), '"up", because the policy has plugins', hint)
 
 
 def _check_format(policy: PolicySettings, key: str, report: Report) -> None:
@@ -64,9 +118,10 @@ def _check_format(policy: PolicySettings, key: str, report: Report) -> None:
         and policy.format is None
         and policy.require == RequireSettings()
         and not policy.expressions
+        and not policy.plugins
     ):
         hint = 'format = "raw" lets everything through'
-        report.add(key, "nothing to judge by", "schema, format, require or expressions", hint)
+        report.add(key, "nothing to judge by", "schema, format, require, expressions or plugins", hint)
 
 
 def _asks_payload(item: ExpressionSettings) -> bool:

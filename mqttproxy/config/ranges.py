@@ -38,6 +38,7 @@ _OF_TYPE: Final[dict[Any, Range]] = {
 _OF_SETTING: Final = {
     ("proxy", "hop_limit"): Range(0, 1000),
     ("proxy", "drain_grace"): Range(0, CENTURY),
+    ("listeners.proxy_protocol", "header_bytes"): Range(256, 65_551),  # as long as one can be
     ("limits", "packet_size"): Range(16, _28_BIT),
     ("limits", "packet_size_before_connect"): Range(16, _28_BIT),
     ("limits", "payload_size"): Range(1, _28_BIT),
@@ -54,6 +55,11 @@ _OF_SETTING: Final = {
     ("limits", "session_expiry"): Range(0, 2**32 - 2),  # the highest would say: never
     ("policies", "priority"): Range(-1_000_000, 1_000_000),
     ("policies", "percent"): Range(0, 100),
+    ("policies.shadow", "percent"): Range(0, 100, above=True),
+    ("shadow", "time_percent"): Range(0, 50, above=True),
+    ("shadow", "queue_messages"): Range(1, 1_000_000),
+    ("shadow", "rows"): Range(1, 10_000),
+    ("shadow", "samples"): Range(1, 1000),
     ("policies.require", "min_bytes"): Range(0, _28_BIT),
     ("policies.require", "max_bytes"): Range(1, _28_BIT),
     ("behaviours", "window"): Range(0.001, CENTURY),
@@ -68,6 +74,8 @@ _OF_SETTING: Final = {
     ("upstreams", "backoff_reset"): Range(0, CENTURY),
     ("upstreams", "breaker_ratio"): Range(0, 1, above=True),
     ("quarantine", "inline_bytes"): Range(0, 2**30),
+    ("recorder", "percent"): Range(0, 100),
+    ("recorder", "keep_free"): Range(0, 2**50),
     ("telemetry", "sys_interval"): Range(0, CENTURY),
 }
 

@@ -2,11 +2,14 @@
 
 import operator
 import re
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from attrs import frozen
+
+if TYPE_CHECKING:  # the model is made of this
+    from mqttproxy.config.model import ProxyConfig
 
 WORDS: Final = 'subject@version such as "temperature@1", "temperature@stable" or "temperature@>=1,<3"'
 
@@ -90,6 +93,15 @@ def schema_references(settings: Any, key: str = "") -> list[tuple[str, str]]:
         elif attrs.has(type(value)):
             found += schema_references(value, inner)
     return found
+
+
+def candidate_keys(config: "ProxyConfig") -> Iterator[str]:
+    """Yield the keys of the settings that name schemas of candidates: what only they name is not in force."""
+    candidates = {policy.shadow.policy for policy in config.policies}
+    for index, policy in enumerate(config.policies):
+        yield f"policies[{index}].shadow.schema"
+        if policy.name in candidates:
+            yield f"policies[{index}].schema"
 
 
 def _holds(how: str, number: Number, bound: Number) -> bool:

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
-from mqttproxy.config.kinds import JsonValue, TopicTemplate
+from mqttproxy.config.kinds import JsonValue, TopicTemplate, file_key
 from mqttproxy.config.model import (
     Ack,
     Address,
@@ -27,6 +27,7 @@ from mqttproxy.config.model import (
     Conditions,
     Count,
     Labels,
+    Network,
     PolicyTopic,
     ProxyConfig,
     Quorum,
@@ -44,9 +45,11 @@ from mqttproxy.config.transforms import STEP_WORDS, STEPS, JsonPointer, Step, Te
 from mqttproxy.config.units import (
     ADDRESS_WORDS,
     DURATION_WORDS,
+    NETWORK_WORDS,
     SIZE_WORDS,
     parse_address,
     parse_duration,
+    parse_network,
     parse_size,
 )
 from mqttproxy.config.users import UsersFile
@@ -130,6 +133,10 @@ def _address(value: object) -> str | None:
     return _text(value) if parse_address(value) else None
 
 
+def _network(value: object) -> str | None:
+    return _text(value) if parse_network(value) else None
+
+
 def _labels(value: object) -> tuple[tuple[str, str], ...] | None:
     if not isinstance(value, dict) or not all(map(_text, value.values())):
         return None
@@ -171,6 +178,7 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     Bytes: (parse_size, SIZE_WORDS),
     Count: (_count, "a whole number of at least 1"),
     Address: (_address, ADDRESS_WORDS),
+    Network: (_network, NETWORK_WORDS),
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
     TopicTemplate: (_text, 'a topic filter such as "plant/${site}/#"'),
@@ -229,7 +237,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]
 def _class_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]:
     hooks = {a.name: _secret for a in attrs.fields(kind) if a.metadata.get("secret")} | _SPECIAL.get(kind, {})
     overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in hooks.items()}
-    overrides |= {a.name: override(rename=_key(a.name)) for a in attrs.fields(kind) if a.name != _key(a.name)}
+    overrides |= {a.name: override(rename=file_key(a.name)) for a in attrs.fields(kind) if a.name != file_key(a.name)}
     structure_table = make_dict_structure_fn(kind, converter, **overrides)
 
     def hook(value: object, _: Any) -> Any:
@@ -238,11 +246,6 @@ def _class_hook(kind: Any, converter: Converter) -> Callable[[object, Any], Any]
         return structure_table(value, kind)
 
     return hook
-
-
-def _key(name: str) -> str:
-    """Return what the setting of an attribute is called in the file: `from` is no name for an attribute."""
-    return name.removesuffix("_")
 
 
 def _step_hook(converter: Converter) -> Callable[[object, Any], Step]:
@@ -315,7 +318,7 @@ def _faults(error: Exception, file: str, key: str, kind: Any = None) -> Iterator
         case ClassValidationError():
             inner, others = error.group_exceptions()
             for cause, note in inner:
-                name = _key(note.name)
+                name = file_key(note.name)
                 yield from _faults(cause, file, f"{key}.{name}" if key else name, note.type)
             for cause in others:
                 yield from _faults(cause, file, key, error.cl)
@@ -347,4 +350,4 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
 
 
 def _setting_names(kind: Any) -> list[str]:
-    return [_key(attribute.name) for attribute in attrs.fields(kind)]
+    return [file_key(attribute.name) for attribute in attrs.fields(kind)]

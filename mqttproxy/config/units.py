@@ -2,6 +2,7 @@
 
 import math
 import re
+from ipaddress import ip_network
 from typing import Final
 
 MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -20,6 +21,7 @@ BYTES: Final = {
 
 DURATION_WORDS: Final = 'a duration such as "30s", "10m", "7d" or "500ms", or a number of seconds'
 SIZE_WORDS: Final = 'a size such as "16MiB", "64KiB" or "1GB", or a number of bytes'
+NETWORK_WORDS: Final = 'an IP address or a network such as "10.0.0.0/8"'
 ADDRESS_WORDS: Final = '"host:port" such as "0.0.0.0:1883"'
 
 HIGHEST_PORT: Final = 65_535
@@ -64,6 +66,14 @@ def parse_address(value: object) -> tuple[str, int] | None:
     if found is None or int(found[3]) > HIGHEST_PORT:
         return None
     return found[1] or found[2], int(found[3])
+
+
+def parse_network(value: object) -> str | None:
+    """Return the text of an IP address, or of a network whose address has no bit beyond its prefix; None: neither."""
+    try:
+        return str(ip_network(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def write_duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 
 import attrs
 
+from mqttproxy.config.kinds import file_key
 from mqttproxy.config.model import Bytes, Count, Labels, Seconds, every_table, table_class
 from mqttproxy.config.ranges import CENTURY, own_range
 from mqttproxy.config.structure import type_words
@@ -29,6 +30,7 @@ _EXAMPLES: Final = {
     ("listeners", "certificate"): '"tls/server.pem"',
     ("listeners", "private_key"): '"tls/server.key"',
     ("listeners", "client_ca"): '"tls/devices-ca.pem"',
+    ("listeners", "crl"): '"tls/devices-crl.pem"',
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',
@@ -37,14 +39,22 @@ _EXAMPLES: Final = {
     ("policies.when", "username"): '["plant-?"]',
     ("policies.when", "listener"): '["tls"]',
     ("policies.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
+    ("policies.bindings", "schema"): '"temperature@2"',
+    ("policies.bindings.when", "client_id"): '["tx-*"]',
+    ("policies.bindings.when", "username"): '["plant-?"]',
+    ("policies.bindings.when", "listener"): '["tls"]',
+    ("policies.bindings.when", "attributes"): '{ firmware = ">=2.1" }',
     ("policies.require", "qos"): "[1, 2]",
     ("policies.require", "retain"): "false",
     ("policies.require", "content_type"): '["application/json*"]',
     ("policies.require", "user_properties"): '["trace-id"]',
     ("policies.require", "max_expiry"): '"1d"',
     ("policies.require", "max_bytes"): '"4KiB"',
+    ("policies.shadow", "schema"): '"temperature@2"',
+    ("policies.shadow", "policy"): '"temperature, as it will be"',
     ("policies.expressions", "expression"): '"payload.celsius > -40"',
     ("policies.expressions", "message"): '"colder than any sensor can tell"',
+    ("policies.plugins", "name"): '"plausible"',
     ("behaviours", "name"): '"at most 100 a minute"',
     ("behaviours", "topics"): '["sensor/{device}/#"]',
     ("behaviours", "rule"): '"quota"',
@@ -129,8 +139,9 @@ _COMMENTED_OUT: Final = frozenset(
     {
         "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
         "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
-        "policies.require", "policies.expressions", "behaviours", "behaviours.when", "upstreams", "upstreams.topics",
-        "upstreams.transforms", "routes", "masks",
+        "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions", "policies.shadow",
+        "policies.plugins", "behaviours", "behaviours.when", "listeners.proxy_protocol", "upstreams",
+        "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 
@@ -195,7 +206,7 @@ def _reference_table(name: str, heading: str, kind: Any) -> str:
 def _reference_row(table: str, attribute: Any) -> str:
     takes = _takes(table, attribute)
     meaning = attribute.metadata["text"].replace("<", "&lt;").replace("|", "&#124;")
-    return f"| `{attribute.name}` | {takes} | {_default_cell(attribute)} | {meaning} |\n"
+    return f"| `{file_key(attribute.name)}` | {takes} | {_default_cell(attribute)} | {meaning} |\n"
 
 
 def _takes(table: str, attribute: Any) -> str:
@@ -243,13 +254,13 @@ def _example_table(name: str, heading: str, kind: Any) -> str:
 
 
 def _example_setting(table: str, off: str, attribute: Any) -> str:
-    text = attribute.metadata["text"]
+    text, key = attribute.metadata["text"], file_key(attribute.name)
     if attribute.default is attrs.NOTHING:
-        line = f"{off}{attribute.name} = {_EXAMPLES[table, attribute.name]}  # required"
+        line = f"{off}{key} = {_EXAMPLES[table, attribute.name]}  # required"
     elif attribute.default is None:
-        line = f"#{attribute.name} = {_EXAMPLES[table, attribute.name]}  # no default"
+        line = f"#{key} = {_EXAMPLES[table, attribute.name]}  # no default"
     else:
-        line = f"{off}{attribute.name} = {_value(attribute.default, attribute.type)}"
+        line = f"{off}{key} = {_value(attribute.default, attribute.type)}"
     takes = _takes(table, attribute)
     return f"\n{_comment(text if takes == 'a text' else f'{text} ({takes})')}\n{line}\n"
 

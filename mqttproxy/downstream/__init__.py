@@ -3,6 +3,7 @@
 door         listeners, limits on connections, closing up
 greeting     from bytes to an accepted CONNECT; takeover of client identifiers and their sessions
 flapping     client identifiers that connect too often
+refusing     a refused CONNECT or SUBSCRIBE, told to whoever can act on it
 device       one connected device: reading, acknowledging in order, coming and going
 delivering   its other half: what is on its way to it, and what must wait for a commit
 subscribing  its subscriptions, and what is retained for them

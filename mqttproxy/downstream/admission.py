@@ -2,13 +2,14 @@
 
 from typing import Final, NoReturn
 
-from attrs import frozen
+from attrs import define
 
 from mqttproxy.access import UnsafeAttributeError, attributes_of
 from mqttproxy.access.credentials import Allowed, Credentials, Denied
 from mqttproxy.config.topic_templates import UnsafeValueError, safe_value
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.downstream.unwelcome import NotWelcome, read_early, refuse
+from mqttproxy.downstream.refusing import note_connect
+from mqttproxy.downstream.unwelcome import NotWelcome, read_early
 from mqttproxy.mqtt.packets import Auth, Connect, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
@@ -22,42 +23,56 @@ _UNSAFE: Final[dict[str, ReasonCode]] = {
 }
 
 TOKEN: Final = 64  # characters; what is longer and has two dots may be one
+# What says nothing of anybody: no credentials were shown, or in a way that nobody knows.
+_PLAIN: Final = frozenset({ReasonCode.NOT_AUTHORIZED, ReasonCode.BAD_AUTHENTICATION_METHOD})
 _OUTCOMES: Final = {ReasonCode.SERVER_UNAVAILABLE: "down", ReasonCode.CONNECTION_RATE_EXCEEDED: "throttled"}
 
 
-@frozen
+@define
 class Arrival:
-    """A device that has said CONNECT, and that nothing is known of but where it comes from."""
+    """A device that has said CONNECT: who stands before the door."""
 
     premises: Premises
     stream: ByteStream
     connection: ServerConnection
     connect: Connect
-    client_id: str  # or the one it was given
-    listener: str
+    identity: Identity  # as far as it is known; with the client identifier that it was given, if it has none
 
-    async def admit(self) -> tuple[Allowed, Identity]:
-        """Ask the gate about it, before anything is done for it.
+    def refuse(self, reason: ReasonCode, rule: str, words: str, *, label: str = "") -> NoReturn:
+        """Turn it away, and tell it and the audit trail why. `rule`: what says so, such as a setting."""
+        note_connect(self.premises, self.identity, reason, rule, words)
+        self.answer(reason, words, (("rule", rule),), label)
+
+    def answer(
+        self, reason: ReasonCode, words: str | None, facts: tuple[tuple[str, str], ...] = (), label: str = ""
+    ) -> NoReturn:
+        """Say so to the device, as far as it can be told."""
+        self.connection.refuse(reason, words, Properties(user_properties=facts))
+        self.stream.send_nowait(self.connection.data_to_send())
+        raise NotWelcome(label or reason.name.lower())
+
+    async def admit(self) -> Allowed:
+        """Ask the gate about it, before anything is done for it; then its identity is known.
 
         Raises:
             NotWelcome: it may not come in, and was told so.
 
         """
-        premises = self.premises
-        credentials = credentials_of(self.connect, self.client_id, self.listener, self.stream.peer)
+        premises, listener = self.premises, self.identity.listener
+        credentials = credentials_of(self.connect, self.identity.client_id, listener, self.stream.peer)
         answer = await premises.gate.check(credentials, premises.access, self._ask)
-        if premises.gate.chains.of(self.listener).links:
+        if premises.gate.chains.of(listener).links:
             premises.metrics.authentications.add(_outcome(answer))
         if isinstance(answer, Denied):
             self._deny(credentials, answer)
-        identity = self._identity(credentials, answer)
-        other = premises.devices.get(self.client_id)
-        if answer.by and other is not None and other.identity.username != identity.username:
+        self.identity = self._known(credentials, answer)
+        other = premises.devices.get(credentials.client_id)
+        if answer.by and other is not None and other.identity.username != self.identity.username:
             words = "a device of another user is connected by this client identifier"
             self._deny(credentials, Denied(answer.by, words, ReasonCode.NOT_AUTHORIZED))
         if answer.by and premises.pipeline.audits_all:
             audit(premises, credentials, "allowed", answer.by, "")
-        return answer, identity
+        return answer
 
     async def _ask(self, challenge: bytes) -> bytes:
         """Send a challenge, and return what the device answers. Raises NotWelcome, TransportError."""
@@ -70,9 +85,9 @@ class Arrival:
             raise NotWelcome("disconnect")
         return answer.properties.authentication_data or b""
 
-    def _identity(self, credentials: Credentials, allowed: Allowed) -> Identity:
+    def _known(self, credentials: Credentials, allowed: Allowed) -> Identity:
         """Return what is known of a device, all of it fit to be used in topics."""
-        premises = self.premises
+        premises, listener = self.premises, credentials.listener
         for name, value in allowed.attributes.items():
             if not safe_value(value):
                 words = f"attribute {name} cannot be used in topics"
@@ -80,15 +95,15 @@ class Arrival:
         try:
             attributes = attributes_of(
                 premises.access,
-                {**allowed.attributes, **dict(premises.labels.get(self.listener, ()))}.items(),
-                self.client_id,
+                {**allowed.attributes, **dict(premises.labels.get(listener, ()))}.items(),
+                credentials.client_id,
                 allowed.username,
                 self.connect.properties.user_properties,
             )
         except UnsafeAttributeError as error:
-            refuse(self.stream, self.connection, error.reason, str(error), "unsafe_attribute")
+            self.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
         identity = Identity(
-            self.client_id, allowed.username, credentials.address, self.listener, attributes, allowed.grants
+            credentials.client_id, allowed.username, credentials.address, listener, attributes, allowed.grants
         )
         acl = premises.pipeline.ruleset.acl
         try:
@@ -96,12 +111,15 @@ class Arrival:
                 acl.make_rights(identity)
         except UnsafeValueError as error:
             reason = _UNSAFE.get(error.name, ReasonCode.NOT_AUTHORIZED)
-            refuse(self.stream, self.connection, reason, str(error), "unsafe_attribute")
+            self.refuse(reason, "access.rules", str(error), label="unsafe_attribute")
         return identity
 
     def _deny(self, credentials: Credentials, denied: Denied) -> NoReturn:
+        """Turn it away. Why, it is told only where that tells nothing of who is there."""
+        if not denied.by and denied.reason in _PLAIN:
+            self.refuse(denied.reason, "access", denied.why)
         tell_denied(self.premises, credentials, denied, str(self.stream.peer))
-        refuse(self.stream, self.connection, denied.reason)
+        self.answer(denied.reason, None)
 
 
 def credentials_of(
@@ -128,8 +146,6 @@ def _outcome(answer: Allowed | Denied) -> str:
 
 def tell_denied(premises: Premises, credentials: Credentials, denied: Denied, peer: str) -> None:
     """Count, log and write down that a device did not come in. The device itself is told nothing of why."""
-    if not denied.by and denied.reason is ReasonCode.NOT_AUTHORIZED and not credentials.are_shown:
-        return  # it has tried nothing: what the door counts is enough
     premises.alerts.warning(
         "authentication", "authentication_failed", why=denied.why, authenticator=denied.by,
         client_id=credentials.client_id, username=_name(credentials), peer=peer, listener=credentials.listener,

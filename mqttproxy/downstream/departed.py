@@ -9,7 +9,7 @@ from attrs import Factory, define
 
 from mqttproxy.groups import Backlog
 from mqttproxy.handover import Ticket
-from mqttproxy.mqtt.packets import Will
+from mqttproxy.mqtt.packets import Publish, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions.wills import PendingWill, as_published, delay_of
@@ -85,7 +85,24 @@ class Publisher:
     def _publish(self, will: PendingWill) -> None:
         identity = Identity(will.client_id, will.username, will.address, will.listener, will.attributes, will.grants)
         departed = Departed(identity, lambda: self.settled(will))
-        backlog = self._pipeline.carry_up(departed, (as_published(will.message),), trio.current_time())
+        publish = as_published(will.message)
+        if self.nursery is not None and self._late < LATE_BATCHES and self._pipeline.asking.concerns((publish,)):
+            self._late += 1
+            self.nursery.start_soon(self._ask, departed, publish, will)
+        else:
+            self._carry(departed, publish, will)
+
+    async def _ask(self, departed: Departed, publish: Publish, will: PendingWill) -> None:
+        """Have plug-ins look at a will first."""
+        try:
+            while (ask := self._pipeline.asking.must_wait(departed, (publish,))) is not None:
+                await ask()
+        finally:
+            self._late -= 1
+        self._carry(departed, publish, will)
+
+    def _carry(self, departed: Departed, publish: Publish, will: PendingWill) -> None:
+        backlog = self._pipeline.carry_up(departed, (publish,), trio.current_time())
         if backlog is None:
             departed.acknowledge(0.0)
         elif self.nursery is not None and self._late < LATE_BATCHES:

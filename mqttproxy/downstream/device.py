@@ -255,6 +255,7 @@ class Device(Acknowledging):
             len(publishes) + len(self.pending) <= limits.receive_maximum
             and self.unacknowledged < limits.unacknowledged_bytes
             and not self.is_gathered
+            and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
             and self._pipeline.gather(self, publishes)
         )
 
@@ -275,17 +276,19 @@ class Device(Acknowledging):
                 self._left = [*publishes]
                 return False
         limits = self._premises.limits
-        room = limits.receive_maximum - len(self.pending)
-        if self.unacknowledged >= limits.unacknowledged_bytes:
-            room = 0
+        is_full = self.unacknowledged >= limits.unacknowledged_bytes
+        room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
+        if self._pipeline.asking.has_plugins and (ask := self._pipeline.asking.must_wait(self, publishes[:room])):
+            self._left, self._wait_for = [*publishes], ask
+            return False
         if len(publishes) <= room:
             backlog = self._pipeline.carry_up(self, publishes, now)
             if backlog is None:
                 return True
             self._left = []
         else:
-            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room > 0 else None
-            self._left = [*publishes[max(room, 0) :]]
+            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
+            self._left = [*publishes[room:]]
         self._backlog = backlog
         self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
         return False

@@ -21,7 +21,9 @@ from mqttproxy.downstream.entrances import (
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
 from mqttproxy.downstream.rights import watch_users
-from mqttproxy.transport.listen import Listener, listen, load_terms
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
+from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
@@ -120,6 +122,8 @@ class Door:
             return entrance
         if way.terms is not None:
             entrance.listener.use(way.settings, way.terms)
+            if way.terms.revoked is not None and not way.sends_away and self._nursery is not None:
+                self._nursery.start_soon(self._send_away_revoked, list(entrance.devices), way.terms.revoked)
         if not way.sends_away:
             entrance.settings = way.settings
             return entrance
@@ -131,6 +135,14 @@ class Door:
         entrance.is_closed = True
         if self._nursery is not None and entrance.devices:
             self._nursery.start_soon(self._let_go, list(entrance.devices), trio.current_time() + grace)
+
+    async def _send_away_revoked(self, devices: Iterable[Device], revoked: Revoked) -> None:
+        """End the connections of devices whose certificates have been revoked since they came in."""
+        for device in devices:
+            await trio.lowlevel.checkpoint()  # reading many certificates takes its time
+            if (der := device.stream.peer.der) and revoked.has(der):
+                self.premises.log.info("certificate_revoked", client_id=device.client_id, peer=str(device.stream.peer))
+                device.disconnect(ReasonCode.NOT_AUTHORIZED, "the certificate was revoked")
 
     async def run(self) -> None:
         """Serve devices until cancelled."""
@@ -181,7 +193,7 @@ class Door:
                 while True:
                     await self._wait_for_handshakes()
                     raw = await listener.accept()
-                    if self._may_enter(raw):
+                    if self._may_enter(listener, raw):
                         self._let_in(listener, raw)
                     else:
                         raw.abort()
@@ -215,14 +227,16 @@ class Door:
         self.premises.metrics.connections_refused.add("accept_failed")
         self.premises.alerts.error("accept_failed", "accept_failed", error=words)
 
-    def _may_enter(self, raw: TcpStream) -> bool:
+    def _may_enter(self, listener: Listener, raw: TcpStream) -> bool:
         limits, metrics = self.premises.limits, self.premises.metrics
         host = raw.peer.host
         reason = ""
         if self._connections >= limits.connections:
             reason = "too_many_connections"
-        elif self._by_address[host] >= limits.connections_per_address:
-            reason = "too_many_from_address"
+        elif listener.is_behind_balancers:  # who is there will be told: see `_introduce`
+            reason = "" if listener.believes(host) else "not_a_balancer"
+        else:
+            reason = self._why_no_more_from(host)
         if reason:
             metrics.connections_refused.add(reason)
             self.premises.alerts.warning(reason, reason, address=host)
@@ -231,6 +245,11 @@ class Door:
         self._by_address[host] += 1
         metrics.handshakes += 1
         return True
+
+    def _why_no_more_from(self, host: str) -> str:
+        """Return why an address may not have one more connection; empty: it may."""
+        limits = self.premises.limits
+        return "too_many_from_address" if self._by_address[host] >= limits.connections_per_address else ""
 
     async def _connection(self, entrance: Entrance, raw: TcpStream) -> None:
         """Live one connection, from accept to close. An error in here ends this connection and nothing else."""
@@ -251,9 +270,32 @@ class Door:
 
     def _leave(self, host: str) -> None:
         self._connections -= 1
+        self._count_out(host)
+
+    def _count_out(self, host: str) -> None:
         self._by_address[host] -= 1
         if not self._by_address[host]:
             del self._by_address[host]
+
+    async def _introduce(self, listener: Listener, raw: TcpStream) -> None:
+        """Learn who is there from a load balancer: that address counts from now on, and not the balancer's.
+
+        Raises:
+            NotWelcome: it may not have one more connection, or there is nobody.
+            TransportError: the load balancer does not say it.
+
+        """
+        balancer = raw.peer.host
+        if not await listener.introduce(raw):
+            raise NotWelcome("closed_before_connect")
+        host, introduction = raw.peer.host, raw.peer.introduction
+        self._count_out(balancer)
+        is_client = introduction is not None and introduction.header.source is not None
+        reason = self._why_no_more_from(host) if is_client else ""
+        self._by_address[host] += 1
+        if reason:
+            self.premises.alerts.warning(reason, reason, address=host)
+            raise NotWelcome(reason)
 
     async def _welcome(self, listener: Listener, raw: TcpStream, name: str) -> Device | None:
         """Do the handshakes of transport and MQTT under one deadline; None: it did not come in."""
@@ -263,6 +305,8 @@ class Door:
         device: Device | None = None
         try:
             with trio.move_on_after(self.premises.limits.connect_deadline):
+                if listener.is_behind_balancers:
+                    await self._introduce(listener, raw)
                 stream = await listener.handshake(raw)
                 device = await greet(self.premises, stream, name)
                 return device
@@ -270,7 +314,7 @@ class Door:
             reason = error.label
             await stream.aclose()
         except TransportError as error:
-            reason = "handshake_failed"
+            reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
             self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
         finally:
             metrics.handshakes -= 1

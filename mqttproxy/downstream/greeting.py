@@ -1,6 +1,6 @@
 """From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
 
-from math import inf
+from math import ceil, inf
 from typing import Final
 
 import trio
@@ -11,15 +11,17 @@ from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.admission import Arrival
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises
+from mqttproxy.downstream.refusing import note_connect
 from mqttproxy.downstream.rights import give_rights
-from mqttproxy.downstream.unwelcome import NotWelcome, read_early, refuse
+from mqttproxy.downstream.unwelcome import NotWelcome, read_early
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.sessions import SessionsFull
 from mqttproxy.transport.stream import ByteStream
-from mqttproxy.validation import Identity
-from mqttproxy.validation.answers import reason_string
+from mqttproxy.validation import Identity, Verdict
+from mqttproxy.validation.answers import answer_properties, reason_string
+from mqttproxy.validation.plugins import Answers
 
 __all__ = ["NotWelcome", "greet", "server_limits"]
 
@@ -56,32 +58,32 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     connection = ServerConnection(server_limits(premises.limits), trio.current_time())
     connect = await read_early(premises, stream, connection)
     assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
+    identity = Identity(connect.client_id, connect.username, stream.peer.host, listener)
+    arrival = Arrival(premises, stream, connection, connect, identity)
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
-        refuse(stream, connection, ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)  # [MQTT-3.1.3-8]
+        words = "a session that is kept needs a client identifier"
+        arrival.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
+    arrival.identity = Identity(client_id, connect.username, stream.peer.host, listener)
     chains = premises.gate.chains
-    allowed, identity = await Arrival(premises, stream, connection, connect, client_id, listener).admit()
-    _judge_will(premises, stream, connection, connect, identity)
+    allowed = await arrival.admit()
+    await _judge_will(arrival)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
-        refuse(stream, connection, ReasonCode.BANNED)
+        words = f"it connects too often: wait {ceil(seconds)} s"
+        arrival.refuse(ReasonCode.BANNED, "limits.flapping_connects", words)
     await _take_over(premises, client_id)
-    if premises.gate.chains is not chains:  # others are in force since the device was looked at
-        refuse(stream, connection, ReasonCode.SERVER_BUSY)
-    return _enter(premises, stream, connection, connect, (allowed, identity))  # at once, before another can
+    if premises.gate.chains is not chains:
+        arrival.refuse(ReasonCode.SERVER_BUSY, "access", "other settings came in force meanwhile: come again")
+    return _enter(arrival, allowed)  # at once, before another can
 
 
-def _enter(
-    premises: Premises,
-    stream: ByteStream,
-    connection: ServerConnection,
-    connect: Connect,
-    who: tuple[Allowed, Identity],
-) -> Device:
+def _enter(arrival: Arrival, allowed: Allowed) -> Device:
     """Give the device its session, kept or new, and tell it. Nobody is connected by this client identifier."""
-    allowed, identity = who
+    premises, stream, connection = arrival.premises, arrival.stream, arrival.connection
+    connect, identity = arrival.connect, arrival.identity
     client_id, cap = identity.client_id, premises.limits.session_expiry
     wanted = wanted_expiry(connect, cap)
     try:
@@ -90,7 +92,8 @@ def _enter(
         )
     except SessionsFull:
         premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
-        refuse(stream, connection, ReasonCode.QUOTA_EXCEEDED, label="too_many_sessions")
+        words = "there is no room for another session"
+        arrival.refuse(ReasonCode.QUOTA_EXCEEDED, "limits.sessions", words, label="too_many_sessions")
     give_rights(premises, session, identity)
     device = Device(premises, stream, connection, identity, session)
     device.admission = allowed
@@ -121,22 +124,36 @@ def wanted_expiry(connect: Connect, cap: float) -> float:
     return inf if seconds == FOR_EVER else float(seconds)
 
 
-def _judge_will(
-    premises: Premises, stream: ByteStream, connection: ServerConnection, connect: Connect, identity: Identity
-) -> None:
+async def _judge_will(arrival: Arrival) -> None:
     """Refuse a device whose will would be held or refused if it were published now."""
-    refusal, ruleset = premises.pipeline.refusal, premises.pipeline.ruleset
-    if connect.will is None:
+    premises, will = arrival.premises, arrival.connect.will
+    refusal, identity = premises.pipeline.refusal, arrival.identity
+    if will is None:
         return
-    verdict = may_have_will(connect.will, identity, ruleset.acl)
+    verdict = may_have_will(will, identity, premises.pipeline.ruleset.acl)
     if verdict is not None:
         premises.metrics.access_denied.add("will")
     elif not refusal.dry_run:
-        verdict = judge_will(connect.will, identity, ruleset.generation)
+        verdict = await _verdict(arrival)
     if verdict is not None:
-        refusal.decided("refused", identity, connect.will, verdict=verdict)
-        reason = connack_reason(verdict, is_5=connect.version is ProtocolVersion.V5)
-        refuse(stream, connection, reason, f"will: {reason_string(verdict)}", "will_refused")
+        refusal.decided("refused", identity, will, verdict=verdict)
+        reason = connack_reason(verdict, is_5=arrival.connect.version is ProtocolVersion.V5)
+        rule = f"policy {verdict.policy}" if verdict.policy else "topic rules"
+        facts = answer_properties(verdict).user_properties
+        words = f"will: {reason_string(refusal.masker.verdict(verdict, will.topic))}"
+        note_connect(premises, identity, reason, rule, words)
+        arrival.answer(reason, f"will: {reason_string(verdict)}", (("rule", rule), *facts), "will_refused")
+
+
+async def _verdict(arrival: Arrival) -> Verdict | None:
+    """Return what policies say against a will, None: nothing. Plug-ins are asked as long as they are missing."""
+    pipeline, answers, will = arrival.premises.pipeline, Answers(), arrival.connect.will
+    assert will is not None  # noqa: S101 # which is why this is asked
+    verdict = judge_will(will, arrival.identity, pipeline.ruleset.generation, answers)
+    while answers.missing:
+        await pipeline.asking.ask(answers)
+        verdict = judge_will(will, arrival.identity, pipeline.ruleset.generation, answers)
+    return verdict
 
 
 async def _take_over(premises: Premises, client_id: str) -> None:

@@ -10,9 +10,20 @@ from attrs import define, field
 
 from mqttproxy.access import may_subscribe
 from mqttproxy.config.model import LOCAL
+from mqttproxy.downstream.homes import UpstreamLink
+from mqttproxy.downstream.refusing import RefusedFilter, refuse_filters
 from mqttproxy.downstream.rights import may_subscribe_to
 from mqttproxy.mqtt.errors import RemoteProtocolError
-from mqttproxy.mqtt.packets import Message, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe
+from mqttproxy.mqtt.packets import (
+    NO_PROPERTIES,
+    Message,
+    RetainHandling,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+)
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.mqtt.topics import split_shared
@@ -58,9 +69,12 @@ class Subscribing:
         premises, session = self._premises, self._session
         reasons = []
         fresh: list[int] = []  # places of those that want what is retained
+        refused: dict[int, RefusedFilter] = {}  # by place
         for index, subscription in enumerate(packet.subscriptions):
-            reason = self._check(subscription, index)
-            if not reason.is_failure:
+            why_not = self._check(subscription, index)
+            if why_not is not None:
+                refused[index], reason = why_not, why_not.reason
+            else:
                 is_new = premises.pipeline.table.subscribe(session, subscription, identifier)
                 premises.sessions.subscribed(session, subscription, identifier, is_new=is_new)
                 wants_retained = _wants_retained(subscription, is_new=is_new)
@@ -69,8 +83,11 @@ class Subscribing:
                     fresh.append(index)
                 reason = GRANTED[subscription.qos]
             reasons.append(reason)
-        await self._wait_for_homes(packet, reasons)
-        self._connection.send(SubAck(packet.packet_id, tuple(reasons)))
+        await self._wait_for_homes(packet, reasons, refused)
+        properties = NO_PROPERTIES
+        if refused:
+            properties = refuse_filters(premises, self._identity, [refused[index] for index in sorted(refused)])
+        self._connection.send(SubAck(packet.packet_id, tuple(reasons), properties))
         for subscription in [packet.subscriptions[index] for index in fresh if not reasons[index].is_failure]:
             entry = Entry(session, subscription, identifier)
             topic_filter = subscription.topic_filter
@@ -100,28 +117,29 @@ class Subscribing:
         self._retained = deque(feed for feed in self._retained if feed[0].subscription.topic_filter != topic_filter)
         return True
 
-    def _check(self, subscription: Subscription, index: int) -> ReasonCode:
-        limits = self._premises.limits
+    def _check(self, subscription: Subscription, index: int) -> RefusedFilter | None:
+        limits, topic_filter = self._premises.limits, subscription.topic_filter
         if index >= limits.subscriptions_per_packet:
-            return ReasonCode.QUOTA_EXCEEDED
+            words = f"more than {limits.subscriptions_per_packet} filters in one packet"
+            return RefusedFilter(topic_filter, ReasonCode.QUOTA_EXCEEDED, "limits.subscriptions_per_packet", words)
         table, client_id = self._premises.pipeline.table, self._session.client_id
-        if table.count_of(client_id) >= limits.subscriptions_per_client and not table.has(
-            client_id, subscription.topic_filter
-        ):
-            return ReasonCode.QUOTA_EXCEEDED
-        reason = may_subscribe(
-            client_id,
-            subscription.topic_filter,
-            max_bytes=limits.topic_bytes,
-            max_levels=limits.topic_levels,
+        if table.count_of(client_id) >= limits.subscriptions_per_client and not table.has(client_id, topic_filter):
+            words = f"more than {limits.subscriptions_per_client} subscriptions of one device"
+            return RefusedFilter(topic_filter, ReasonCode.QUOTA_EXCEEDED, "limits.subscriptions_per_client", words)
+        reason, words = may_subscribe(
+            client_id, topic_filter, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels
         )
-        acl = self._premises.pipeline.ruleset.acl
-        if not reason.is_failure and not may_subscribe_to(acl, self._identity, subscription):
+        if reason.is_failure:
+            return RefusedFilter(topic_filter, reason, "topic rules", words)
+        if not may_subscribe_to(self._premises.pipeline.ruleset.acl, self._identity, subscription):
             self._premises.metrics.access_denied.add("subscribe")
-            return ReasonCode.NOT_AUTHORIZED
-        return reason
+            words = "the access rules do not let this device subscribe to it"
+            return RefusedFilter(topic_filter, ReasonCode.NOT_AUTHORIZED, "access.rules", words)
+        return None
 
-    async def _wait_for_homes(self, packet: Subscribe, reasons: list[ReasonCode]) -> None:
+    async def _wait_for_homes(
+        self, packet: Subscribe, reasons: list[ReasonCode], refused: dict[int, RefusedFilter]
+    ) -> None:
         """Wait for the brokers that are there; a filter that its only home refuses is refused to the device as well."""
         with trio.move_on_after(self._premises.limits.subscribe_wait):
             for index, subscription in enumerate(packet.subscriptions):
@@ -132,7 +150,15 @@ class Subscribing:
                     answer = await upstream.wait_subscribed(subscription.topic_filter)
                     if answer.is_failure and len(homes) == 1:
                         reasons[index] = answer
+                        words = "the broker that is home to its topics refuses it"
+                        refused[index] = RefusedFilter(
+                            subscription.topic_filter, answer, self._rule_of(upstream), words
+                        )
                         self._forget(subscription.topic_filter)
+
+    def _rule_of(self, upstream: UpstreamLink) -> str:
+        names = (name for name, one in self._premises.upstreams.items() if one is upstream)
+        return f"upstream {next(names, '')}".rstrip()
 
     # Retained messages: a filter may match a million of them, so they come in slices, each when the one before has
     # left the queue.
@@ -174,7 +200,7 @@ class Subscribing:
         for message in islice(retained, self._slice):
             looked_at += 1
             # Again, as rules and routes may have changed since the message came or the subscription was made.
-            if home_of(message.topic) != LOCAL or may_subscribe(client_id, message.topic).is_failure:
+            if home_of(message.topic) != LOCAL or may_subscribe(client_id, message.topic)[0].is_failure:
                 continue
             if not premises.pipeline.may_still_go(message):
                 premises.metrics.dropped_down.add("policy")

@@ -1,13 +1,10 @@
 """Before a connection has begun: what a device says, and how it ends there: it is told, and the door counts why."""
 
-from typing import NoReturn
-
 import trio
 
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event
-from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.transport.stream import ByteStream
 
@@ -18,15 +15,6 @@ class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is
     def __init__(self, label: str) -> None:
         super().__init__(label)
         self.label = label
-
-
-def refuse(
-    stream: ByteStream, connection: ServerConnection, reason: ReasonCode, words: str | None = None, label: str = ""
-) -> NoReturn:
-    """Tell a device that it may not come in. Raises NotWelcome."""
-    connection.refuse(reason, words)
-    stream.send_nowait(connection.data_to_send())
-    raise NotWelcome(label or reason.name.lower())
 
 
 async def read_early(premises: Premises, stream: ByteStream, connection: ServerConnection) -> Event:

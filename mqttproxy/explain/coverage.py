@@ -7,6 +7,7 @@ from attrs import define, field
 from mqttproxy.config.errors import quoted
 from mqttproxy.explain.walk import Explanation, Premises
 from mqttproxy.validation.checks import Case, Check, EmptyCheck, JsonCheck, RequireCheck, SchemaCheck, TextCheck
+from mqttproxy.validation.plugins import Answers, PluginCheck
 from mqttproxy.validation.policy import Policy
 from mqttproxy.validation.trace import Step
 
@@ -23,7 +24,12 @@ class PolicyCoverage:
     failed: int = 0
     enforced: int = 0
     observed: int = 0
+    bound: list[int] = field(init=False)  # by binding: how often it held
     found: list[int] = field(init=False)  # by check
+
+    @bound.default
+    def _count_bindings(self) -> list[int]:
+        return [0] * len(self.policy.bindings)
 
     @found.default
     def _count_checks(self) -> list[int]:
@@ -34,7 +40,7 @@ class PolicyCoverage:
         """Return each check in words, and how often it found something."""
         return [(_name(check), count) for check, count in zip(self.policy.checks, self.found, strict=True)]
 
-    def note(self, step: Step, explanation: Explanation) -> None:
+    def note(self, step: Step, explanation: Explanation, answers: Answers) -> None:
         """Count one message that this policy was asked about."""
         self.asked += 1
         if step.outcome == "off":
@@ -43,8 +49,10 @@ class PolicyCoverage:
         self.failed += step.outcome == "failed"
         self.enforced += step.enforced
         self.observed += not step.enforced
-        case = Case(explanation.message, explanation.identity)
-        for index, check in enumerate(self.policy.checks):
+        case = Case(explanation.message, explanation.identity, answers)
+        if step.bindings and not step.bindings[-1].why_not:
+            self.bound[len(step.bindings) - 1] += 1
+        for index, check in enumerate(self.policy.bound_to(case.identity).checks):
             self.found[index] += bool(check.failures(case))
 
     def missing(self) -> Iterator[str]:
@@ -61,6 +69,9 @@ class PolicyCoverage:
             yield "no case has a device for which it is enforced"
         if policy.level == "enforce" and policy.percent < 100 and not self.observed:
             yield "no case has a device for which it only observes"
+        for binding, count in zip(policy.bindings, self.bound, strict=True):
+            if not count:
+                yield f"no case has a device for its binding to schema {binding.schema}"
         if policy.checks and not self.failed:
             yield "no case fails it"
         elif len(policy.checks) > 1:
@@ -84,7 +95,7 @@ class Coverage:
         self._decided.add(explanation.trace.rule)
         for step in explanation.trace.steps:
             if step.outcome != "not asked":
-                self.policies[step.policy].note(step, explanation)
+                self.policies[step.policy].note(step, explanation, self.premises.answers)
 
     def missing(self) -> Iterator[str]:
         """Yield in words each rule that no case has exercised."""
@@ -100,5 +111,7 @@ class Coverage:
 def _name(check: Check) -> str:
     if isinstance(check, SchemaCheck):
         return f"schema {check.contract.name}"
+    if isinstance(check, PluginCheck):
+        return f"plug-in {check.name}"
     text = getattr(check, "text", None)  # of an expression, whose class needs CEL
     return f"expression {quoted(text)}" if text is not None else _FORMATS.get(type(check), "check")

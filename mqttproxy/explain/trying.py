@@ -1,12 +1,14 @@
 """Cases held against what would happen, one after the other."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import orjson
 from attrs import frozen
 
 from mqttproxy.config.case_files import LoadedCase
-from mqttproxy.config.cases import GivenSettings
+from mqttproxy.config.cases import ExpectSettings, GivenSettings
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.explain.coverage import Coverage
 from mqttproxy.explain.sender import NoSuchSenderError, sender
@@ -88,6 +90,56 @@ def _problems(case: LoadedCase, explanation: Explanation) -> Iterable[Fault]:
     for key, (wanted, found) in told.items():
         if wanted is not None and set(wanted) != set(found):
             yield problem(key, _list(found), _list(wanted))
+    for key, wanted_payload, payload in _payloads(expect, explanation):
+        if payload is None or not _is_same(wanted_payload, payload):
+            yield problem(key, _payload_words(payload), _value_words(wanted_payload))
+
+
+def _payloads(expect: ExpectSettings, explanation: Explanation) -> Iterator[tuple[str, object, bytes | None]]:
+    """Yield each payload that is expected: its key, what it is to be, and what it is; None: there is none."""
+    found = {one.name: one.payload for one in explanation.destinations}
+    named: Any = expect.payloads or {}
+    for name, wanted in named.items():
+        yield f"payloads.{name}", wanted, found.get(name)
+    if expect.payload is not None:
+        others = [payload for name, payload in found.items() if name not in named]
+        for payload in dict.fromkeys(others or [None]):
+            yield "payload", expect.payload, payload
+
+
+def _is_same(wanted: object, payload: bytes) -> bool:
+    if isinstance(wanted, str):
+        return payload == wanted.encode()
+    try:
+        return bool(_exact(json.loads(payload)) == _exact(wanted))
+    except (ValueError, RecursionError):  # it is not JSON
+        return False
+
+
+def _exact(value: Any) -> Any:
+    """Return a value that is equal to another only if both are the same JSON: true is not 1, but 1.0 is."""
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    return [_exact(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _payload_words(payload: bytes | None) -> str:
+    if payload is None:
+        return "no payload: nothing is carried there"
+    try:
+        return _cut(payload.decode())
+    except UnicodeDecodeError:
+        return _cut(f"hex {payload.hex(' ')}")
+
+
+def _value_words(value: object) -> str:
+    return _cut(value if isinstance(value, str) else orjson.dumps(value).decode())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _list(texts: Iterable[str]) -> str:

@@ -6,15 +6,19 @@ from attrs import field, frozen
 
 from mqttproxy.access import NOT_ALLOWED, Acl, error_topic, make_acl, may_publish
 from mqttproxy.config.cases import Fate
+from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import LOCAL, ProxyConfig, Quorum
 from mqttproxy.config.units import write_duration
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.shaping import shapes_of
+from mqttproxy.upstream.callbacks import Shape, Unshaped
 from mqttproxy.upstream.guard import LOOP, admit
 from mqttproxy.upstream.mapping import TopicMap, topic_map
 from mqttproxy.upstream.routing import Route, RouteTable
 from mqttproxy.validation import Action, Generation, Identity, Verdict
 from mqttproxy.validation.answers import reason_string
+from mqttproxy.validation.plugins import Answers
 from mqttproxy.validation.trace import Trace, trace
 
 Direction = Literal["up", "down"]
@@ -28,9 +32,11 @@ class Premises:
 
     config: ProxyConfig
     generation: Generation
+    answers: Answers = field(factory=Answers)  # of plug-ins; those that are missing are noted there
     routes: RouteTable = field(init=False)
     names: dict[str, TopicMap] = field(init=False)  # by upstream
     acl: Acl | None = field(init=False)
+    shapes: dict[str, Shape] = field(init=False)  # by upstream, of those that do not get messages as they are
 
     @routes.default
     def _make_routes(self) -> RouteTable:
@@ -44,13 +50,31 @@ class Premises:
     def _make_names(self) -> dict[str, TopicMap]:
         return {upstream.name: topic_map(upstream) for upstream in self.config.upstreams}
 
+    @shapes.default
+    def _make_shapes(self) -> dict[str, Shape]:
+        return shapes_of(self.config, key_of(self.config)) if self.config.upstreams else {}
+
+    def to(self, upstream: str, message: Message) -> "Destination":
+        """Return how an upstream gets a message."""
+        shape = self.shapes.get(upstream)
+        shaped = message if shape is None else shape(message)
+        if isinstance(shaped, Unshaped):
+            place = f" at {shaped.pointer}" if shaped.pointer else ""
+            return Destination(upstream, None, None, f"its transforms cannot be done: {shaped.words}{place}")
+        topic = self.names[upstream].to_remote(shaped.topic)
+        if topic is None:
+            return Destination(upstream, None, None, "where the topic has no name")
+        return Destination(upstream, topic, shaped.payload)
+
 
 @frozen
 class Destination:
-    """One place that gets the message. `topic`: what it calls it; None: it has no name there, and is held."""
+    """One place that gets the message. `topic`: what it calls it; None: it does not get it, and it is held for it."""
 
     name: str
     topic: str | None
+    payload: bytes | None = None
+    why_not: str = ""
 
 
 @frozen(kw_only=True)
@@ -89,13 +113,13 @@ def explain(message: Message, identity: Identity, premises: Premises, direction:
         return _explain_down(message, identity, premises)
     settings = premises.config.proxy
     admitted = admit(message, settings.id, settings.hop_limit)
-    traced = trace(message if admitted is LOOP else admitted, identity, premises.generation)
+    traced = trace(message if admitted is LOOP else admitted, identity, premises.generation, premises.answers)
     explained = _Maker(message, identity, "up", traced)
     if admitted is LOOP:
         return explained.make("drop", "it was here before: a loop of proxies", ack="at once")
-    route = premises.routes.route_for(message.topic)
     if refusal := _access_refusal(message, traced.verdict.changed, identity, premises.acl):
         return explained.refused(ReasonCode.NOT_AUTHORIZED, refusal)
+    route = premises.routes.route_for(explained.carried.topic)
     if route is None:
         return explained.unrouted(premises.config.default.unrouted)
     return _explain_routed(explained, route, premises)
@@ -111,18 +135,16 @@ def _access_refusal(message: Message, changed: Message | None, identity: Identit
 
 
 def _explain_routed(explained: "_Maker", route: Route, premises: Premises) -> Explanation:
-    message = explained.message
+    message = explained.carried
     fate = _fate(explained.trace.verdict)
     if fate == "hold":
         return explained.judged(fate, "after the commit of the quarantine")
     if fate == "refuse":
         return explained.judged(fate, "at once")
     is_local = premises.routes.home_of(message.topic) == LOCAL
-    destinations = [
-        Destination(name, premises.names[name].to_remote(message.topic)) for name in route.destinations if name != LOCAL
-    ]
+    destinations = [premises.to(name, message) for name in route.destinations if name != LOCAL]
     if is_local:
-        destinations.append(Destination(LOCAL, message.topic))
+        destinations.append(Destination(LOCAL, message.topic, message.payload))
     return explained.make(fate, destinations=tuple(destinations), ack=_ack_words(route, is_local=is_local))
 
 
@@ -137,7 +159,7 @@ def _explain_down(message: Message, identity: Identity, premises: Premises) -> E
         return explained.judged(fate, "at once")
     if fate == "hold":  # the broker cannot mend it
         return explained.make(fate, ack="after the commit of the quarantine")
-    local = Destination(LOCAL, message.topic)
+    local = Destination(LOCAL, explained.carried.topic, explained.carried.payload)
     ack = "after the commit of sessions that must keep it, otherwise at once"
     return explained.make(fate, destinations=(local,), ack=ack)
 
@@ -148,6 +170,11 @@ class _Maker:
     identity: Identity
     direction: Direction
     trace: Trace
+
+    @property
+    def carried(self) -> Message:
+        """What is carried, if it is: the message, or what policies make of it."""
+        return self.trace.verdict.changed or self.message
 
     def make(
         self,

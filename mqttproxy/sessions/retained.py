@@ -83,6 +83,7 @@ class RetainedStore:
             self._clear(message.topic)
             return True
         count = self.count
+        message = _as_kept(message)
         if not self._put(message):
             return False
         self._note(message.topic, message, self.count > count)
@@ -243,3 +244,10 @@ def _size(message: Message) -> int:
         size += len(properties.correlation_data or b"")
         size += sum(len(key) + len(value) for key, value in properties.user_properties)
     return size
+
+
+def _as_kept(message: Message) -> Message:
+    """Return the message as it is retained: without what belongs to the packet that brought it."""
+    if isinstance(message, Timed) or (type(message) is Message and message.retain):
+        return message
+    return Message(message.topic, message.payload, message.qos, True, message.properties)

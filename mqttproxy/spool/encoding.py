@@ -5,7 +5,7 @@ messages. A checksum is of the frame's place in the row as well: behind a length
 another. And it is of the numbers that stand beside the run, which say whose it is and how much: see `seal`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from struct import Struct as Layout
 from typing import Final, TypeVar
@@ -30,12 +30,13 @@ def seal(first: int, last: int, mask: int, epoch: int, at: float, messages: int,
 
 
 class Sender(Struct, frozen=True, array_like=True):
-    """Who sent a message: what a quarantine must know of them."""
+    """Who sent a message: what a quarantine must know of them, and what policies choose by when it is released."""
 
     client_id: str
     username: str | None
     address: str
     listener: str
+    attributes: Mapping[str, str] = {}  # not there in runs of earlier versions
 
 
 class Record(Struct, frozen=True, array_like=True, omit_defaults=True):

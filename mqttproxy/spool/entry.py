@@ -1,5 +1,6 @@
 """A spooled message on its way to destinations, and the destinations that a message has in common with others."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -25,6 +26,10 @@ class Who(Protocol):
     @property
     def listener(self) -> str:
         """Name of the listener."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What is known of it besides."""
 
 
 class Share:

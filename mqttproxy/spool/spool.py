@@ -251,7 +251,7 @@ class Spool:
         entries: list[Item] = []
         for start, end, origin in _by_origin(items):
             who = origin.identity
-            senders.append((start, Sender(who.client_id, who.username, who.address, who.listener)))
+            senders.append((start, Sender(who.client_id, who.username, who.address, who.listener, who.attributes)))
             entries += [
                 (message, Entry(number, len(message.payload), share, who, None, epoch))
                 for number, (message, _) in enumerate(items[start:end], first + start)

@@ -15,7 +15,7 @@ from mqttproxy.telemetry.jsonlines import encode_line
 from mqttproxy.transport.local import CONTROL, Caller, bind_local, serve_local
 from mqttproxy.transport.stream import TransportError
 
-COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status")
+COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status", "shadow", "unmasked")
 
 JSON = dict[str, Any]
 
@@ -46,7 +46,10 @@ class Control:
             asked = None
         if not isinstance(asked, dict) or asked.get("command") not in COMMANDS:
             return encode_line({"done": False, "faults": [f"not a request; there are {', '.join(COMMANDS)}"]})
-        return encode_line(await self._do(asked, Cause("command", f"{asked.get('user') or '?'} ({caller})")))
+        cause = Cause("command", f"{asked.get('user') or '?'} ({caller})")
+        if asked["command"] == "unmasked":
+            return encode_line(await self._note(cause, str(asked.get("what", ""))))
+        return encode_line(await self._do(asked, cause))
 
     async def _do(self, asked: JSON, cause: Cause) -> JSON:
         steering = self._steering
@@ -63,7 +66,13 @@ class Control:
                 return self._told(await steering.roll_back(cause))
             case "plan":
                 return await self._plan(text, called)
-        return {"done": True, "faults": [], **steering.status()}
+        answer: JSON = {"done": True, "faults": [], **steering.status()}
+        if asked["command"] == "shadow":
+            policy, rows = asked.get("policy"), asked.get("rows")
+            answer["shadows"] = self._running.pipeline.shadowing.as_document(
+                policy if isinstance(policy, str) else None, rows if isinstance(rows, int) and rows > 0 else None
+            )
+        return answer
 
     async def _plan(self, text: bytes, called: str) -> JSON:
         running = self._running
@@ -80,6 +89,15 @@ class Control:
             "difference": difference.as_json(),
             "touched": await touched(running, built),
         }
+
+    async def _note(self, cause: Cause, what: str) -> JSON:
+        """Write down that somebody looks at what is masked, before it is shown."""
+        audit = self._running.audit
+        dropped = audit.dropped
+        audit.write({"event": "unmasked", "cause": cause.by, "who": cause.who, "what": what})
+        await audit.flush()
+        trouble = audit.trouble or ("its line was dropped" if audit.dropped > dropped else None)
+        return {"done": trouble is None, "faults": [] if trouble is None else [trouble]}
 
     def _told(self, outcome: Outcome) -> JSON:
         document: JSON = {"done": outcome.done, "faults": list(outcome.faults), **self._steering.status()}

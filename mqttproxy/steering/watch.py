@@ -1,4 +1,6 @@
-"""Files that are watched: the configuration and its schemas. What changed is asked of the files, not of the watcher.
+"""Files that are watched: the configuration, its schemas, the certificates of listeners.
+
+What changed is asked of the files, not of the watcher.
 
 `watchfiles` only wakes us. A fingerprint of the files then says whether anything is different from when it was last
 put in force or refused, so that editors' other files, and what the proxy itself writes, cause nothing.
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from attrs import frozen
 
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.steering.causes import Cause, Steered
@@ -26,10 +29,31 @@ MOST_FILES: Final = 100_000
 Fingerprint = dict[str, tuple[int, int, int]]
 
 
-def fingerprint(file: Path, schemas: Path) -> Fingerprint:
+@frozen
+class Places:
+    """What is watched beside the configuration file: the folder of schemas, and the files of certificates."""
+
+    schemas: Path
+    certificates: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, config: ProxyConfig) -> "Places":
+        """Return those that a configuration names."""
+        named = (
+            path
+            for one in config.listeners
+            for path in (one.certificate, one.private_key, one.client_ca, one.crl)
+            if path is not None
+        )
+        return cls(config.schemas.directory, tuple(dict.fromkeys(named)))
+
+
+def fingerprint(file: Path, places: Places) -> Fingerprint:
     """Return size and times of each file that matters. Blocks."""
     found: Fingerprint = {}
-    _add(found, file)
+    schemas = places.schemas
+    for one in (file, *places.certificates):
+        _add(found, one)
     for folder, folders, names in os.walk(schemas):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -49,29 +73,30 @@ def _add(found: Fingerprint, path: Path) -> None:
 async def watch(running: Steered, steering: Steering) -> None:
     """Reload when a watched file changes, while `proxy.watch` says so, until cancelled."""
     while True:
-        folder = running.config.schemas.directory
+        places = Places.of(running.config)
         if not running.config.proxy.watch:
             await steering.changed.wait()
             continue
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_reload_on_change, running, steering, folder)
-            while _wants(running.config, folder):
+            nursery.start_soon(_reload_on_change, running, steering, places)
+            while _wants(running.config, places):
                 await steering.changed.wait()
             nursery.cancel_scope.cancel()
 
 
-def _wants(config: ProxyConfig, folder: Path) -> bool:
-    return config.proxy.watch and config.schemas.directory == folder
+def _wants(config: ProxyConfig, places: Places) -> bool:
+    return config.proxy.watch and Places.of(config) == places
 
 
-async def _reload_on_change(running: Steered, steering: Steering, schemas: Path) -> None:
-    look = partial(trio.to_thread.run_sync, fingerprint, running.path, schemas)
+async def _reload_on_change(running: Steered, steering: Steering, places: Places) -> None:
+    look = partial(trio.to_thread.run_sync, fingerprint, running.path, places)
     wake, woken = trio.open_memory_channel[None](1)
     known = await look()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_follow, running, running.path.absolute().parent, False, wake)
-        if await trio.to_thread.run_sync(schemas.is_dir):
-            nursery.start_soon(_follow, running, schemas, True, wake)
+        for folder in dict.fromkeys(one.absolute().parent for one in (running.path, *places.certificates)):
+            nursery.start_soon(_follow, running, folder, False, wake)
+        if await trio.to_thread.run_sync(places.schemas.is_dir):
+            nursery.start_soon(_follow, running, places.schemas, True, wake)
         async for _ in woken:
             found = await look()
             different = sorted(path for path in known.keys() | found.keys() if known.get(path) != found.get(path))

@@ -8,7 +8,8 @@ import attrs
 from mqttproxy.telemetry.counting import Histogram
 from mqttproxy.telemetry.destination import BreakerState, DestinationSnapshot
 from mqttproxy.telemetry.light import light_imports
-from mqttproxy.telemetry.metrics import Metrics, Told
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.telemetry.told import Told
 
 with light_imports():
     from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -111,10 +112,11 @@ def _general(metrics: Metrics) -> Iterable[Metric]:
 
 def _told_attributes(metrics: Metrics) -> Iterable[Metric]:
     families: dict[str, Metric] = {}
-    for attribute in attrs.fields(Metrics):
-        told = attribute.metadata.get("told")
-        if told is not None:
-            _add(families, told, getattr(metrics, attribute.name))
+    for numbers in (metrics, *metrics.more):
+        for attribute in attrs.fields(type(numbers)):
+            told = attribute.metadata.get("told")
+            if told is not None:
+                _add(families, told, getattr(numbers, attribute.name))
     return families.values()
 
 
@@ -123,11 +125,10 @@ def _add(families: dict[str, Metric], told: Told, value: object) -> None:
         buckets = [(f"{bound:g}" if bound != float("inf") else "+Inf", count) for bound, count in value.cumulative()]
         families[told.name] = HistogramMetricFamily(told.name, told.text, buckets=buckets, sum_value=value.total)
         return
-    labels = () if told.label is None else (told.label,)
     family = families.get(told.name)
     if family is None:
         kind = CounterMetricFamily if told.kind == "counter" else GaugeMetricFamily
-        family = families[told.name] = kind(told.name, told.text, labels=labels)
+        family = families[told.name] = kind(told.name, told.text, labels=told.labels)
     assert isinstance(family, (CounterMetricFamily, GaugeMetricFamily))  # noqa: S101  # for mypy; see two lines up
     for label, number in _samples(told, value):
         family.add_metric(label, number)
@@ -135,7 +136,7 @@ def _add(families: dict[str, Metric], told: Told, value: object) -> None:
 
 def _samples(told: Told, value: object) -> Iterable[tuple[tuple[str, ...], int]]:
     if isinstance(value, Mapping):
-        return [((str(label),), number) for label, number in value.items()]
+        return [(key if isinstance(key, tuple) else (str(key),), number) for key, number in value.items()]
     if isinstance(value, list):
         return [((str(index),), number) for index, number in enumerate(value)]
     if isinstance(value, int):

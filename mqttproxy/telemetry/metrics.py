@@ -6,42 +6,16 @@ client identifier, a topic or anything else that a device chooses. `BoundedCount
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Any, Final
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from mqttproxy.telemetry.counting import BoundedCounter, Histogram
 from mqttproxy.telemetry.destination import DestinationSnapshot
+from mqttproxy.telemetry.told import counter as _counter, gauge as _gauge, histogram as _histogram
 
 VALIDATION_BUCKETS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1)
 LATENCY_BUCKETS: Final = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-
-
-@frozen
-class Told:
-    """How one attribute of `Metrics` is told: the family's kind, name without `_total`, label and meaning.
-
-    An int is one sample (with `value` under `label`, if several attributes share the family), a mapping one for
-    each key, a list one for each index, a histogram its buckets.
-    """
-
-    kind: Literal["counter", "gauge", "histogram"]
-    name: str
-    text: str
-    label: str | None = None
-    value: str = ""
-
-
-def _counter(name: str, text: str, label: str | None = None, value: str = "") -> dict[str, Told]:
-    return {"told": Told("counter", name, text, label, value)}
-
-
-def _gauge(name: str, text: str, label: str | None = None) -> dict[str, Told]:
-    return {"told": Told("gauge", name, text, label)}
-
-
-def _histogram(name: str, text: str) -> dict[str, Told]:
-    return {"told": Told("histogram", name, text)}
 
 
 def no_destinations() -> Iterable[DestinationSnapshot]:
@@ -63,6 +37,7 @@ class Metrics:
     started: float = Factory(lambda self: self.now(), takes_self=True)
     destinations: Callable[[], Iterable[DestinationSnapshot]] = no_destinations
     refresh: list[Callable[[], None]] = Factory(list)
+    more: list[Any] = Factory(list)  # numbers of rooms that have a class of their own for them, told in the same way
 
     # Messages from devices: the books. Each counts under exactly one of routed, held, refused, dropped, waiting.
     received_by_qos: list[int] = field(
@@ -108,6 +83,20 @@ class Metrics:
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_policy_failures", "invalid messages by the policy that judged them", "policy"),
     )
+    plugin_messages: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_plugin_messages", "messages that a plug-in check was asked about", "plugin"),
+    )
+    plugin_faults: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter(
+            "mqtt_proxy_plugin_faults", "of those, messages that one could not judge, which failed for that", "fault"
+        ),
+    )
+    plugin_starts: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_plugin_starts", "processes of plug-in checks that were started", "plugin"),
+    )
     behaviour_states: int = field(
         default=0,
         metadata=_gauge("mqtt_proxy_behaviour_states", "devices, or their topics, that behaviour rules remember"),
@@ -115,6 +104,17 @@ class Metrics:
     behaviour_forgotten: int = field(
         default=0,
         metadata=_counter("mqtt_proxy_behaviour_forgotten", "of those, forgotten because there were too many"),
+    )
+    shadowed: dict[tuple[str, str], int] = field(
+        factory=dict,
+        metadata=_counter(
+            "mqtt_proxy_shadow_messages",
+            "messages by what a policy and its candidate said of them, or why they were not judged by it",
+            ("policy", "outcome"),
+        ),
+    )
+    shadow_waiting: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_shadow_waiting", "messages that wait for candidates")
     )
     silent: int = field(default=0, metadata=_gauge("mqtt_proxy_silent_devices", "devices that are silent, by any rule"))
     silences: BoundedCounter = field(
@@ -200,6 +200,10 @@ class Metrics:
         metadata=_counter(
             "mqtt_proxy_deliveries_dropped", "messages that a subscribed device could not take", "reason"
         ),
+    )
+    subscriptions_refused: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_subscriptions_refused", "topic filters that devices did not get", "reason"),
     )
     subscriptions: int = field(default=0, metadata=_gauge("mqtt_proxy_subscriptions", "subscriptions of devices"))
     retained_messages: int = field(

@@ -4,12 +4,16 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import frozen
 
 from mqttproxy.config.model import ListenerSettings
+from mqttproxy.transport.proxy_header import ProxyHeaderError, header_size, parse_header
+from mqttproxy.transport.revoked import Revoked, read_revoked
 from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, TransportError, words
 from mqttproxy.transport.tcp import WRITE_TIMEOUT, TcpStream
 from mqttproxy.transport.tls import TlsStream, server_context
@@ -24,12 +28,26 @@ ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run ou
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+class BadIntroductionError(TransportError):
+    """What should be a load balancer sends no PROXY header, or none that can be read."""
+
+
 @frozen
 class Terms:
-    """What a listener's settings ask of a connection before MQTT."""
+    """What a listener's settings ask of a connection before MQTT.
+
+    Attributes:
+        context: for TLS.
+        websocket: for WebSocket.
+        balancers: whose PROXY headers are believed.
+        revoked: certificates whose devices may not stay; None: there is no such list.
+
+    """
 
     context: ssl.SSLContext | None
     websocket: "type[WebSocketStream] | None"
+    balancers: tuple[IPv4Network | IPv6Network, ...] = ()
+    revoked: Revoked | None = None
 
 
 class Listener:
@@ -79,6 +97,41 @@ class Listener:
                 continue  # ECONNABORTED and its kind concern only the connection that is gone
             host = address[0].removeprefix("::ffff:")
             return TcpStream(sock, Peer(host, address[1]), write_timeout=self._write_timeout)
+
+    @property
+    def is_behind_balancers(self) -> bool:
+        """Whether who is there is said by a PROXY header: see `introduce`."""
+        return bool(self._terms.balancers)
+
+    def believes(self, host: str) -> bool:
+        """Tell whether an address is that of a load balancer."""
+        address = ip_address(host)
+        return any(address in network for network in self._terms.balancers)
+
+    async def introduce(self, raw: TcpStream) -> bool:
+        """Read the PROXY header of a connection, before its handshake, so that its peer is the client from then on.
+
+        Returns:
+            False: it was closed without a word, as load balancers do to see whether we live.
+
+        Raises:
+            BadIntroductionError: there is no header that can be read, or not in time.
+            TransportError: the connection broke.
+
+        """
+        settings = self.settings.proxy_protocol
+        if not self.believes(raw.peer.host):  # a reload came in between
+            raise BadIntroductionError(f"{raw.peer}: PROXY header: not from a load balancer")
+        try:
+            with trio.fail_after(settings.header_timeout):
+                head = await raw.receive_head(partial(header_size, longest=settings.header_bytes))
+            if head:
+                raw.peer = raw.peer.introduced(parse_header(head))
+        except ProxyHeaderError as error:
+            raise BadIntroductionError(f"{raw.peer}: PROXY header: {error}") from error
+        except trio.TooSlowError:
+            raise BadIntroductionError(f"{raw.peer}: no PROXY header within {settings.header_timeout:g} s") from None
+        return bool(head)
 
     async def handshake(self, raw: TcpStream) -> ByteStream:
         """Make of an accepted connection what the transport says. The caller gives the deadline.
@@ -159,7 +212,8 @@ def load_terms(settings: ListenerSettings) -> Terms:
         TransportError: one cannot be loaded.
 
     """
-    return Terms(_context(settings), _websocket(settings))
+    balancers = tuple(ip_network(network) for network in settings.proxy_protocol.from_)
+    return Terms(_context(settings), _websocket(settings), balancers, _revoked(settings))
 
 
 def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
@@ -173,7 +227,18 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
             settings.private_key,
             client_ca=settings.client_ca,
             client_certificate=settings.client_certificate,
+            crl=settings.crl,
+            minimum=settings.tls_minimum,
         )
+    except TransportError as error:
+        raise TransportError(f"listener {settings.name!r}: {error}") from error
+
+
+def _revoked(settings: ListenerSettings) -> Revoked | None:
+    if settings.crl is None:
+        return None
+    try:
+        return read_revoked(settings.crl)
     except TransportError as error:
         raise TransportError(f"listener {settings.name!r}: {error}") from error
 

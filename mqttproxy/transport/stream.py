@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
 import trio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+
+from mqttproxy.transport.proxy_header import ProxyHeader
 
 RECEIVE_BYTES: Final = 64 * 1024  # most that one receive() gives
 MAX_FRAME_BYTES: Final = 1024 * 1024  # a larger WebSocket frame is refused from its declared length
@@ -22,15 +24,25 @@ class TransportError(OSError):
 
 
 @frozen
+class Introduction:
+    """What a load balancer said of a connection that it passed on, by a PROXY header. `by`: its own address."""
+
+    by: str
+    header: ProxyHeader
+
+
+@frozen
 class Peer:
-    """Who is at the other end.
+    """Who is at the other end, behind a load balancer that is believed too: the client then, not the balancer.
 
     Attributes:
         host: IP address in text; an IPv4 address that came in over IPv6 is written as IPv4.
         port: the peer's port.
-        transport: how bytes travel.
-        certificate: subject of the verified certificate, as in "CN=device-7,O=Acme"; None if none was verified.
-        der: that certificate itself.
+        transport: how bytes travel to us.
+        certificate: subject of the verified certificate, as in "CN=device-7,O=Acme"; None if none was verified, or a
+            load balancer that has verified it did not say its common name.
+        der: the verified certificate itself; None: none was, or the load balancer that has did not pass it on.
+        introduction: of the load balancer; None: there is none.
 
     """
 
@@ -39,10 +51,29 @@ class Peer:
     transport: Transport = "tcp"
     certificate: str | None = None
     der: bytes | None = field(default=None, repr=False, eq=False)
+    introduction: Introduction | None = None
 
     def __str__(self) -> str:
         """Return "host:port", with IPv6 addresses in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def shows_no_more(self) -> bool:
+        """Whether a certificate that comes from here on is the load balancer's own, and not the client's."""
+        return self.introduction is not None and self.introduction.header.tls is not None
+
+    def introduced(self, header: ProxyHeader) -> "Peer":
+        """Return who is there by what a load balancer says; it stays itself where it speaks for itself."""
+        host, port = header.source or (self.host, self.port)
+        tls = header.tls
+        return evolve(
+            self,
+            host=host,
+            port=port,
+            certificate=None if tls is None or tls.common_name is None else f"CN={escaped(tls.common_name)}",
+            der=None if tls is None else tls.certificate or None,
+            introduction=Introduction(str(self), header),
+        )
 
 
 class ByteStream(Protocol):
@@ -147,6 +178,18 @@ async def receive_each(stream: ByteStream, take: Take) -> bool:
         if not take(data, trio.current_time()):
             return True
     return False
+
+
+def escaped(value: str) -> str:
+    """Return a value of a subject as RFC 4514 writes it, in characters that can be shown."""
+    return "".join(
+        f"\\{character}"
+        if character in ',+"\\<>;='
+        else character
+        if character.isprintable()
+        else repr(character)[1:-1]
+        for character in value
+    )
 
 
 def words(error: OSError) -> str:

@@ -79,6 +79,43 @@ class TcpStream:
             raise TransportError(self._failure)
         return b""
 
+    async def receive_head(self, size_of: Callable[[bytes], int | None]) -> bytes:
+        """Wait for the first bytes and return them, as many as `size_of` says of them; what follows stays unread.
+
+        Args:
+            size_of: is given what is there so far, and returns the size of the head, or None: more must be seen.
+
+        Returns:
+            the head; b"": the peer has hung up and sent nothing.
+
+        Raises:
+            TransportError: the connection broke, or ended within the head.
+            Exception: whatever `size_of` raised.
+
+        """
+        head = b""
+        while not self._closed:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+                seen = self._socket.recv(RECEIVE_BYTES, socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            except trio.ClosedResourceError:
+                break
+            except OSError as error:
+                raise self._fail(words(error)) from error
+            if not seen:
+                break
+            size = size_of(head + seen)
+            # What is only looked at would wake us again and again: it is taken as far as it is the head's for sure.
+            wanted = len(seen) if size is None else size - len(head)
+            head += self._socket.recv(wanted)
+            if len(head) == size:
+                return head
+        if head:
+            raise TransportError(f"{self.peer}: hung up within {head[:16]!r}")
+        return b""
+
     async def receive_each(self, take: Take) -> bool:
         """Hand all that arrives to `take`, without waking this task for it if the process runs a poller."""
         poller = current_poller()

@@ -15,6 +15,9 @@ protobuf, protojson, wire                 Protobuf payloads
 protofiles, protoc, compile_protobuf      from `.proto` files to contracts; the compiler has a process of its own
 avro, avroread, compile_avro              Avro
 comparing, compare_json, json_sides, compare_protobuf, compare_avro   compatibility of versions, in words
+comparison   two sets of rules on the same messages: what would break, what would heal
+drift        how far messages have moved from the JSON Schemas that are bound to them
+inference    a schema proposed from messages, and how sure it is
 words        what a device sent, made safe to show
 """
 

@@ -21,6 +21,7 @@ from mqttproxy.validation.words import Json, cut, shown
 if TYPE_CHECKING:  # 10 MB that only schemas need
     from mqttproxy.validation.contract import Contract
     from mqttproxy.validation.json_contract import JsonContract
+    from mqttproxy.validation.plugins import Answers
 
 Decode = Callable[[bytes], Any]  # raises PayloadError
 
@@ -33,6 +34,7 @@ class Case:
 
     message: Message
     identity: Identity
+    answers: "Answers | None" = None  # of plug-ins; None: none was asked
     _decoded: dict[Decode, object] = field(factory=dict)  # the document, or the PayloadError
 
     def document(self, decode: Decode) -> Any:

@@ -114,6 +114,39 @@ class SchemaFolder:
         return compile_protos(sources, root, self.check_time)
 
 
+@define
+class DraftFiles:
+    """The schema folder as candidates read it: what they use is not in force yet, so it may still change."""
+
+    files: SchemaFiles
+    hashes: dict[str, str] = field(init=False, factory=dict)  # of what contracts were made of, by path
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return self.files.read(path)
+
+    def names(self) -> Iterable[str]:
+        """Return the paths of the files that are there."""
+        return self.files.names()
+
+    def used(self) -> Mapping[str, str]:
+        """Return the content hashes of files that were in force before; a candidate may use those as well."""
+        return self.files.used()
+
+    def use(self, hashes: Mapping[str, str]) -> None:
+        """Take note of what a candidate is made of, to know it again."""
+        self.hashes.update(hashes)
+
+    def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
+        """Return the descriptor set."""
+        return self.files.descriptors(sources, root)
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when any of the files does."""
+        return digest(json.dumps(self.hashes, sort_keys=True).encode())
+
+
 def schema_folder(config: ProxyConfig) -> SchemaFolder:
     """Return the folder that a configuration names, with the memory of what was in force."""
     return SchemaFolder(config.schemas.directory, config.proxy.data_dir / USED, config.schemas.check_time)

@@ -7,11 +7,11 @@ from attrs import define, field, frozen
 
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.model import DefaultSettings, ProxyConfig, TopicSettings
-from mqttproxy.config.references import schema_references
+from mqttproxy.config.references import candidate_keys, schema_references
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import FilterTree
 from mqttproxy.validation.checks import Case
-from mqttproxy.validation.files import SchemaFiles, schema_folder
+from mqttproxy.validation.files import DraftFiles, SchemaFiles, schema_folder
 from mqttproxy.validation.identity import Identity
 from mqttproxy.validation.making import action_of, make_policies
 from mqttproxy.validation.policy import Policy
@@ -44,6 +44,7 @@ class Scope:
     reads_text: bool = False  # text that is none has been noticed by them
     candidates: tuple[Policy, ...] = ()  # who judges depends on the sender: ask `Rules.scope_for`
     changers: tuple[Policy, ...] = ()  # who changes what is carried on, in order
+    asks: bool = False  # plug-ins may be asked before a message is judged
 
     def judge(self, case: Case) -> Verdict:
         """Return the verdict of all who judge here."""
@@ -60,11 +61,18 @@ class Rules:
     policies: tuple[Policy, ...]  # all of the file, in the order in which they judge
     default: Scope
     scopes: dict[str, Scope] = field(init=False, factory=dict)  # by topic name, at most CACHED_TOPICS
+    plugins: frozenset[str] = field(init=False)  # names of those that judge here
     _tree: FilterTree[int] = field(init=False)  # positions in `policies` of those for this direction
     _reached: dict[tuple[int, ...], Scope] = field(init=False, factory=dict)  # by the policies that a topic reaches
     _seated: dict[tuple[tuple[int, bool], ...], Scope] = field(init=False, factory=dict)  # by those that judge
     # By id(), which nobody else can have while the identity stands here.
     _chosen: dict[int, tuple[Identity, dict[Scope, Scope]]] = field(init=False, factory=dict)
+
+    @plugins.default
+    def _find_plugins(self) -> frozenset[str]:
+        here = (self.direction, "both")
+        of_policies = [policy.plugins for policy in self.policies if policy.direction in here and policy.level != "off"]
+        return frozenset(name for names in of_policies for name in names)
 
     def __attrs_post_init__(self) -> None:
         """Put the policies of this direction into the tree."""
@@ -103,9 +111,17 @@ class Rules:
         """Return the positions of the policies for this direction whose topic filters match."""
         return frozenset(self._tree.match(topic))
 
+    def asks(self, topic: str) -> bool:
+        """Tell whether plug-ins may be asked about messages on a topic before they are judged."""
+        return (self.scopes.get(topic) or self.scope_of(topic)).asks
+
     def transforms(self, topic: str) -> bool:
         """Tell whether policies may change messages on a topic."""
         return any(self.policies[position].change is not None for position in self.reached(topic))
+
+    def binds(self, topic: str) -> bool:
+        """Tell whether policies may judge messages on a topic by a schema of their sender's."""
+        return any(self.policies[position].bindings for position in self.reached(topic))
 
     def _find(self, topic: str) -> Scope:
         fixed = self.fixed_scope(topic)
@@ -123,7 +139,8 @@ class Rules:
 
     def _reach(self, policies: Sequence[Policy]) -> Scope:
         if any(policy.is_personal for policy in policies):
-            return Scope(self.default.passed, self.default.failed, candidates=tuple(policies))
+            asks = self._asks(policies)
+            return Scope(self.default.passed, self.default.failed, candidates=tuple(policies), asks=asks)
         return self._seat(policies, None)
 
     def _seat(self, policies: Iterable[Policy], identity: Identity | None) -> Scope:
@@ -133,8 +150,15 @@ class Rules:
         if scope is None:
             if len(self._seated) >= CACHED_TOPICS:
                 self._seated.clear()
-            scope = self._seated[key] = _scope([Seat(*one) for one in taken], self.default)
+            asks = self._asks([policy for policy, _ in taken])
+            scope = self._seated[key] = _scope([Seat(*one) for one in taken], self.default, asks=asks)
         return scope
+
+    def _asks(self, policies: Iterable[Policy]) -> bool:
+        """Tell whether plug-ins may be asked: those of these policies, or of where they may bring the message."""
+        return bool(self.plugins) and any(
+            policy.plugins or (policy.change is not None and policy.change.renames) for policy in policies
+        )
 
 
 @define(eq=False, kw_only=True)
@@ -162,7 +186,7 @@ def taking_part(policies: Iterable[Policy], identity: Identity | None) -> Iterat
     for policy in policies:
         if policy.selector is not None and identity is not None and policy.selector.why_not(identity) is not None:
             continue
-        yield policy, policy.enforces(identity)
+        yield policy.bound_to(identity), policy.enforces(identity)
         if policy.final and policy.level != "off":
             return
 
@@ -183,8 +207,8 @@ def build_generation(
         ConfigError: schemas or expressions are missing, broken, or refer to what is not there; with all that is wrong.
 
     """
-    contracts = _contracts(config, files or schema_folder(config), checked=checked)
-    policies = make_policies(config, contracts, _FILE)
+    contracts, fingerprints = _contracts(config, files or schema_folder(config), checked=checked)
+    policies = make_policies(config, contracts, _FILE, fingerprints)
     # Upstreams decide themselves which topics there are.
     down = Rules(direction="down", policies=tuple(policy.without_disconnect() for policy in policies), default=FREE)
     return Generation(
@@ -198,19 +222,31 @@ def build_generation(
     )
 
 
-def _contracts(config: ProxyConfig, files: SchemaFiles, *, checked: bool) -> Mapping[str, "Contract"]:
+def _contracts(
+    config: ProxyConfig, files: SchemaFiles, *, checked: bool
+) -> tuple[Mapping[str, "Contract"], Mapping[str, str]]:
+    """Return contracts by reference, and the fingerprints of those that candidates use."""
+    of_candidates = set(candidate_keys(config))
     wanted: dict[str, str] = {}
-    for key, reference in schema_references(config):
-        wanted.setdefault(reference, key)  # those of policies that are off too: they may come on
-    if not wanted:
-        return {}
+    candidates: dict[str, str] = {}
+    for key, reference in schema_references(config):  # those of policies that are off too: they may come on
+        (candidates if key in of_candidates else wanted).setdefault(reference, key)
+    if not wanted and not candidates:
+        return {}, {}
     from mqttproxy.validation.compile import compile_contracts  # noqa: PLC0415 - 10 MB that only schemas need
 
     directory = config.schemas.directory
     contracts, faults = compile_contracts(wanted, files, directory, config.payload, _FILE, checked=checked)
+    fingerprints: dict[str, str] = {}
+    for reference, key in candidates.items():
+        notes = DraftFiles(files)
+        made, more = compile_contracts({reference: key}, notes, directory, config.payload, _FILE, checked=checked)
+        contracts |= made
+        faults += more
+        fingerprints[reference] = notes.fingerprint
     if faults:
-        raise ConfigError(faults)
-    return contracts
+        raise ConfigError(dict.fromkeys(faults))
+    return contracts, fingerprints
 
 
 def _tree(filters: Iterable[str]) -> FilterTree[int]:
@@ -220,7 +256,7 @@ def _tree(filters: Iterable[str]) -> FilterTree[int]:
     return tree
 
 
-def _scope(seats: Sequence[Seat], default: Scope) -> Scope:
+def _scope(seats: Sequence[Seat], default: Scope, *, asks: bool) -> Scope:
     """Return what applies where these policies do."""
     if not seats:
         return default
@@ -231,9 +267,10 @@ def _scope(seats: Sequence[Seat], default: Scope) -> Scope:
     changers = tuple(seat.policy for seat in judging if seat.enforced and seat.policy.change is not None)
     if len(judging) == 1 and first.contract is not None:
         failed = first.failed if judging[0].enforced else first.observed
-        return Scope(first.passed, failed, contract=first.contract, reads_text=True, changers=changers)
+        return Scope(first.passed, failed, contract=first.contract, reads_text=True, changers=changers, asks=asks)
     reads_text = any(seat.policy.reads_text for seat in judging)
-    return Scope(first.passed, _BROKEN_TEXT, seats=tuple(judging), reads_text=reads_text, changers=changers)
+    seated = tuple(judging)
+    return Scope(first.passed, _BROKEN_TEXT, seats=seated, reads_text=reads_text, changers=changers, asks=asks)
 
 
 def _default_scope(settings: DefaultSettings) -> Scope:

@@ -1,6 +1,7 @@
 """The judge: one pure function that everything asks, so that enforcement, dry run and explanations cannot disagree."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -14,30 +15,48 @@ from mqttproxy.validation.transforms.changing import ChangeError, changed
 from mqttproxy.validation.verdict import Action, Failure, Verdict, join
 from mqttproxy.validation.words import NAME_LENGTH, cut
 
+if TYPE_CHECKING:  # who has plug-ins
+    from mqttproxy.validation.plugins import Answers
 
-def judge(message: Message, identity: Identity, generation: Rules) -> Verdict:
+
+def judge(message: Message, identity: Identity, generation: Rules, answers: "Answers | None" = None) -> Verdict:
     """Return what is to be done with a message, and why: a device's by the generation, an upstream's by its `down`.
 
     Good messages of the same policies all get the same verdict. Policies are found by the effective topic name and the
     sender alone; nothing else in the message can choose weaker ones (`BAD-INPUT` F13).
+
+    Args:
+        message: under its local name.
+        identity: who sent it.
+        generation: the rules.
+        answers: what plug-ins have said of it. A policy that has one fails what there is no answer for, and notes the
+            question as missing.
+
     """
     scope = _scope_of(message, identity, generation)
     if scope.changers:
-        return changed_by(scope.changers, message, identity, generation, _judged(message, identity, scope))
-    return _judged(message, identity, scope)
+        verdict = _judged(message, identity, scope, answers)
+        return changed_by(scope.changers, message, identity, generation, verdict, answers=answers)
+    return _judged(message, identity, scope, answers)
 
 
-def _judged(message: Message, identity: Identity, scope: Scope) -> Verdict:
+def _judged(message: Message, identity: Identity, scope: Scope, answers: "Answers | None") -> Verdict:
     if scope.contract is not None:
         failures = scope.contract.failures(message.payload)
         return replace(scope.failed, failures=failures) if failures else scope.passed
     if message.properties is not NO_PROPERTIES and (broken := refused_as_text(message, scope)) is not None:
         return broken
-    return scope.judge(Case(message, identity)) if scope.seats else scope.passed
+    return scope.judge(Case(message, identity, answers)) if scope.seats else scope.passed
 
 
 def changed_by(
-    policies: Sequence[Policy], message: Message, identity: Identity, generation: Rules, verdict: Verdict
+    policies: Sequence[Policy],
+    message: Message,
+    identity: Identity,
+    generation: Rules,
+    verdict: Verdict,
+    *,
+    answers: "Answers | None" = None,
 ) -> Verdict:
     """Return the verdict with what the message becomes, if it is carried on at all.
 
@@ -50,6 +69,7 @@ def changed_by(
         identity: who sent it.
         generation: the rules.
         verdict: of all policies, on the message as it came.
+        answers: as for `judge`.
 
     """
     if verdict.action is not Action.FORWARD:
@@ -60,17 +80,17 @@ def changed_by(
         return _joined(verdict, _unchanged(error.policy, error.failures))
     if carried.topic == message.topic:
         return replace(verdict, changed=carried)
-    there = _judged_there(carried, identity, generation)
+    there = _judged_there(carried, identity, generation, answers)
     joined = _joined(verdict, there)
     if joined.action is not Action.FORWARD:
         return replace(joined, changed=None)
     return replace(joined, changed=there.changed or carried)
 
 
-def _judged_there(message: Message, identity: Identity, generation: Rules) -> Verdict:
+def _judged_there(message: Message, identity: Identity, generation: Rules, answers: "Answers | None") -> Verdict:
     """Return the verdict on a message that policies have brought to its topic."""
     scope = _scope_of(message, identity, generation)
-    verdict = _judged(message, identity, scope)
+    verdict = _judged(message, identity, scope, answers)
     if not scope.changers or verdict.action is not Action.FORWARD:
         return verdict
     try:

@@ -55,6 +55,33 @@ class Captures:
         return {name: levels[at] for name, at in named}
 
 
+@frozen(eq=False)
+class Binding:
+    """Whose messages a policy judges by another schema, and the policy with that schema."""
+
+    schema: str  # as the settings name it
+    selector: Selector | None  # None: everybody's
+    policy: "Policy"
+
+
+@frozen(eq=False, kw_only=True)
+class Shadow:
+    """A candidate for a policy, which is judged beside it and never has consequences."""
+
+    candidate: "Policy"
+    percent: float  # of messages
+    fingerprint: str  # of the candidate's schema files, which may still change; empty: it has no schema
+
+    def judge(self, case: Case) -> Verdict | None:
+        """Return what the candidate has against a message; None: it passes, or the candidate is not for it."""
+        candidate, topic = self.candidate, case.message.topic
+        if not any(matches(topic_filter, topic) for topic_filter in candidate.captures.filters):
+            return None
+        if candidate.selector is not None and candidate.selector.why_not(case.identity) is not None:
+            return None
+        return candidate.judge(case, enforced=True)
+
+
 @frozen(eq=False, kw_only=True)
 class Policy:
     """One policy. Immutable."""
@@ -71,14 +98,18 @@ class Policy:
     passed: Verdict
     failed: Verdict  # without its failures
     observed: Verdict  # the same where it only observes
+    shadow: Shadow | None = None
     change: "Change | None" = None  # what becomes of messages that are carried on
+    bindings: tuple[Binding, ...] = ()  # other schemas, in order
+    plugins: tuple[str, ...] = ()  # names of those that are asked; some of the checks
     is_personal: bool = field(init=False)  # whether it applies, or is enforced, depends on who asks
     contract: "Contract | None" = field(init=False)  # of a policy that is a JSON Schema and nothing else
     reads_text: bool = field(init=False)
 
     @is_personal.default
     def _find_personal(self) -> bool:
-        return self.selector is not None or (self.level == "enforce" and 0 < self.percent < 100)
+        is_shared_out = self.level == "enforce" and 0 < self.percent < 100
+        return self.selector is not None or bool(self.bindings) or is_shared_out
 
     @contract.default
     def _find_contract(self) -> "Contract | None":
@@ -98,9 +129,18 @@ class Policy:
             return False
         return place_of(self.name, identity.client_id) < self.percent
 
+    def bound_to(self, identity: Identity | None) -> "Policy":
+        """Return the policy as it is for a sender: with the schema of the first binding that fits."""
+        if identity is not None:
+            for binding in self.bindings:
+                if binding.selector is None or binding.selector.why_not(identity) is None:
+                    return binding.policy
+        return self
+
     def without_disconnect(self) -> "Policy":
         """Return the policy for messages of which no device is to blame."""
-        return evolve(self, failed=replace(self.failed, disconnect=False))
+        bindings = tuple(evolve(one, policy=one.policy.without_disconnect()) for one in self.bindings)
+        return evolve(self, failed=replace(self.failed, disconnect=False), bindings=bindings)
 
     def judge(self, case: Case, *, enforced: bool) -> Verdict | None:
         """Return the verdict on a message that fails, or None: it passes."""

@@ -4,8 +4,8 @@
 two verdicts together on thousands of messages: what is explained is what happens.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
@@ -18,7 +18,18 @@ from mqttproxy.validation.policy import Policy
 from mqttproxy.validation.selector import place_of
 from mqttproxy.validation.verdict import Verdict, join
 
+if TYPE_CHECKING:  # who has plug-ins
+    from mqttproxy.validation.plugins import Answers
+
 Outcome = Literal["passed", "failed", "off", "not asked"]
+
+
+@frozen
+class Bound:
+    """One binding of a policy. `why_not`: it does not fit the sender, in words; empty: it holds."""
+
+    schema: str
+    why_not: str
 
 
 @frozen(kw_only=True)
@@ -31,6 +42,7 @@ class Step:
     enforced: bool = False
     captures: Mapping[str, str]  # of a policy whose topic filters match
     verdict: Verdict | None = None  # what it alone says of a message that failed it
+    bindings: tuple[Bound, ...] = ()  # that were looked at, up to the one that fits
 
 
 @frozen(kw_only=True)
@@ -42,14 +54,14 @@ class Trace:
     rule: str = ""
 
 
-def trace(message: Message, identity: Identity, rules: Rules) -> Trace:
+def trace(message: Message, identity: Identity, rules: Rules, answers: "Answers | None" = None) -> Trace:
     """Return the verdict that `judge` has for a message, and each policy that did or did not lead to it."""
     fixed = rules.fixed_scope(message.topic)
     if fixed is not None:
         steps = tuple(_not_asked(policy, "devices may not publish to this topic") for policy in rules.policies)
         return Trace(verdict=fixed.passed, steps=steps, rule="topics.allowed")
     reached = rules.reached(message.topic)
-    case = Case(message, identity)
+    case = Case(message, identity, answers)
     steps_made: list[Step] = []
     judging: list[Policy] = []
     covers: list[Policy] = []
@@ -61,14 +73,14 @@ def trace(message: Message, identity: Identity, rules: Rules) -> Trace:
             continue
         covers.append(policy)
         if policy.level != "off":
-            judging.append(policy)
+            judging.append(policy.bound_to(identity))
             behind = f"behind {policy.name}, which is final" if policy.final else ""
         steps_made.append(_asked(policy, case))
     steps = tuple(steps_made)
     verdict, rule = _verdict(message, rules, covers, judging, steps)
     changers = [policy for policy in judging if policy.change is not None and policy.enforces(identity)]
     if changers:
-        verdict = changed_by(changers, message, identity, rules, verdict)
+        verdict = changed_by(changers, message, identity, rules, verdict, answers=answers)
     return Trace(verdict=verdict, steps=steps, rule=rule)
 
 
@@ -106,7 +118,7 @@ def _asked(policy: Policy, case: Case) -> Step:
     if policy.level == "off":
         return Step(policy=policy.name, outcome="off", why="level is off", captures=captures)
     enforced = policy.enforces(case.identity)
-    verdict = policy.judge(case, enforced=enforced)
+    verdict = policy.bound_to(case.identity).judge(case, enforced=enforced)
     return Step(
         policy=policy.name,
         outcome="failed" if verdict is not None else "passed",
@@ -114,7 +126,16 @@ def _asked(policy: Policy, case: Case) -> Step:
         enforced=enforced,
         captures=captures,
         verdict=verdict,
+        bindings=tuple(_bindings(policy, case.identity)),
     )
+
+
+def _bindings(policy: Policy, identity: Identity) -> Iterator[Bound]:
+    for binding in policy.bindings:
+        why_not = (binding.selector.why_not(identity) if binding.selector is not None else None) or ""
+        yield Bound(binding.schema, why_not)
+        if not why_not:
+            return
 
 
 def _level_words(policy: Policy, identity: Identity, *, enforced: bool) -> str:

@@ -17,9 +17,9 @@ class Failure(Struct, frozen=True, gc=False):
 
     `pointer` is the JSON Pointer into the payload, empty for the whole. `keyword` is the schema's, or one of our own:
     `utf-8`, `json`, `number`, `integer`, `surrogate`, `duplicate-key`, `depth`, `items`, `cost`, `schema`, `topic`,
-    `policy`, `transform`, `format`, `size`, `qos`, `retain`, `content-type`, `user-property`, `expiry`, `expression`;
-    of behaviour rules `quota`, `duplicate`, `sequence`, `skew`. `message` and `pointer` are short and printable,
-    whatever the device sent.
+    `policy`, `transform`, `format`, `size`, `qos`, `retain`, `content-type`, `user-property`, `expiry`, `expression`,
+    `plugin`, `plugin-fault`; of behaviour rules `quota`, `duplicate`, `sequence`, `skew`. `message` and `pointer` are
+    short and printable, whatever the device sent.
     """
 
     pointer: str

@@ -30,14 +30,19 @@ def test_other_topics_may_be_published_to() -> None:
     ],
 )
 def test_each_filter_has_its_answer(topic_filter: str, reason: ReasonCode) -> None:
-    assert may_subscribe("d", topic_filter) is reason
+    assert may_subscribe("d", topic_filter)[0] is reason
 
 
 def test_a_filter_beyond_the_limits_is_invalid() -> None:
-    assert may_subscribe("d", "a/b/c", max_levels=2) is ReasonCode.TOPIC_FILTER_INVALID
-    assert may_subscribe("d", "abc", max_bytes=2) is ReasonCode.TOPIC_FILTER_INVALID
+    assert may_subscribe("d", "a/b/c", max_levels=2)[0] is ReasonCode.TOPIC_FILTER_INVALID
+    assert may_subscribe("d", "abc", max_bytes=2)[0] is ReasonCode.TOPIC_FILTER_INVALID
 
 
 def test_the_error_topic_of_a_strange_client_identifier_is_a_plain_topic_of_its_own() -> None:
     assert error_topic("a/+/#%") == "$proxy/errors/a%2F%2B%2F%23%25"
-    assert may_subscribe("a/+", error_topic("a/+")) is ReasonCode.SUCCESS
+    assert may_subscribe("a/+", error_topic("a/+"))[0] is ReasonCode.SUCCESS
+
+
+def test_what_is_refused_is_refused_in_words_and_nothing_else_is() -> None:
+    for topic_filter, is_told in (("a/#/b", True), ("$proxy/#", True), ("a", False)):
+        assert bool(may_subscribe("d", topic_filter)[1]) is is_told

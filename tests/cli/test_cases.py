@@ -5,6 +5,7 @@ import pytest
 
 from mqttproxy.cli.cases import try_cases
 from mqttproxy.cli.check import check
+from tests.plugins import install
 
 CONFIG = '[[policies]]\nname = "readings"\ntopics = ["t"]\nformat = "json"\n'
 CASE = (
@@ -88,3 +89,14 @@ def test_a_check_of_the_configuration_tells_cases_that_fail(tmp_path: Path, caps
     )
     (tmp_path / "tests/a.toml").write_text(GOOD + BAD)
     assert check(path) == 0
+
+
+def test_plug_in_checks_are_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, tried="def check(view):\n    return [('', 'no')] if view.payload == b'2' else []\n")
+    displeasing = CASE.format(name="one that displeases", text="2", verdict="hold") + 'keywords = ["plugin"]\n'
+    more = '[[policies.plugins]]\nname = "tried"\nbudget = "10s"\n'
+    assert try_cases(configuration(tmp_path, GOOD, BAD, displeasing, more=more)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "3 cases: 3 passed, 0 failed"
+    assert check(tmp_path / "proxy.toml") == 0

@@ -2,13 +2,19 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mqttproxy.cli.commands import app
+from mqttproxy.config.model import Bytes, RecorderSettings
 from mqttproxy.mqtt.packets import Properties
 from mqttproxy.quarantine.database import quarantine_dir
+from mqttproxy.recorder import Recorded
+from mqttproxy.recorder.tape import DATABASE as RECORDED, Tape, recorder_dir
+from tests.plugins import install
 from tests.quarantine.examples import make_held, make_writer
+from tests.recorder.examples import NOW, make, rows
 
 CONFIG = """\
 [proxy]
@@ -173,7 +179,7 @@ def test_what_decides_beside_policies_is_told(topic: str, words: str, shell: She
         (["--topic", "t", "--payload", "", "--client", "c", "--listener", "upstream:a"], "--direction down"),
         (["--topic", "$SYS/x", "--payload", "", "--direction", "down"], "--listener is needed"),
         (["--id", "x", "--topic", "t"], "use either --id or what describes a message"),
-        (["--id", "x"], "no such message is held; what was carried has no record before the recorder is there"),
+        (["--id", "x"], "no such message is held, or was recorded; what is carried is recorded only while"),
         (["--qos", "3"], "--qos"),
     ],
 )
@@ -237,3 +243,104 @@ class TestHeld:
         shell.config.write_text(shell.config.read_text() + text)
         assert shell("--id", self.hold(shell)) == 1
         assert "properties of CONNECT are not stored" in shell.out
+
+
+class TestRecorded:
+    def record(self, shell: Shell, *recorded: Recorded) -> Tape:
+        settings = RecorderSettings(enabled=True, keep_free=Bytes(0))
+        tape = Tape(recorder_dir(shell.config.parent / "data"), settings, now=lambda: NOW)
+        tape.write(rows(*recorded), {})
+        return tape
+
+    def test_what_became_of_it_is_told_and_what_would_today(self, shell: Shell) -> None:
+        told: dict[str, Any] = {
+            "client_id": "tx-2",
+            "listener": "plain",
+            "attributes": {"fw": "2"},
+            "qos": 1,
+            "generation": 4,
+        }
+        tape = self.record(shell, make(17, topic="plant/7", payload=b"{", destinations=("a", "local"), **told))
+        assert shell("gw.1.17") == 1  # today
+        assert shell.out.splitlines()[:4] == [
+            "then     2023-11-14T22:13:20.000+00:00: forwarded, to a, local, under generation 4",
+            "         mp-id gw.1.17",
+            "message  from a device on plant/7, 1 byte, QoS 1",
+            "sender   client tx-2, listener plain",
+        ]
+        assert "verdict  refuse, by policy readings" in shell.out
+        assert "2.       policy later: FAILED, only observed" in shell.out  # by the attribute of then
+        assert "the sender's attributes are those that it had then" in shell.out
+        tape.close()  # it was read while the recorder had it open
+        assert shell("--id", "r1") == 1
+
+    def test_why_it_was_not_carried_is_told(self, shell: Shell) -> None:
+        failures = (("/a", "type", "no number"),)
+        self.record(
+            shell, make(1, topic="plant/7", action="refused", policy="old", failures=failures, listener="gone")
+        ).close()
+        assert shell("gw.1.1", "--json") == 0
+        document = json.loads(shell.out)
+        assert document["verdict"] == "forward"
+        assert document["then"] == {
+            "id": "gw.1.1", "row": 1, "at": "2023-11-14T22:13:20.000+00:00", "action": "refused", "policy": "old",
+            "schema": None, "failures": [{"pointer": "/a", "keyword": "type", "message": "no number"}],
+            "destinations": [], "generation": 0, "masked": "no",
+        }  # fmt: skip
+        assert shell("gw.1.1") == 0
+        assert "refused, by policy old, under generation 0" in shell.out
+        assert "           at /a (type): no number" in shell.out
+
+    @pytest.mark.parametrize(
+        ("masked", "words"),
+        [("partly", "may have been judged otherwise when it came"), ("wholly", "masked as a whole")],
+    )
+    def test_that_masks_may_change_the_answer_is_told(self, masked: str, words: str, shell: Shell) -> None:
+        self.record(shell, make(1, topic="plant/7", masked=masked)).close()
+        shell("gw.1.1")
+        assert words in shell.out
+
+    def test_a_damaged_file_is_told(self, shell: Shell) -> None:
+        self.record(shell, make(1)).close()
+        (recorder_dir(shell.config.parent / "data") / RECORDED).write_bytes(b"no database" * 1000)
+        assert shell("gw.1.1") == 2
+        assert "file is not a database" in shell.err
+
+
+def test_bindings_are_told_with_why_they_do_not_fit(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "schemas/t").mkdir(parents=True)
+    for version, kind in (("1", "number"), ("2", "string"), ("3", "object")):
+        (tmp_path / f"schemas/t/{version}.json").write_text(f'{{"type": "{kind}"}}')
+    bindings = "".join(
+        f'[[policies.bindings]]\nschema = "t@{version}"\nwhen = {{ attributes = {{ fw = ">={version}" }} }}\n'
+        for version in (3, 2)
+    )
+    shell.config.write_text(
+        shell.config.read_text() + f'[[policies]]\nname = "bound"\ntopics = ["bound"]\nschema = "t@1"\n{bindings}'
+    )
+    assert shell.of("1", client="tx-2", topic="bound") == 1
+    assert [line[9:] for line in shell.out.splitlines() if "bind" in line or "schema" in line][:4] == [
+        "  binding to schema t@3: no, attribute fw '2' is not '>=3'",
+        "  binding to schema t@2: holds",
+        "  schema t@2",
+        "hold, by policy bound, schema t@2",
+    ]
+    assert shell.of("1", "--json", topic="bound") == 0
+    assert [bound["holds"] for bound in json.loads(shell.out)["steps"][3]["bindings"]] == [False, False]
+    assert shell.of("1", client="tx-1", topic="bound") == 0
+    assert "  no binding fits: the schema of the policy" in shell.out
+
+
+def test_plug_in_checks_are_asked(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "def check(view):\n    return [('/a', view.captures['line'])] if view.payload == b'2' else []\n"
+    install(tmp_path, monkeypatch, explained=source)
+    shell.config.write_text(
+        shell.config.read_text() + '[[policies]]\nname = "plugged"\ntopics = ["plugged/{line}"]\nformat = "json"\n'
+        '[[policies.plugins]]\nname = "explained"\nbudget = "10s"\n'
+    )
+    assert shell.of("1", topic="plugged/7") == 0
+    assert shell.of("2", topic="plugged/7") == 1
+    assert "at /a (plugin): 7" in shell.out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"2")))
+    assert shell.of("-", topic="plugged/7") == 1
+    assert "at /a (plugin): 7" in shell.out

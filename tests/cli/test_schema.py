@@ -14,6 +14,9 @@ CONFIG = """
 name = "temperature"
 topics = ["sensor/+/temperature"]
 schema = "temperature@stable"
+[[policies.bindings]]
+schema = "temperature@<2"
+when = { client_id = ["old-*"] }
 """
 READING = {"type": "object", "required": ["celsius"], "properties": {"celsius": {"type": "number"}}}
 STRICTER = {**READING, "required": ["celsius", "unit"]}
@@ -49,7 +52,7 @@ def test_the_list_tells_versions_aliases_and_users(config: Path, capsys: Output)
     assert lines == [
         ["common@1", "json", "used", "by", "1"],
         ["other@1", "json"],
-        ["temperature@1", "json"],
+        ["temperature@1", "json", "used", "by", "1"],
         ["temperature@2", "(stable)", "json", "used", "by", "1"],
         ["temperature@3", "json"],
     ]
@@ -144,6 +147,7 @@ def test_an_alias_in_use_is_not_removed(config: Path, capsys: Output) -> None:
     [
         ("temperature@2", 'policies[0].schema = "temperature@stable"'),
         ("temperature@2", "subject.toml: alias stable"),
+        ("temperature@1", 'policies[0].bindings[0].schema = "temperature@<2"'),
         ("common@1", "other/1.json"),
     ],
 )

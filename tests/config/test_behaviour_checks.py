@@ -98,7 +98,7 @@ BAD = [
     ),
     (
         QUOTA + 'schema = "a@1"',
-        ("behaviours[0].schema: found an unknown key; it belongs into [[policies]]",),
+        ("behaviours[0].schema: found an unknown key; it belongs into [[policies]] or [[policies.bindings]] or [policies.shadow]",),
     ),
 ]  # fmt: skip
 

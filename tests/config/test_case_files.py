@@ -107,6 +107,16 @@ def test_a_payload_can_be_written_in_several_ways(given: str, meant: bytes, tmp_
             'destinations = ["a", "z"]',
             'cases[0].expect.destinations[1]: found "z", expected an upstream or local of the configuration',
         ),
+        (
+            "",
+            "payloads = 1",
+            "cases[0].expect.payloads: found no table, expected a table of destinations and what they get",
+        ),
+        (
+            "",
+            "payloads = { z = 1 }",
+            'cases[0].expect.payloads: found "z", expected an upstream or local of the configuration',
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_key(given: str, expect: str, told: str, tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_the_order_of_policies_is_a_change_of_its_own() -> None:
     assert words(UPSTREAM.format("x") + UPSTREAM.format("y"), UPSTREAM.format("y") + UPSTREAM.format("x")) == []
 
 
+def test_so_is_the_order_of_bindings() -> None:
+    head = '[[policies]]\nname = "a"\ntopics = ["t"]\nschema = "t@1"\n'
+    one, other = (
+        f'[[policies.bindings]]\nschema = "t@{number}"\nwhen = {{ client_id = ["{number}"] }}\n' for number in (2, 3)
+    )
+    assert words(head + one + other, head + other + one) == ["policies[a].bindings: reordered: may loosen or tighten"]
+    assert words(head + one, head + one + other) == ["policies[a].bindings[t@3]: added: may loosen or tighten"]
+    assert words(head + one, head + one.replace('["2"]', '["x"]')) == [
+        'policies[a].bindings[t@2].when.client_id: ["2"] -> ["x"]: may loosen or tighten'
+    ]
+
+
 def test_tables_that_are_told_apart_by_nothing_are_numbered() -> None:
     route = '[[routes]]\ntopics = ["#"]\nto = ["x"]\n'
     assert words(UPSTREAM.format("x") + route, UPSTREAM.format("x") + route * 2) == ["routes[# #2]: added"]

@@ -54,6 +54,23 @@ BAD = [
         ['listeners[0].path: found "mqtt", expected a path such as "/mqtt"'],
     ),
     (
+        listener(proxy_protocol='{ from = ["10.0.0.1/8"] }'),
+        [
+            (
+                'listeners[0].proxy_protocol.from[0]: found "10.0.0.1/8", expected an IP address or a network such as '
+                '"10.0.0.0/8"'
+            )
+        ],
+    ),
+    (
+        listener(proxy_protocol='{ header_timeout = "1s" }'),
+        ["listeners[0].proxy_protocol.header_timeout: found 1.0, expected none, because from is empty"],
+    ),
+    (
+        listener(proxy_protocol='{ from = ["10.0.0.0/8"], header_bytes = "1MiB" }'),
+        ["listeners[0].proxy_protocol.header_bytes: found 1MiB, expected 256B to 65551B"],
+    ),
+    (
         listener("a") + listener("a", "127.0.0.1:1884"),
         ['listeners[1].name: found "a", expected a name of its own; listeners[0] has it'],
     ),

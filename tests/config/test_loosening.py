@@ -49,6 +49,8 @@ from mqttproxy.mqtt.topics import matches
         ("limits", "queue_when_full", "drop_newest", "drop_oldest", "neither"),
         ("listeners", "client_certificate", "required", "none", "loosens"),
         ("listeners", "transport", "tls", "tcp", "loosens"),
+        ("listeners.proxy_protocol", "from_", ("10.0.0.1",), ("10.0.0.1", "10.0.0.2"), "loosens"),
+        ("listeners.proxy_protocol", "from_", (), ("10.0.0.1",), "either"),
         ("listeners", "bind", "127.0.0.1:1883", "0.0.0.0:1883", "loosens"),
         ("listeners", "bind", "127.0.0.1:1883", "127.0.0.1:1884", "neither"),
         ("upstreams", "insecure_skip_verify", False, True, "loosens"),

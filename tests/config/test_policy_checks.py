@@ -4,6 +4,7 @@
 
 import pytest
 
+from mqttproxy.config.references import WORDS
 from tests.config.documents import faults, parse
 
 NAMES = "a name of letters, digits and underscores"
@@ -11,13 +12,17 @@ CONDITION = 'a glob such as "tx-*", or a comparison such as ">=2.1, <3"'
 PATTERN = 'expected a pattern such as "{model}-{firmware}-+"; '
 HEAD = '[[policies]]\nname = "p"\ntopics = ["t"]\n'
 GOOD = HEAD + 'format = "raw"\n'
+SHADOWED = GOOD + "[policies.shadow]\n"
+LATER = '[[policies]]\nname = "later"\ntopics = ["t"]\nlevel = "off"\nformat = "raw"\n'
+BOUND = HEAD + "schema = 't@1'\n[[policies.bindings]]\n"
 ATTRIBUTES = "[[access.attributes]]\n"
 
 BAD = [
     (
         HEAD,
         (
-            'policies[0]: found nothing to judge by, expected schema, format, require or expressions; format = "raw" '
+            "policies[0]: found nothing to judge by, expected schema, format, require, expressions or plugins; "
+            'format = "raw" '
             "lets everything through"
         ),
     ),
@@ -116,6 +121,68 @@ BAD = [
         GOOD + f"[[policies.expressions]]\nexpression = '{'1' * 4097}'",
         "policies[0].expressions[0].expression: found 4097 characters, expected at most 4096",
     ),
+    (
+        SHADOWED + 'schema = "t"',
+        'policies[0].shadow.schema: found "t", expected subject@version such as "temperature@1", "temperature@stable" or "temperature@>=1,<3"',
+    ),
+    (
+        SHADOWED + 'schema = "t@2"\npolicy = "later"\n' + LATER,
+        "policies[0].shadow: found both schema and policy, expected one of them; a candidate policy has a schema of its own",
+    ),
+    (SHADOWED + "percent = 5", "policies[0].shadow: found no candidate, expected schema or policy"),
+    (
+        SHADOWED + 'schema = "t@2"\npercent = 0',
+        "policies[0].shadow.percent: found 0, expected more than 0 and at most 100",
+    ),
+    (
+        SHADOWED + 'policy = "latter"\n' + LATER,
+        'policies[0].shadow.policy: found "latter", expected the name of a policy; did you mean "later"?',
+    ),
+    (SHADOWED + 'policy = "p"', 'policies[0].shadow.policy: found "p", expected another policy than this one'),
+    (
+        SHADOWED + 'policy = "later"\n' + LATER.replace("off", "observe"),
+        'policies[0].shadow.policy: found "later", expected a policy with level = "off"; a candidate is not in force',
+    ),
+    ("[shadow]\ntime_percent = 90", "shadow.time_percent: found 90, expected more than 0 and at most 50"),
+    (
+        GOOD + "[[policies.plugins]]\nname = ''",
+        'policies[0].plugins[0].name: found "", expected the name of an entry point',
+    ),
+    (
+        GOOD + "[[policies.plugins]]\nname = 'a'\nbudget = 0",
+        "policies[0].plugins[0].budget: found 0s, expected more than 0s and at most 36500d",
+    ),
+    (
+        GOOD + 'direction = "both"\n[[policies.plugins]]\nname = "a"',
+        (
+            'policies[0].direction: found "both", expected "up", because the policy has plugins; plug-ins judge what '
+            "devices send: what comes from upstreams cannot wait for them"
+        ),
+    ),
+    (
+        BOUND + "schema = 'x'\nwhen = { client_id = ['a'] }",
+        (
+            f'policies[0].bindings[0].schema: found "x", expected {WORDS}; '
+            "names are of letters, digits, dots, hyphens and underscores"
+        ),
+    ),
+    (
+        BOUND + "schema = 't@2'",
+        (
+            "policies[0].bindings[0].when: found nothing, expected whose messages; it would fit everybody: let it be the "
+            "schema of the policy"
+        ),
+    ),
+    (
+        BOUND + "schema = 't@2'\nwhen = { attributes = { fw = '>=x' } }",
+        f'policies[0].bindings[0].when.attributes.fw: found ">=x", expected {CONDITION}',
+    ),
+    (
+        GOOD + "[[policies.bindings]]\nschema = 't@2'\nwhen = { client_id = ['a'] }",
+        (
+            "policies[0].schema: found nothing, expected a schema for those whom no binding fits; the policy has bindings"
+        ),
+    ),
     (ATTRIBUTES + "pattern = 'x'", f'access.attributes[0].pattern: found "x", {PATTERN}nothing in it has a {{name}}'),
     (
         ATTRIBUTES + "pattern = '{a}'\nsource = 'connect_property'",
@@ -156,6 +223,10 @@ def test_settings_that_do_not_fit_are_told_in_one_exact_sentence(text: str, sent
         HEAD + "[[policies.expressions]]\nexpression = 'topic != identity.client_id'",
         HEAD + "format = \"json\"\n[[policies.expressions]]\nexpression = 'payload.x > 1'",
         HEAD + 'format = "protobuf"\nschema = "t@1"',
+        SHADOWED + 'schema = "t@>=2"\npercent = 0.1',
+        SHADOWED + 'policy = "later"\n' + LATER,
+        HEAD + "[[policies.plugins]]\nname = 'a'\nbudget = '2s'",
+        BOUND + "schema = 't@>=2'\n[policies.bindings.when]\nattributes = { fw = '>=2.1' }",
         GOOD + "[policies.when]\nclient_id = ['*']\nattributes = { a = '>=1', b = ['x*', 'y?'] }",
         ATTRIBUTES + "pattern = '{a}-+'\n[[access.attributes]]\nsource = 'username'\npattern = '{b}'",
     ],

@@ -1,7 +1,8 @@
 import pytest
 from attrs import frozen
 
-from mqttproxy.config.references import parse_reference, schema_references
+from mqttproxy.config.references import candidate_keys, parse_reference, schema_references
+from tests.config.documents import parse
 
 
 @pytest.mark.parametrize("text", ["t@1", "t@1.2.3", "t@stable", "t@>=1", "t@>=1,<3", "t@ >= 1.5 , != 2"])
@@ -54,3 +55,15 @@ def test_every_setting_called_schema_names_one_however_deep_it_stands() -> None:
         ("policies[0].bindings[1].schema", "a@1"),
         ("one.schema", "c@stable"),
     ]
+
+
+def test_schemas_of_candidates_are_known_by_their_keys() -> None:
+    later = '[[policies]]\nname = "later"\ntopics = ["t"]\nlevel = "off"\nschema = "t@3"\n'
+    now = '[[policies]]\nname = "now"\ntopics = ["t"]\nschema = "t@1"\n[policies.shadow]\npolicy = "later"\n'
+    config = parse(later + now)
+    keys = set(candidate_keys(config))
+    assert {key: key in keys for key, _ in schema_references(config)} == {
+        "policies[0].schema": True,
+        "policies[1].schema": False,
+    }
+    assert "policies[1].shadow.schema" in keys

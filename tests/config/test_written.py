@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
+from mqttproxy.config.kinds import file_key
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig, every_table
 from mqttproxy.config.structure import structure
@@ -20,7 +21,7 @@ ADVICE = "stale: run `python -m mqttproxy.config.written` in the top folder"
 
 TABLES: dict[str, Any] = {name: kind for name, _, kind in every_table()}
 SETTINGS = [(table, field) for table, kind in TABLES.items() for field in attrs.fields(kind) if not is_table(field)]
-IDS = [f"{table}.{field.name}" for table, field in SETTINGS]
+IDS = [f"{table}.{file_key(field.name)}" for table, field in SETTINGS]
 
 
 def everything() -> str:
@@ -49,7 +50,7 @@ def test_the_example_is_fresh() -> None:
 def test_every_setting_is_on_the_reference_page(table: str, field: Any) -> None:
     section = re.split(r"^## ", (TOP / REFERENCE).read_text(), flags=re.MULTILINE)
     (of_table,) = [part for part in section if part.startswith((f"`[{table}]`", f"`[[{table}]]`"))]
-    assert f"| `{field.name}` |" in of_table
+    assert f"| `{file_key(field.name)}` |" in of_table
 
 
 @pytest.mark.parametrize(("table", "field"), SETTINGS, ids=IDS)
@@ -58,7 +59,7 @@ def test_every_setting_is_in_the_example_with_its_default(table: str, field: Any
     for name in table.split("."):
         value = value[name]
         value = value[0] if isinstance(value, list) else value
-    assert field.name in value
+    assert file_key(field.name) in value
     if field.default not in {attrs.NOTHING, None}:
         assert getattr(shown(table), field.name) == field.default
 
@@ -87,10 +88,10 @@ def _misspelt(name: str) -> str:
 @pytest.mark.parametrize(("table", "field"), SETTINGS, ids=IDS)
 def test_every_misspelt_setting_is_told_with_the_right_one(table: str, field: Any) -> None:
     before, heading, after = everything().partition(f"[{table}]")
-    wrong = _misspelt(field.name)
-    text = before + heading + re.sub(rf"^{field.name} = ", f"{wrong} = ", after, count=1, flags=re.MULTILINE)
+    wrong = _misspelt(file_key(field.name))
+    text = before + heading + re.sub(rf"^{file_key(field.name)} = ", f"{wrong} = ", after, count=1, flags=re.MULTILINE)
     sentences = [sentence for sentence in faults(text) if "unknown key" in sentence]
-    assert sentences == [f'{place(table)}.{wrong}: found an unknown key; did you mean "{field.name}"?']
+    assert sentences == [f'{place(table)}.{wrong}: found an unknown key; did you mean "{file_key(field.name)}"?']
 
 
 @pytest.mark.parametrize("table", TABLES)

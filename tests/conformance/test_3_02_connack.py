@@ -97,6 +97,15 @@ def test_a_refusal_is_no_larger_than_the_device_takes(server: Server, size: int)
     assert all(len(one.raw) <= size for one in heard)
 
 
+@holds_5("3.2.2-19", "3.2.2-20")
+def test_a_refusal_says_why_and_which_rule_it_was(server: Server) -> None:
+    (answer,) = server.refused(connect(V5, "c", fields=[prop(Prop.AUTHENTICATION_METHOD, "x")]))
+    assert (answer.kind, answer.reason) == (Kind.CONNACK, 0x8C)
+    assert "authentication method" in answer.value(Prop.REASON_STRING)
+    assert answer.all_of(Prop.USER_PROPERTY) == [("rule", "access")]
+    assert answer.value(Prop.SERVER_REFERENCE) is None
+
+
 @holds_5("3.1.2-24", "3.2.2-16")
 def test_a_welcome_fits_into_128_bytes_whatever_it_has_to_say(server: Server) -> None:
     device = server.dial(V5)

@@ -155,6 +155,22 @@ def test_a_message_comes_at_the_lower_of_its_qos_and_the_granted_one(
     assert device.message().qos == min(sent, granted)
 
 
+@pytest.mark.parametrize(("size", "is_told"), [(128, False), (1000, True)])
+@holds_5("3.9.2-1", "3.9.2-2", "3.1.2-24")
+def test_a_suback_that_refuses_says_why_as_far_as_it_fits(server: Server, size: int, is_told: bool) -> None:
+    device = server.join(fields=[prop(Prop.MAXIMUM_PACKET_SIZE, size)])
+    answer = device.subscribe("a/#/b" + "x" * 80, server.new_topic())
+    assert answer.reasons == (0x8F, 2)
+    assert len(answer.raw) <= size
+    told = answer.value(Prop.REASON_STRING)
+    rules = dict(answer.all_of(Prop.USER_PROPERTY))
+    if is_told:
+        assert "a/#/b" in told
+        assert rules["rule"] == "topic rules"
+    else:
+        assert rules == {}
+
+
 @holds_5("3.9.2-1", "3.9.2-2", "3.11.2-1", "3.11.2-2", "3.1.2-24")
 def test_suback_and_unsuback_are_no_larger_than_the_device_takes(server: Server) -> None:
     device = server.join(fields=[prop(Prop.MAXIMUM_PACKET_SIZE, 128)])

@@ -4,10 +4,12 @@ from trio.testing import MockClock
 
 from mqttproxy.config.model import Address, LimitSettings, ListenerSettings
 from mqttproxy.downstream.door import Door
-from mqttproxy.mqtt.packets import Disconnect, Message
+from mqttproxy.mqtt.packets import Connect, Disconnect, Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.dial import dial
+from mqttproxy.transport.proxy_header import ProxyHeader
 from mqttproxy.transport.stream import TransportError
+from tests.client import Client
 from tests.house import AWAITED, HOST, V311, House, make_house, open_house
 
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
@@ -69,6 +71,47 @@ class TestLimits:
         async with open_house("[limits]\nconnections_per_address = 1") as house:
             await outcomes(house, 100)
             assert house.log.events() == ["too_many_from_address"]
+
+
+class TestBalancers:
+    """Who is there is said by a load balancer at 10.0.0.1."""
+
+    async def test_D12_the_clients_address_is_what_counts_logs_and_the_audit_trail_tell(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house("[limits]\nconnections_per_address = 1") as house:
+            house.listener.balancers = {"10.0.0.1": ProxyHeader(("198.51.100.7", 5))}
+            device = Client(house.arrive("10.0.0.1"), Connect(client_id="d", version=V311), house.nursery)
+            await house.settle()
+            assert device.connack is not None
+            assert house.inside().identity.address == "198.51.100.7"
+            assert house.door._by_address == {"198.51.100.7": 1}
+            assert await outcomes(house, 2, "10.0.0.1") == ["closed", "closed"]
+            house.listener.balancers = {"10.0.0.1": ProxyHeader(("198.51.100.8", 5))}
+            assert await outcomes(house, 1, "10.0.0.1") == ["open"]
+            assert house.metrics.connections_refused == {"too_many_from_address": 2}
+            assert house.log.events() == ["too_many_from_address"]
+
+    async def test_D12_from_other_addresses_nobody_comes_in(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            house.listener.balancers = {"10.0.0.1": ProxyHeader(("198.51.100.7", 5))}
+            assert await outcomes(house, 1, "198.51.100.7") == ["closed"]
+            assert house.metrics.connections_refused == {"not_a_balancer": 1}
+            assert house.door._by_address == {}
+
+    async def test_D12_the_balancers_own_looks_do_not_count_against_it(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nconnections_per_address = 1") as house:
+            house.listener.balancers = {"10.0.0.1": ProxyHeader()}
+            assert await outcomes(house, 5, "10.0.0.1") == ["open"] * 5
+            await trio.sleep(11)
+            assert house.door._by_address == {}
+
+    async def test_D12_a_bad_header_is_counted_as_such(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            house.listener.balancers = {"10.0.0.1": ProxyHeader(), "10.0.0.2": None}
+            assert await outcomes(house, 1, "10.0.0.2") == ["closed"]
+            assert house.metrics.connections_refused == {"bad_introduction": 1}
+            assert house.door._by_address == {}
 
 
 class TestConnectDeadline:

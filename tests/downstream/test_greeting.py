@@ -144,7 +144,8 @@ class TestWills:
             assert new.ended_at is not None
             assert old.ended_at is None
             assert house.metrics.connections_refused == {"will_refused": 1}
-            lines = [(line["action"], line["topic"], line["reason"]) for line in house.audit_lines()]
+            decided = [line for line in house.audit_lines() if line["event"] == "decision"]
+            lines = [(line["action"], line["topic"], line["reason"]) for line in decided]
             assert lines == [("refused", will.topic, reason.name.lower())]
 
     async def test_a_3_1_1_device_is_told_that_it_is_not_authorized(self, autojump_clock: MockClock) -> None:

@@ -22,7 +22,7 @@ def premises(text: str = POLICY) -> Premises:
     return Premises(config, build_generation(1, config, Shelf(NUMBERS)))
 
 
-def case(payload: bytes = b'"x"', *, given: dict[str, Any] | None = None, **expect: Any) -> LoadedCase:
+def case(payload: bytes = b'"x"', /, *, given: dict[str, Any] | None = None, **expect: Any) -> LoadedCase:
     settings = CaseSettings(
         name="it",
         given=GivenSettings(**{"topic": "n/1", **(given or {})}),
@@ -159,12 +159,72 @@ class TestCoverage:
         ]
         assert missing(text, BAD, GOOD, case(given={"topic": "x"}), case(given={"topic": "o"})) == []
 
+    def test_each_binding_wants_a_device(self) -> None:
+        text = POLICY + '[[policies.bindings]]\nschema = "number@1"\nwhen = { client_id = ["x"] }\n'
+        assert missing(text, BAD, GOOD) == ['policy "numbers": no case has a device for its binding to schema number@1']
+        assert missing(text, BAD, GOOD, case(given={"client_id": "x"})) == []
+
     def test_every_policy_stands_there_with_its_checks(self) -> None:
         coverage = Coverage(premises(TWO_CHECKS))
         assert coverage.policies["numbers"].checks == [("require", 0), ("schema number@1", 0)]
         text = '[[policies]]\nname = "e"\ntopics = ["n/#"]\nformat = "json"\n'
         text += '[[policies.expressions]]\nexpression = "true"\n'
         assert Coverage(premises(text)).policies["e"].checks == [("format json", 0), ('expression "true"', 0)]
+
+
+TRANSFORMED = """
+[[policies]]
+name = "shaped"
+topics = ["n/#", "m"]
+format = "json"
+transforms = [{ op = "set", path = "/b", value = 1.0 }]
+[[upstreams]]
+name = "a"
+url = "mqtt://127.0.0.1"
+[[upstreams]]
+name = "b"
+url = "mqtt://127.0.0.1"
+[[upstreams.transforms]]
+topics = ["n/#"]
+steps = [{ op = "remove", path = "/a" }]
+[[routes]]
+topics = ["#"]
+to = ["a", "b"]
+home = "local"
+"""
+
+
+class TestPayloads:
+    """What destinations get, after the transforms of policies and their own."""
+
+    def problems(self, sent: bytes, text: str = TRANSFORMED, **expect: Any) -> list[tuple[str, str, str]]:
+        tried, _ = run([case(sent, **{"verdict": "forward", **expect})], premises(text))
+        return [
+            (problem.key.removeprefix("cases[0].expect."), problem.found, problem.expected)
+            for problem in tried[0].problems
+        ]
+
+    def test_those_that_are_as_expected_are_no_problem(self) -> None:
+        both = {"a": 2, "b": True}
+        text = TRANSFORMED.replace("value = 1.0", "value = true")
+        assert self.problems(b'{"a":2}', text, payload=both, payloads={"b": {"b": True}}) == []
+        assert self.problems(b'{"a":2}', text, payload='{"a":2,"b":true}', payloads={"b": '{"b":true}'}) == []
+
+    def test_one_that_is_not_is_told_with_what_was_found(self) -> None:
+        assert self.problems(b'{"a":2}', payload={"a": 2, "b": 1}) == [("payload", '{"b":1.0}', '{"a":2,"b":1}')]
+        assert self.problems(b'{"a":2}', payloads={"b": {"b": True}}) == [("payloads.b", '{"b":1.0}', '{"b":true}')]
+        assert self.problems(b'{"a":2}', payloads={"b": '{"b": 1.0}'}) == [("payloads.b", '{"b":1.0}', '{"b": 1.0}')]
+
+    def test_where_nothing_is_carried_there_is_no_payload(self) -> None:
+        nothing = "no payload: nothing is carried there"
+        assert self.problems(b"{", verdict="hold", payload=1) == [("payload", nothing, "1")]
+        assert self.problems(b"2", verdict="hold", payloads={"a": 1}) == [("payloads.a", nothing, "1")]
+        held_for_b = self.problems(b'{"c":2}', payloads={"b": {"b": 1}})
+        assert held_for_b == [("payloads.b", nothing, '{"b":1}')]
+
+    def test_what_is_not_text_is_told_in_hexadecimal(self) -> None:
+        text = TRANSFORMED.replace('topics = ["n/#", "m"]', 'topics = ["other"]').replace('["n/#"]', '["other"]')
+        assert self.problems(b"\xff\x00", text, payload=1) == [("payload", "hex ff 00", "1")]
 
 
 def test_the_example_of_the_quick_start_passes_and_covers_all() -> None:

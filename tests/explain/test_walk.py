@@ -197,3 +197,26 @@ def test_messages_of_upstreams_are_explained_by_the_way_down() -> None:
     assert (held.fate, held.reason, held.error_topic) == ("hold", ReasonCode.SUCCESS, None)
     elsewhere = explain(good, b, premises, "down")
     assert (elsewhere.fate, elsewhere.why) == ("drop", "subscriptions to this topic are served by a")
+
+
+def test_what_policies_bring_to_another_topic_is_routed_there() -> None:
+    text = TWO + (
+        '[[policies]]\nname = "p"\ntopics = ["n/+"]\nformat = "json"\ntransforms = [{ op = "set_topic", to = "m/1" }]\n'
+    )
+    config = parse(text + route("a", topics="n/#") + route("b", topics="m/#"))
+    premises = Premises(config, build_generation(1, config, Shelf({})))
+    told = explain(Message("n/1", b"1", 1), sender(config, client_id="d"), premises)
+    assert [(one.name, one.topic, one.payload) for one in told.destinations] == [("b", "m/1", b"1")]
+    told = explain(Message("n/1", b"{", 1), sender(config, client_id="d"), premises)
+    assert (told.fate, told.destinations) == ("hold", ())
+
+
+def test_an_upstream_whose_transforms_cannot_be_done_is_told_with_why() -> None:
+    text = upstream("a") + '[[upstreams.transforms]]\ntopics = ["#"]\nsteps = [{ op = "remove", path = "/a" }]\n'
+    config = parse(text + route("a"))
+    premises = Premises(config, build_generation(1, config, Shelf({})))
+    (good,) = explain(Message("t", b'{"a":1}', 1), sender(config, client_id="d"), premises).destinations
+    (bad,) = explain(Message("t", b"{}", 1), sender(config, client_id="d"), premises).destinations
+    assert (good.topic, good.payload, good.why_not) == ("t", b"{}", "")
+    assert (bad.topic, bad.payload) == (None, None)
+    assert bad.why_not.startswith("its transforms cannot be done: ")

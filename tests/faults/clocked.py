@@ -83,9 +83,9 @@ class Clocked(Ledger):
         if destination == self.watched and (sent := self._under_way.pop(payload, None)) is not None:
             self._arrivals.append(time.perf_counter() - sent)
 
-    def _repeat(self, track: _Track, number: int, destination: str) -> None:
-        super()._repeat(track, number, destination)
-        self.twice[destination, track.stream.qos] += 1
+    def _repeat(self, track: _Track, number: int, place: int) -> None:
+        super()._repeat(track, number, place)
+        self.twice[self.destinations[place], track.stream.qos] += 1
 
 
 def percentiles(times: "array[float]") -> tuple[float, float]:

@@ -10,6 +10,7 @@ Each payload carries device, topic, QoS, number and a checksum, so whoever recei
 entry costs a few bytes and about a microsecond: runs of millions of messages stay in memory.
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -37,6 +38,10 @@ class _Track:
     acknowledged: bytearray = field(factory=bytearray)  # 1: must arrive; its length is how many were sent
     ended: bytearray = field(factory=bytearray)  # 1: refused or held, need not arrive
     arrivals: list[bytearray] = field(factory=list)  # for each destination, how often
+    # Before which incident, the first being 0.
+    sent: "array[int]" = field(factory=lambda: array("H"))
+    told: "array[int]" = field(factory=lambda: array("H"))  # that it was acknowledged
+    came: "list[array[int]]" = field(factory=list)  # for each destination, the first time
     newest: list[int] = field(factory=list)  # for each destination, the highest number so far
 
 
@@ -47,7 +52,9 @@ class Report:
     Attributes:
         lost: acknowledged, and neither received at a destination nor refused or held.
         duplicated: by QoS, arrivals after the first.
-        worst: by QoS, the most duplicates between two incidents.
+        worst: by QoS, the most duplicates that one incident is to blame for: the one at which the message was in
+            flight. That is the first after it was sent if it was not acknowledged by then, for the device sends it
+            again; otherwise the first after it had arrived. When the second comes says little: a destination may lag.
         inversions: first arrivals with a lower number than one that came before, in the same stream.
         ghosts: messages that were never sent.
         corrupted: payloads whose checksum is wrong, and those on a topic that is not theirs.
@@ -92,8 +99,8 @@ class Ledger:
         self._refused = self._held = 0
         self._inversions = self._ghosts = self._corrupted = 0
         self._duplicated = [0, 0, 0]
-        self._now = [0, 0, 0]  # duplicates since the last incident
-        self._worst = [0, 0, 0]
+        self._incidents = 0
+        self._blamed = [[0, 0, 0]]  # duplicates by QoS, for each incident
         self._examples: dict[str, list[str]] = {}
 
     # What devices know.
@@ -104,11 +111,19 @@ class Ledger:
         track = self._tracks.get(prefix)
         if track is None:
             count = len(self.destinations)
-            track = _Track(stream, prefix, arrivals=[bytearray() for _ in range(count)], newest=[-1] * count)
+            track = _Track(
+                stream,
+                prefix,
+                arrivals=[bytearray() for _ in range(count)],
+                newest=[-1] * count,
+                came=[array("H") for _ in range(count)],
+            )
             self._tracks[prefix] = track
         body = b"%b %d" % (prefix, len(track.acknowledged))
         for counts in (track.acknowledged, track.ended, *track.arrivals):
             counts.append(0)
+        for incidents in (track.sent, track.told, *track.came):
+            incidents.append(self._incidents)
         return b"%b %08x" % (body, crc32(body))
 
     def acknowledge(self, payload: bytes) -> None:
@@ -117,6 +132,7 @@ class Ledger:
         if track.acknowledged[number]:
             return
         track.acknowledged[number] = 1
+        track.told[number] = self._incidents
         if not track.ended[number]:
             for place, counts in enumerate(track.arrivals):
                 self.missing[place] += not counts[number]
@@ -146,10 +162,11 @@ class Ledger:
             return
         counts = track.arrivals[place]
         if counts[number]:
-            self._repeat(track, number, destination)
+            self._repeat(track, number, place)
             counts[number] += counts[number] < _MANY
             return
         counts[number] = 1
+        track.came[place][number] = self._incidents
         self.missing[place] -= track.acknowledged[number] and not track.ended[number]
         if number < track.newest[place]:
             self._inversions += 1
@@ -158,9 +175,9 @@ class Ledger:
             track.newest[place] = number
 
     def incident(self) -> None:
-        """Note that a fault begins: duplicates from now on count as those of this one."""
-        self._worst = [max(pair) for pair in zip(self._worst, self._now, strict=True)]
-        self._now = [0, 0, 0]
+        """Note that a fault begins: what is in flight now may come twice because of it. At most 65,535 of them."""
+        self._incidents += 1
+        self._blamed.append([0, 0, 0])
 
     # What it adds up to.
 
@@ -183,7 +200,7 @@ class Ledger:
             },
             lost=sum(lost),
             duplicated={qos: self._duplicated[qos] for qos in (1, 2)},
-            worst={qos: max(self._worst[qos], self._now[qos]) for qos in (1, 2)},
+            worst={qos: max(blamed[qos] for blamed in self._blamed) for qos in (1, 2)},
             inversions=self._inversions,
             ghosts=self._ghosts,
             corrupted=self._corrupted,
@@ -208,11 +225,13 @@ class Ledger:
                 self.missing[place] -= not counts[number]
         return True
 
-    def _repeat(self, track: _Track, number: int, destination: str) -> None:
+    def _repeat(self, track: _Track, number: int, place: int) -> None:
         qos = track.stream.qos
         self._duplicated[qos] += 1
-        self._now[qos] += 1
-        self._tell(f"QoS {qos} twice", f"{track.prefix.decode()} {number} at {destination}")
+        sent = track.sent[number]
+        sent_again = not track.acknowledged[number] or track.told[number] != sent
+        self._blamed[sent if sent_again else track.came[place][number]][qos] += 1
+        self._tell(f"QoS {qos} twice", f"{track.prefix.decode()} {number} at {self.destinations[place]}")
 
     def _sent(self, payload: bytes) -> tuple[_Track, int]:
         found = self._find(payload)

@@ -75,19 +75,33 @@ def test_what_was_refused_or_is_held_need_not_arrive(is_acknowledged: bool) -> N
 
 
 @pytest.mark.parametrize("stream", [ONE, TWO])
-def test_duplicates_are_counted_by_qos_and_by_incident(stream: Stream) -> None:
+def test_duplicates_are_counted_by_qos_and_by_the_incident_that_found_them_delivered(stream: Stream) -> None:
     ledger = Ledger(["a"])
     first, second, third = sent(ledger, 3, stream)
     arrive(ledger, first, first)
     ledger.incident()
-    arrive(ledger, second, second, second, first)
+    arrive(ledger, second, first, first)
     ledger.incident()
-    report = arrive(ledger, third, third)
-    assert report.duplicated[stream.qos] == 5
-    assert report.worst[stream.qos] == 3
+    report = arrive(ledger, second, second, third, third)
+    assert report.duplicated[stream.qos] == 6
+    assert report.worst[stream.qos] == 3  # first, at the first of them
     with pytest.raises(AssertionError, match=f"QoS {stream.qos} twice"):
         report.check()
     report.check(repeats=[stream.qos])
+
+
+def test_what_a_device_sends_again_is_blamed_on_the_incident_that_took_its_acknowledgement() -> None:
+    ledger = Ledger(["a"])
+    late = []
+    for _ in range(3):
+        payloads = [ledger.send(ONE) for _ in range(2)]
+        ledger.incident()
+        for payload in payloads:
+            ledger.acknowledge(payload)
+        late += payloads
+    for payload in late:  # at a destination that lags
+        report = arrive(ledger, payload, payload)
+    assert (report.duplicated[1], report.worst[1]) == (6, 2)
 
 
 def test_a_first_arrival_behind_a_later_one_is_out_of_order_and_a_repetition_is_not() -> None:

@@ -14,7 +14,12 @@ from tests.mqtt.strategies import payloads, properties, topic_names
 AHEAD = 1_000_000.0  # what the wall clock is ahead of the monotonic one
 
 SENDER = st.builds(
-    Sender, st.text(max_size=8), st.none() | st.text(max_size=8), st.just("192.0.2.1"), st.sampled_from(["p", "ü"])
+    Sender,
+    st.text(max_size=8),
+    st.none() | st.text(max_size=8),
+    st.just("192.0.2.1"),
+    st.sampled_from(["p", "ü"]),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
 )
 FIELDS = (
     topic_names,
@@ -161,3 +166,17 @@ def test_a_sender_that_there_is_not_is_unknown_and_the_message_is_not_lost() -> 
     assert msgspec.msgpack.decode(bytes(nobody[8 : frames_of(nobody)[0].stop])) == [["a", "u", "192.0.2.1", "plain"]]
     mixed = bytes(nobody[: frames_of(nobody)[0].stop]) + encoded[senders.stop :]
     assert [pair and pair[1] for pair in decode_run(mixed, 2)] == [batch.senders[0][1], UNKNOWN]
+
+
+def test_senders_of_a_version_that_kept_no_attributes_are_read_and_theirs_by_it() -> None:
+    class Former(msgspec.Struct, frozen=True, array_like=True):
+        client_id: str
+        username: str | None
+        address: str
+        listener: str
+
+    former, now = Former("d", None, "192.0.2.7", "plain"), Sender("d", None, "192.0.2.7", "plain", {"firmware": "2"})
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(former), type=Sender) == Sender(
+        "d", None, "192.0.2.7", "plain"
+    )
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(now), type=Former) == former

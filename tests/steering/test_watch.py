@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from mqttproxy.app import Proxy
-from mqttproxy.steering.watch import fingerprint, watch
+from mqttproxy.steering.watch import Places, fingerprint, watch
+from tests.harness import write_certificates
 from tests.steering.proxies import ME, audit, open_proxy, text, write
 
 ON, OFF = text().replace("[proxy]", "[proxy]\nwatch = true"), text()
@@ -75,6 +76,18 @@ async def test_a_schema_is_seen_and_what_is_none_of_ours_is_not(tmp_path: Path) 
         await until(proxy, lambda: proxy.metrics.generation == 2)
 
 
+async def test_a_certificate_that_is_replaced_is_put_in_force(tmp_path: Path) -> None:
+    files = write_certificates(tmp_path / "tls")
+    listener = '[[listeners]]\nname = "s"\nbind = "127.0.0.1:0"\ntransport = "tls"\n'
+    listener += 'certificate = "tls/server.pem"\nprivate_key = "tls/server.key"\n'
+    write(tmp_path, ON + listener)
+    async with watched(tmp_path) as proxy:
+        files.certificate.unlink()  # else the new one would be appended
+        write_certificates(tmp_path / "tls")
+        await until(proxy, lambda: proxy.metrics.generation == 2)
+        assert "tls" in audit(proxy)[-1]["who"]
+
+
 async def test_it_can_be_switched_on_and_off_by_a_reload(tmp_path: Path) -> None:
     write(tmp_path, OFF)
     async with watched(tmp_path) as proxy:
@@ -102,10 +115,10 @@ async def test_where_the_kernel_does_not_tell_files_are_looked_at(
 
 def test_a_fingerprint_knows_what_matters(tmp_path: Path) -> None:
     file, schemas = tmp_path / "proxy.toml", tmp_path / "schemas"
-    assert fingerprint(file, schemas) == {}
+    assert fingerprint(file, Places(schemas)) == {}
     (schemas / "a").mkdir(parents=True)
     (schemas / ".git").mkdir()
     for name in ("a/1.json", "a/.hidden", "a/1.json~", ".git/x"):
         (schemas / name).write_text("x")
     file.write_text("")
-    assert list(fingerprint(file, schemas)) == [str(file), str(schemas / "a" / "1.json")]
+    assert list(fingerprint(file, Places(schemas))) == [str(file), str(schemas / "a" / "1.json")]

@@ -54,6 +54,7 @@ def in_use() -> Metrics:
     metrics.dropped.add("outbox_full", 2)
     metrics.waiting += 1
     metrics.listening["plain"] = 1
+    metrics.shadowed["temperature", "would_break"] = 7
     metrics.active_connections.add("plain", 3)
     metrics.validation_seconds.observe(3e-6, 20)
     metrics.latency_seconds.observe(0.002, 10)
@@ -82,6 +83,7 @@ def in_use() -> Metrics:
         ("mqtt_proxy_destination_dropped_total", ("a", "drop_oldest"), 1),
         ("mqtt_proxy_destination_insecure", ("a",), 1),
         ("mqtt_proxy_info", ("gw-1", "0.1.0"), 1),
+        ("mqtt_proxy_shadow_messages_total", ("would_break", "temperature"), 7),
     ],
 )
 def test_a_number_stands_under_its_name(name: str, labels: tuple[str, ...], value: float) -> None:
@@ -98,7 +100,7 @@ def test_uptime_is_told() -> None:
 def test_every_number_of_the_metrics_is_told_and_no_name_twice() -> None:
     told = [attribute.metadata["told"] for attribute in attrs.fields(Metrics) if "told" in attribute.metadata]
     untold = {attribute.name for attribute in attrs.fields(Metrics) if "told" not in attribute.metadata}
-    assert untold == {"node", "version", "now", "started", "destinations", "refresh"}
+    assert untold == {"node", "version", "now", "started", "destinations", "refresh", "more"}
     assert len({(one.name, one.value) for one in told}) == len(told)
     shown = families(in_use())
     for one in told:

@@ -51,7 +51,7 @@ class Shelf:
         return compiled(tuple(sorted(sources.items())), root)
 
 
-def policy(schema: str = "t@1", **settings: Any) -> PolicySettings:
+def policy(schema: str | None = "t@1", **settings: Any) -> PolicySettings:
     return PolicySettings(**{"name": "p", "topics": ("t",), "schema": schema, **settings})
 
 

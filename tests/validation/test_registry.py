@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mqttproxy.config.errors import ConfigError
+from mqttproxy.config.policies import CandidateSettings
 from mqttproxy.validation.files import digest
 from mqttproxy.validation.registry import Registry, UnresolvedError
 from tests.validation.schema_shelf import Shelf, contract_of, generation, policy, verdict_on
@@ -95,7 +96,7 @@ def test_two_references_to_one_version_share_its_contract() -> None:
 def test_a_format_that_the_schema_is_not_for_is_a_fault() -> None:
     (fault,) = faults_of(FILES, policy("t@1", format="avro"))
     assert fault == (
-        'proxy.toml: policies[0].format: found "avro"; the schema is for json; '
+        'proxy.toml: policies[0].format: found "avro"; t@1 is for json; '
         "without a format that is what the payload must be"
     )
 
@@ -127,3 +128,33 @@ def test_a_folder_whose_configuration_has_faults_is_not_in_use() -> None:
     with pytest.raises(ConfigError):
         generation(shelf, policy(), policy("u@1", name="q"))
     assert shelf.in_use == {}
+
+
+def test_what_only_candidates_use_may_change() -> None:
+    shelf = Shelf({"t/1.json": {"type": "number"}, "t/2.json": {"type": "string"}})
+    with_candidate = policy(shadow=CandidateSettings(schema="t@2"))
+    before = generation(shelf, with_candidate).policies[0].shadow
+    assert set(shelf.in_use) == {"t/1.json"}
+    shelf.files["t/2.json"] = b'{"type": "boolean"}'
+    after = generation(shelf, with_candidate).policies[0].shadow
+    assert before is not None
+    assert after is not None
+    assert before.fingerprint != after.fingerprint
+    in_force_too = generation(shelf, with_candidate, policy("t@2", name="q")).policies[0].shadow
+    assert set(shelf.in_use) == {"t/1.json", "t/2.json"}
+    assert in_force_too is not None
+    assert in_force_too.fingerprint == after.fingerprint
+
+
+def test_a_candidate_that_cannot_be_compiled_is_a_fault_at_its_key() -> None:
+    faults = faults_of({"t/1.json": {}}, policy(shadow=CandidateSettings(schema="t@2")))
+    assert [fault.split(": found")[0] for fault in faults] == ["proxy.toml: policies[0].shadow.schema"]
+    (fault,) = faults_of(
+        {"t/1.json": {}, "t/2.json": {"type": "nmber"}}, policy(shadow=CandidateSettings(schema="t@2"))
+    )
+    assert fault.startswith("schemas/t/2.json: /type: ")
+
+
+def test_what_is_wrong_with_a_schema_is_told_once_whoever_uses_it() -> None:
+    twice = (policy(shadow=CandidateSettings(schema="t@2")), policy("t@2", name="q"))
+    assert len(faults_of({"t/1.json": {}, "t/2.json": b"{"}, *twice)) == 1

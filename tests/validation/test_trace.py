@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from mqttproxy.config.model import (
+    BindingSettings,
     Bytes,
     Conditions,
     DefaultSettings,
@@ -36,6 +37,13 @@ CHECKS: list[dict[str, Any]] = [
     {"schema": "t@1"},
     {"schema": "t@2"},
     {"schema": "s@1", "require": RequireSettings(qos=(0, 1))},
+    {
+        "schema": "s@1",
+        "bindings": (
+            BindingSettings(schema="t@1", when=WhenSettings(attributes=Conditions((("fw", (">=2",)),)))),
+            BindingSettings(schema="t@2", when=WhenSettings(client_id=("d1", "f*"))),
+        ),
+    },
     {"format": "json"},
     {"format": "text"},
     {"format": "none"},

@@ -39,6 +39,11 @@ class Change:
     becomes_json: bool
     max_bytes: int
 
+    @property
+    def renames(self) -> bool:
+        """Whether it may bring a message to another topic."""
+        return bool(self.transform.topical)
+
 
 class ChangeError(Exception):
     """A policy's transforms cannot be done."""

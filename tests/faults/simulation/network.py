@@ -78,6 +78,8 @@ class Wire:
 class SimulatedListener:
     """A `transport.Listener`: accepts what `Network.connect` brings."""
 
+    is_behind_balancers = False
+
     def __init__(self, settings: ListenerSettings) -> None:
         self.settings = settings
         self.is_closed = False
