@@ -1,19 +1,21 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
 
+from mqttproxy.access.credentials import NOBODYS
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
-from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
+from mqttproxy.downstream.acknowledging import Acknowledging
+from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.reauthenticating import Reauthenticating
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.groups import Backlog
-from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
@@ -26,7 +28,7 @@ from mqttproxy.validation import Identity
 UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
 
 
-class Device(Delivering):
+class Device(Acknowledging):
     """A device between CONNACK and the end of its connection. Whatever goes wrong here ends this connection only."""
 
     def __init__(
@@ -40,17 +42,16 @@ class Device(Delivering):
         super().__init__(premises, stream, connection, session)
         self.identity: Identity = identity
         self.client_id = identity.client_id
-        self.pending: deque[Ticket] = deque()
+        self.admission = NOBODYS  # by what it was let in
         self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
         self._pipeline = premises.pipeline
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
+        self._reauthenticating: Reauthenticating | None = None
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
         self.is_gathered = False
-        self.unacknowledged = 0  # payload bytes
-        self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
         self._backlog: Backlog | None = None  # what has no place yet
@@ -87,6 +88,8 @@ class Device(Delivering):
                     self._nursery = nursery
                     self._subscribing.spawn = nursery.start_soon
                     self.pump()
+                    if self.admission.expires_at < inf:
+                        nursery.start_soon(self.end_at, self.admission.expires_at)
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     with self._reading:
@@ -132,7 +135,7 @@ class Device(Delivering):
         if self.is_gathered:
             self._pipeline.carry_gathered()  # not at the end of the turn: what is unfinished is known by id from now on
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
-        self._wait_for = self._nursery = self._subscribing.spawn = None
+        self._wait_for = self._nursery = self._subscribing.spawn = self._reauthenticating = None
         if self._backlog is not None and not self._is_clearing:
             self._pipeline.give_up(self._backlog)
         session, premises = self.session, self._premises
@@ -322,15 +325,6 @@ class Device(Delivering):
             self.ended = self.ended or "connection_lost"
             self._scope.cancel()
 
-    async def _wait_for_room(self) -> None:
-        limits = self._premises.limits
-        while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
-            await self._wait_for_acknowledgement()
-
-    async def _wait_for_acknowledgement(self) -> None:
-        self._room = trio.Event()
-        await self._room.wait()
-
     def _handle(self, event: Event) -> bool:
         """Handle a packet that is no PUBLISH; False: something must be waited for before the next."""
         if isinstance(event, Subscribe):
@@ -348,52 +342,10 @@ class Device(Delivering):
             self._scope.cancel()
             return False
         elif isinstance(event, Auth):
-            raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
+            assert self._nursery is not None  # noqa: S101 # packets come while it runs
+            self._reauthenticating = self._reauthenticating or Reauthenticating(self._premises, self)
+            self._reauthenticating.take(event, self._nursery)
         return True
-
-    def acknowledge(self, now: float) -> None:
-        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
-        pending = self.pending
-        if self.ended or not pending:
-            return
-        try:
-            connection, latency = self.connection, self._metrics.latency_seconds
-            ticket = pending[0]
-            if (
-                len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
-            ):  # most devices, most of the time
-                pending.clear()
-                self.unacknowledged -= ticket.size
-                latency.observe(now - ticket.received_at)
-                self._send(connection.acknowledge_one(ticket.packet_id))
-                if self._room is not None:
-                    self._room.set()
-                return
-            successes: list[tuple[int, int]] = []
-            read_at = pending[0].received_at
-            of_one_read = size = 0
-            while pending and pending[0].done:
-                ticket = pending.popleft()
-                size += ticket.size
-                if ticket.received_at != read_at:
-                    latency.observe(now - read_at, of_one_read)
-                    read_at, of_one_read = ticket.received_at, 0
-                of_one_read += 1
-                if ticket.reason:
-                    connection.acknowledge_all(successes)
-                    successes = []
-                    connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
-                else:
-                    successes.append((ticket.packet_id, ticket.qos))
-            if of_one_read:
-                self.unacknowledged -= size
-                latency.observe(now - read_at, of_one_read)
-                connection.acknowledge_all(successes)
-                self._flush()
-                if self._room is not None:
-                    self._room.set()
-        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
-            self._fail(error)
 
     def _queue_moved(self) -> None:
         self._subscribing.queue_moved()

@@ -1,11 +1,13 @@
 """What every device of the process shares."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 from attrs import Factory, define, field
 
+from mqttproxy.access.gate import Gate
 from mqttproxy.config.model import AccessSettings, Labels, LimitSettings
 from mqttproxy.downstream.absent import Absent
 from mqttproxy.downstream.departed import Publisher
@@ -19,12 +21,17 @@ from mqttproxy.sessions import Session, Sessions
 from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.validation import Identity
+
+if TYPE_CHECKING:
+    from mqttproxy.downstream.device import Device
 
 
 class ConnectedDevice(Protocol):
     """A device as the others see it."""
 
     gone: trio.Event
+    identity: Identity
 
     def disconnect(self, reason: ReasonCode, words: str = "") -> None:
         """End its connection."""
@@ -60,12 +67,14 @@ class Premises:
     absent: dict[str, Absent] = Factory(dict)  # by client identifier: what devices that are away left unfinished
     is_closing: bool = False  # all devices are sent away, because the proxy ends
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
+    gate: Gate = Factory(lambda: Gate(time.time))
     homes: Homes = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Hear of sessions that are over."""
+        """Hear of sessions that are over, and let in who may."""
         self.homes = Homes(self.upstreams, self._homes_for_filter)
         self.sessions.on_discard = self._session_over
+        self.gate.use(self.pipeline.ruleset.chains, self.access)
 
     def _homes_for_filter(self, topic_filter: str) -> set[str]:
         return self.pipeline.ruleset.routes.homes_for_filter(topic_filter)
@@ -74,6 +83,10 @@ class Premises:
         self.homes.leave_all(session.client_id)
         self.absent.pop(session.client_id, None)
         self.wills.end(session.client_id)
+
+    def connected(self) -> "Iterator[Device]":
+        """Go through the devices that are connected."""
+        return (cast("Device", device) for device in [*self.devices.values()])  # nothing else is put there
 
     def rehome_soon(self) -> None:
         """Do `rehome` in the background, for there may be very many subscriptions."""
