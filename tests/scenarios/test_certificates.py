@@ -135,8 +135,9 @@ class Connected:
 
 async def connect(proxy: RunningProxy, holder: Path) -> Connected:
     url = f"mqtts://127.0.0.1:{proxy.port('devices')}"
-    files = {"certificate": holder / "certificate.pem", "private_key": holder / "private_key.pem"}
-    stream = await dial(url, ca=holder / "ca.pem", **files)
+    stream = await dial(
+        url, ca=holder / "ca.pem", certificate=holder / "certificate.pem", private_key=holder / "private_key.pem"
+    )
     conn = ClientConnection(Connect(client_id=holder.name), SessionState(), ClientLimits(), trio.current_time())
     device = Connected(stream, conn)
     device.flush()
