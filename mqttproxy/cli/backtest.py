@@ -105,7 +105,7 @@ def _lines(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
 
 def _about(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
     assert result.first is not None  # noqa: S101 # for mypy: there are messages
-    assert result.last is not None  # noqa: S101
+    assert result.last is not None  # noqa: S101 # as above
     yield f"{result.messages} recorded messages, from {_time(result.first)} to {_time(result.last)}"
     passed_over = sum(count for reason, count in left_out.items() if reason != "topic")
     if passed_over:
