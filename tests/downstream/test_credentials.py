@@ -82,6 +82,27 @@ async def test_D2_a_will_that_only_a_token_allows_is_published(access: str, auto
         assert [topic for topic, _ in listener.received] == ["a/will"]
 
 
+POLICY = """
+[[policies]]
+name = "of some"
+topics = ["#"]
+format = "json"
+on_failure = ["refuse"]
+[policies.when.attributes]
+{attribute} = "{value}"
+"""
+
+
+async def test_policies_go_by_the_tenant_that_a_token_names(access: str, autojump_clock: MockClock) -> None:
+    text = access.replace('site = "site"', 'tenant = "tenant"')
+    async with open_house(text + POLICY.format(attribute="tenant", value="acme")) as house:
+        for tenant, reason in (("acme", ReasonCode.PAYLOAD_FORMAT_INVALID), ("other", ReasonCode.SUCCESS)):
+            device = await house.connect(tenant, password=token(tenant=tenant, acl={"publish": ["#"]}))
+            device.publish(Message("t", b"no json", 1))
+            await house.settle()
+            assert device.acknowledged == [(1, reason)]
+
+
 async def test_D1_a_claim_with_a_wildcard_is_no_attribute(access: str, autojump_clock: MockClock) -> None:
     async with open_house(access) as house:
         device = house.device(password=token(site="+"))
@@ -141,6 +162,26 @@ async def test_D11_a_certificate_lets_in_under_its_own_name_only(
         await trio.sleep(1)
         assert other.connack is not None
         assert other.connack.reason is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("tx9-1", ReasonCode.PAYLOAD_FORMAT_INVALID), ("tx8-1", ReasonCode.SUCCESS)]
+)
+async def test_policies_go_by_what_the_name_of_a_certificate_says(
+    name: str,
+    reason: ReasonCode,
+    showing: Callable[[House, bytes | None], None],
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.house.WALL", certificates.NOW.timestamp())
+    text = CERTIFICATES + 'pattern = "{model}-{serial}"\n' + POLICY.format(attribute="model", value="tx9")
+    async with open_house(text) as house:
+        showing(house, certificates.CA.issue(name))
+        device = await house.connect(name)
+        device.publish(Message("t", b"no json", 1))
+        await house.settle()
+        assert device.acknowledged == [(1, reason)]
 
 
 async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
