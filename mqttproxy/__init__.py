@@ -29,6 +29,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     ruleset       what a generation means for messages
     shaping       what each upstream gets of a message
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
+    limiting      who may do how much: rates, bans, what is shed under overload
     access        who may connect, publish, subscribe
     database      the tables of sessions and spool in one database
     tables        makes the tables of both databases, in a process of its own

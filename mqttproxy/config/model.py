@@ -30,10 +30,12 @@ from mqttproxy.config.kinds import (
     Seconds,
     TopicFilter,
     TopicPattern,
+    Windows,
     inner_tables,
     setting,
     table_class,
 )  # fmt: skip
+from mqttproxy.config.limiting import RateSettings
 from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
 from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
 from mqttproxy.config.policies import (
@@ -52,9 +54,10 @@ __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings",
     "AuditSettings", "BehaviourSettings", "BindingSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count",
     "ExpressionSettings", "Labels", "ListenerSettings", "Network", "PluginSettings", "PolicySettings", "PolicyTopic",
-    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RecorderSettings", "RequireSettings", "Seconds",
+    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RateSettings", "RecorderSettings",
+    "RequireSettings", "Seconds",
     "ShadowSettings", "SpoolSettings", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings",
-    "table_class",
+    "Windows", "table_class",
 ]  # fmt: skip
 
 
@@ -163,6 +166,10 @@ class LimitSettings:
     flapping_window: Seconds = setting(Seconds(60.0), "counted from the first of them")
     flapping_ban: Seconds = setting(Seconds(300.0), "how long it is not let in; trying does not prolong it")
     behaviour_devices: Count = setting(Count(100_000), "devices, or their topics, that each behaviour rule remembers")
+    rate_keys: Count = setting(
+        Count(100_000), "clients, addresses and so on that each rate remembers, beside those that are connected"
+    )
+    rates: tuple[RateSettings, ...] = setting((), "how much may come in how much time")
 
 
 @frozen(kw_only=True)

@@ -1,19 +1,16 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
-from collections import deque
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import trio
 
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
-from mqttproxy.downstream.delivering import UNSENT_LOW, Delivering
+from mqttproxy.downstream.carrying import Carrying
+from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.subscribing import Subscribing
-from mqttproxy.groups import Backlog
-from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
@@ -26,7 +23,7 @@ from mqttproxy.validation import Identity
 UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
 
 
-class Device(Delivering):
+class Device(Carrying):
     """A device between CONNACK and the end of its connection. Whatever goes wrong here ends this connection only."""
 
     def __init__(
@@ -37,26 +34,15 @@ class Device(Delivering):
         identity: Identity,
         session: Session,
     ) -> None:
-        super().__init__(premises, stream, connection, session)
-        self.identity: Identity = identity
+        super().__init__(premises, stream, connection, identity, session)
         self.client_id = identity.client_id
-        self.pending: deque[Ticket] = deque()
-        self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
-        self._pipeline = premises.pipeline
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
-        self.is_gathered = False
-        self.unacknowledged = 0  # payload bytes
-        self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
-        self._backlog: Backlog | None = None  # what has no place yet
-        self._is_clearing = False  # that is being waited for
-        self._left: list[Event] = []  # decoded, and not handled yet
-        self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
 
     def begin(self, resumed: Sent, *, is_present: bool) -> None:
         """Go to work, after CONNACK: the session delivers to this device from now on.
@@ -188,7 +174,7 @@ class Device(Delivering):
         self._metrics.bytes_in += len(data)
         connection = self.connection
         events = connection.receive(data, now)
-        if len(events) == 1 and type(events[0]) is Publish and self._gather(events):  # type: ignore[arg-type] # as said
+        if len(events) == 1 and type(events[0]) is Publish and self._gather(events, now):  # type: ignore[arg-type] # as said
             if connection.is_idle:
                 return True  # most devices, most of the time: there is nothing else to look at
             events = []
@@ -208,7 +194,7 @@ class Device(Delivering):
                     break
             else:
                 # All are Publish.
-                if events and not (self._gather(events) or self._carry(events, now)):  # type: ignore[arg-type] # as said
+                if events and not (self._gather(events, now) or self._carry(events, now)):  # type: ignore[arg-type] # as said
                     return False
             if not connection.has_unread or not (events := connection.next_batch(now)):
                 break
@@ -245,56 +231,6 @@ class Device(Delivering):
                 return False
         return True
 
-    def _gather(self, publishes: list[Publish]) -> bool:
-        """Leave what was read to the end of the turn, if one is on and it surely fits."""
-        limits = self._premises.limits
-        return (
-            len(publishes) + len(self.pending) <= limits.receive_maximum
-            and self.unacknowledged < limits.unacknowledged_bytes
-            and not self.is_gathered
-            and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
-            and self._pipeline.gather(self, publishes)
-        )
-
-    def hold_up(self, backlog: Backlog) -> None:
-        """Hear what must be waited for, of what was gathered."""
-        if self.gone.is_set():
-            self._pipeline.give_up(backlog)
-            return
-        self._backlog = backlog  # if the connection is ending, `_leave` gives it up
-        self._wait_for = partial(self._clear, backlog)
-        self.stream.interrupt()
-
-    def _carry(self, publishes: list[Publish], now: float) -> bool:
-        """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
-        if self.is_gathered:  # in the same turn: that came first
-            self._pipeline.carry_gathered()
-            if self._wait_for is not None:
-                self._left = [*publishes]
-                return False
-        limits = self._premises.limits
-        is_full = self.unacknowledged >= limits.unacknowledged_bytes
-        room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
-        if self._pipeline.asking.has_plugins and (ask := self._pipeline.asking.must_wait(self, publishes[:room])):
-            self._left, self._wait_for = [*publishes], ask
-            return False
-        if len(publishes) <= room:
-            backlog = self._pipeline.carry_up(self, publishes, now)
-            if backlog is None:
-                return True
-            self._left = []
-        else:
-            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
-            self._left = [*publishes[room:]]
-        self._backlog = backlog
-        self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
-        return False
-
-    async def _clear(self, backlog: Backlog) -> None:
-        self._is_clearing = True
-        await self._pipeline.clear(backlog)
-        self._is_clearing, self._backlog = False, None
-
     async def _wait(self) -> None:
         """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""
         wait_for, self._wait_for = self._wait_for, None
@@ -322,15 +258,6 @@ class Device(Delivering):
             self.ended = self.ended or "connection_lost"
             self._scope.cancel()
 
-    async def _wait_for_room(self) -> None:
-        limits = self._premises.limits
-        while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
-            await self._wait_for_acknowledgement()
-
-    async def _wait_for_acknowledgement(self) -> None:
-        self._room = trio.Event()
-        await self._room.wait()
-
     def _handle(self, event: Event) -> bool:
         """Handle a packet that is no PUBLISH; False: something must be waited for before the next."""
         if isinstance(event, Subscribe):
@@ -350,50 +277,6 @@ class Device(Delivering):
         elif isinstance(event, Auth):
             raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
         return True
-
-    def acknowledge(self, now: float) -> None:
-        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
-        pending = self.pending
-        if self.ended or not pending:
-            return
-        try:
-            connection, latency = self.connection, self._metrics.latency_seconds
-            ticket = pending[0]
-            if (
-                len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
-            ):  # most devices, most of the time
-                pending.clear()
-                self.unacknowledged -= ticket.size
-                latency.observe(now - ticket.received_at)
-                self._send(connection.acknowledge_one(ticket.packet_id))
-                if self._room is not None:
-                    self._room.set()
-                return
-            successes: list[tuple[int, int]] = []
-            read_at = pending[0].received_at
-            of_one_read = size = 0
-            while pending and pending[0].done:
-                ticket = pending.popleft()
-                size += ticket.size
-                if ticket.received_at != read_at:
-                    latency.observe(now - read_at, of_one_read)
-                    read_at, of_one_read = ticket.received_at, 0
-                of_one_read += 1
-                if ticket.reason:
-                    connection.acknowledge_all(successes)
-                    successes = []
-                    connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
-                else:
-                    successes.append((ticket.packet_id, ticket.qos))
-            if of_one_read:
-                self.unacknowledged -= size
-                latency.observe(now - read_at, of_one_read)
-                connection.acknowledge_all(successes)
-                self._flush()
-                if self._room is not None:
-                    self._room.set()
-        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
-            self._fail(error)
 
     def _queue_moved(self) -> None:
         self._subscribing.queue_moved()

@@ -22,6 +22,7 @@ from mqttproxy.validation.answers import answer_properties, reason_string
 from mqttproxy.validation.plugins import Answers
 
 FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
+PATIENCE: Final = 0.5  # of `limits.connect_deadline`: how long a CONNECT may wait for a rate
 
 
 class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
@@ -83,6 +84,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
         door.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
     door.identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
     await _judge_will(door, connect)
+    await _keep_to_rates(door)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
@@ -146,6 +148,18 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             connect = batch[0]
             assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
             return connect
+
+
+async def _keep_to_rates(door: "_Door") -> None:
+    """Refuse a device that exceeds a rate of connections, or have it wait: not so long that others cannot come in."""
+    premises = door.premises
+    now, patience = trio.current_time(), premises.limits.connect_deadline * PATIENCE
+    rule, seconds = premises.rates.connect(door.identity, now, patience)
+    if rule is not None:
+        words = f"{rule.words}: wait {ceil(seconds)} s"
+        door.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED, f"rate {rule.name}", words)
+    if seconds > 0:
+        await trio.sleep(seconds)
 
 
 async def _judge_will(door: "_Door", connect: Connect) -> None:

@@ -12,11 +12,13 @@ from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.homes import Homes, UpstreamLink
 from mqttproxy.downstream.keepalive import KeepAliveWatch
+from mqttproxy.limiting.rates import Rates
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Session, Sessions
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.telemetry.limited import LimitingMetrics
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
 
@@ -61,11 +63,20 @@ class Premises:
     is_closing: bool = False  # all devices are sent away, because the proxy ends
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
     homes: Homes = field(init=False)
+    limited: LimitingMetrics = Factory(LimitingMetrics)
+    rates: Rates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Hear of sessions that are over."""
+        """Hear of sessions that are over, and tell the numbers of limits."""
         self.homes = Homes(self.upstreams, self._homes_for_filter)
+        self.rates = Rates(self.limits, self.limited)
+        self.pipeline.behaving.limit(self.rates)
+        self.metrics.more.append(self.limited)
+        self.metrics.refresh.append(self._refresh)
         self.sessions.on_discard = self._session_over
+
+    def _refresh(self) -> None:
+        self.limited.rate_keys = self.rates.keys
 
     def _homes_for_filter(self, topic_filter: str) -> set[str]:
         return self.pipeline.ruleset.routes.homes_for_filter(topic_filter)

@@ -1,0 +1,53 @@
+"""The settings of `[[limits.rates]]`: how much may come in how much time, from whoever is counted together."""
+
+import re
+from typing import Final, Literal
+
+from attrs import frozen
+
+from mqttproxy.config.kinds import REQUIRED, Windows, setting
+from mqttproxy.config.units import parse_duration, parse_size
+
+MOST_RATES: Final = 64  # rules; each may remember `limits.rate_keys`
+LONGEST_WINDOW: Final = 30 * 86_400.0  # seconds
+
+_DIGITS: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
+
+
+@frozen(kw_only=True)
+class RateSettings:
+    """`[[limits.rates]]`: how much may come in how much time. All rules that cover a device hold for it."""
+
+    name: str = setting(REQUIRED, "unique name, in refusals, metrics and audit")
+    per: str = setting(
+        REQUIRED,
+        "whose are counted together: those of a client, username, address or listener; or of an attribute, such as "
+        "tenant. All that have none of it are counted together",
+    )
+    what: Literal["connections", "messages", "bytes"] = setting(
+        REQUIRED, "what is counted; bytes: of messages, with their topics and properties"
+    )
+    windows: Windows = setting(
+        REQUIRED,
+        "amount:seconds, with units if you like; all of them hold. What was not used is saved up to the amount",
+    )
+    when_exceeded: Literal["pause", "refuse"] = setting(
+        "pause",
+        "pause: the device is not read until there is room, and a CONNECT is answered then; refuse: a message is "
+        "refused with 0x97, a CONNECT with 0x9F. A CONNECT whose turn is too far away is refused in either case",
+    )
+
+
+def parse_windows(text: str) -> tuple[tuple[int, float], ...] | None:
+    """Return amount and seconds of each window, or None: that is none."""
+    windows = []
+    for part in text.split(","):
+        amount_text, colon, seconds_text = part.strip().partition(":")
+        if not colon:
+            return None
+        amount = parse_size(int(amount_text) if amount_text.isascii() and amount_text.isdigit() else amount_text)
+        seconds = parse_duration(float(seconds_text) if _DIGITS.fullmatch(seconds_text) else seconds_text)
+        if not amount or not seconds or seconds > LONGEST_WINDOW:
+            return None
+        windows.append((amount, seconds))
+    return tuple(windows)

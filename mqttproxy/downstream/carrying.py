@@ -1,0 +1,155 @@
+"""The receiving half of a connected device: its messages on their way up, acknowledged in arrival order."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from mqttproxy.downstream.delivering import Delivering
+from mqttproxy.downstream.premises import Premises
+from mqttproxy.groups import Backlog
+from mqttproxy.handover import Ticket
+from mqttproxy.mqtt.events import Event
+from mqttproxy.mqtt.packets import Publish
+from mqttproxy.mqtt.server import ServerConnection
+from mqttproxy.sessions import Session
+from mqttproxy.transport.stream import ByteStream
+from mqttproxy.validation import Identity
+
+
+class Carrying(Delivering):
+    """See the module. What is too much for now is in `_left`, and what must be waited for in `_wait_for`."""
+
+    def __init__(
+        self,
+        premises: Premises,
+        stream: ByteStream,
+        connection: ServerConnection,
+        identity: Identity,
+        session: Session,
+    ) -> None:
+        super().__init__(premises, stream, connection, session)
+        self.identity: Identity = identity
+        self.pending: deque[Ticket] = deque()
+        self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
+        self.is_gathered = False
+        self.unacknowledged = 0  # payload bytes
+        self._pipeline = premises.pipeline
+        self._pace = premises.rates.pace(identity, trio.current_time())
+        self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
+        self._backlog: Backlog | None = None  # what has no place yet
+        self._is_clearing = False  # that is being waited for
+        self._left: list[Event] = []  # decoded, and not handled yet
+        self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
+
+    def _gather(self, publishes: list[Publish], now: float) -> bool:
+        """Leave what was read to the end of the turn, if one is on and it surely fits."""
+        limits = self._premises.limits
+        return (
+            len(publishes) + len(self.pending) <= limits.receive_maximum
+            and self.unacknowledged < limits.unacknowledged_bytes
+            and not self.is_gathered
+            and (self._pace is None or self._pace.room(publishes, now) == len(publishes))
+            and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
+            and self._pipeline.gather(self, publishes)
+            and (self._pace is None or self._pace.take(publishes, now))
+        )
+
+    def hold_up(self, backlog: Backlog) -> None:
+        """Hear what must be waited for, of what was gathered."""
+        if self.gone.is_set():
+            self._pipeline.give_up(backlog)
+            return
+        self._backlog = backlog  # if the connection is ending, `_leave` gives it up
+        self._wait_for = partial(self._clear, backlog)
+        self.stream.interrupt()
+
+    def _carry(self, publishes: list[Publish], now: float) -> bool:
+        """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
+        if self.is_gathered:  # in the same turn: that came first
+            self._pipeline.carry_gathered()
+            if self._wait_for is not None:
+                self._left = [*publishes]
+                return False
+        limits = self._premises.limits
+        is_full = self.unacknowledged >= limits.unacknowledged_bytes
+        room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
+        if self._pace is not None:
+            room = self._pace.room(publishes[:room], now)
+        if self._pipeline.asking.has_plugins and (ask := self._pipeline.asking.must_wait(self, publishes[:room])):
+            self._left, self._wait_for = [*publishes], ask
+            return False
+        if self._pace is not None:
+            self._pace.take(publishes[:room], now)
+        if len(publishes) <= room:
+            backlog = self._pipeline.carry_up(self, publishes, now)
+            if backlog is None:
+                return True
+            self._left = []
+        else:
+            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
+            self._left = [*publishes[room:]]
+        self._backlog = backlog
+        self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
+        return False
+
+    async def _clear(self, backlog: Backlog) -> None:
+        self._is_clearing = True
+        await self._pipeline.clear(backlog)
+        self._is_clearing, self._backlog = False, None
+
+    async def _wait_for_room(self) -> None:
+        limits = self._premises.limits
+        while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
+            await self._wait_for_acknowledgement()
+        if self._pace is not None:
+            await self._pace.wait(self._left)
+
+    async def _wait_for_acknowledgement(self) -> None:
+        self._room = trio.Event()
+        await self._room.wait()
+
+    def acknowledge(self, now: float) -> None:
+        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
+        pending = self.pending
+        if self.ended or not pending:
+            return
+        try:
+            connection, latency = self.connection, self._metrics.latency_seconds
+            ticket = pending[0]
+            if (
+                len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
+            ):  # most devices, most of the time
+                pending.clear()
+                self.unacknowledged -= ticket.size
+                latency.observe(now - ticket.received_at)
+                self._send(connection.acknowledge_one(ticket.packet_id))
+                if self._room is not None:
+                    self._room.set()
+                return
+            successes: list[tuple[int, int]] = []
+            read_at = pending[0].received_at
+            of_one_read = size = 0
+            while pending and pending[0].done:
+                ticket = pending.popleft()
+                size += ticket.size
+                if ticket.received_at != read_at:
+                    latency.observe(now - read_at, of_one_read)
+                    read_at, of_one_read = ticket.received_at, 0
+                of_one_read += 1
+                if ticket.reason:
+                    connection.acknowledge_all(successes)
+                    successes = []
+                    connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
+                else:
+                    successes.append((ticket.packet_id, ticket.qos))
+            if of_one_read:
+                self.unacknowledged -= size
+                latency.observe(now - read_at, of_one_read)
+                connection.acknowledge_all(successes)
+                self._flush()
+                if self._room is not None:
+                    self._room.set()
+        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
+            self._fail(error)
