@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from mqttproxy.config.kinds import REQUIRED, Windows, setting
+from mqttproxy.config.kinds import REQUIRED, Bytes, Seconds, Windows, setting
 from mqttproxy.config.units import parse_duration, parse_size
 
 MOST_RATES: Final = 64  # rules; each may remember `limits.rate_keys`
@@ -36,6 +36,23 @@ class RateSettings:
         "pause: the device is not read until there is room, and a CONNECT is answered then; refuse: a message is "
         "refused with 0x97, a CONNECT with 0x9F. A CONNECT whose turn is too far away is refused in either case",
     )
+
+
+@frozen(kw_only=True)
+class OverloadSettings:
+    """`[overload]`: from when on the proxy sheds load, one thing more each second while one of these is exceeded.
+
+    In this order: live feeds; new connections; messages of QoS 0; reads of the heaviest publishers; reads of all
+    publishers. What is acknowledged, authentication, access and checks are never shed. See `docs/limits.md`.
+    """
+
+    loop_delay: Seconds = setting(Seconds(0.5), "how late the loop may come to what is due")
+    memory: float = setting(0.9, "share of the memory that the process may have, by its control group or the machine")
+    descriptors: float = setting(
+        0.9, "share of the file descriptors that the process may have; only new connections are shed for them"
+    )
+    disk_free: Bytes = setting(Bytes(64 * 1024 * 1024), "bytes that must be free where `proxy.data_dir` is")
+    commit: Seconds = setting(Seconds(10.0), "how long a commit to the disk may take")
 
 
 def parse_windows(text: str) -> tuple[tuple[int, float], ...] | None:

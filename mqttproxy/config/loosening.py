@@ -53,6 +53,7 @@ CARRYING: Final = frozenset(
         "tests",
         "shadow",
         "policies.shadow",
+        "overload",
     }
 )
 _LOOPBACK: Final = ("127.", "::1", "localhost")

@@ -35,7 +35,7 @@ from mqttproxy.config.kinds import (
     setting,
     table_class,
 )  # fmt: skip
-from mqttproxy.config.limiting import RateSettings
+from mqttproxy.config.limiting import OverloadSettings, RateSettings
 from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
 from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
 from mqttproxy.config.policies import (
@@ -168,6 +168,10 @@ class LimitSettings:
     behaviour_devices: Count = setting(Count(100_000), "devices, or their topics, that each behaviour rule remembers")
     rate_keys: Count = setting(
         Count(100_000), "clients, addresses and so on that each rate remembers, beside those that are connected"
+    )
+    bans: Count = setting(Count(10_000), "bans by `mqttproxy ban`; one more is refused")
+    refused_clients: Count = setting(
+        Count(1000), "refused clients that `mqttproxy refused` can tell of; those refused longest ago are forgotten"
     )
     rates: tuple[RateSettings, ...] = setting((), "how much may come in how much time")
 
@@ -350,6 +354,7 @@ class ProxyConfig:
     proxy: ProxySettings = field(default=ProxySettings())
     listeners: tuple[ListenerSettings, ...] = field(default=Factory(_default_listeners))
     limits: LimitSettings = field(default=LimitSettings())
+    overload: OverloadSettings = field(default=OverloadSettings())
     sessions: SessionSettings = field(default=SessionSettings())
     access: AccessSettings = field(default=AccessSettings())
     topics: TopicSettings = field(default=TopicSettings())

@@ -12,8 +12,8 @@ def check_rates(config: ProxyConfig, report: Report) -> None:
     rates = config.limits.rates
     if len(rates) > MOST_RATES:
         report.add("limits.rates", f"{len(rates)} rules", f"at most {MOST_RATES}")
-    others = {"policies": config.policies, "behaviours": config.behaviours}
-    taken = {one.name: f"{table}[{index}]" for table, many in others.items() for index, one in enumerate(many)}
+    taken = {one.name: f"policies[{index}]" for index, one in enumerate(config.policies)}
+    taken |= {one.name: f"behaviours[{index}]" for index, one in enumerate(config.behaviours)}
     for index, settings in enumerate(rates):
         key = f"limits.rates[{index}]"
         if settings.name in taken:

@@ -36,6 +36,7 @@ class Carrying(Delivering):
         self.is_gathered = False
         self.unacknowledged = 0  # payload bytes
         self._pipeline = premises.pipeline
+        self._shedding = premises.shedding
         self._pace = premises.rates.pace(identity, trio.current_time())
         self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._backlog: Backlog | None = None  # what has no place yet
@@ -50,6 +51,7 @@ class Carrying(Delivering):
             len(publishes) + len(self.pending) <= limits.receive_maximum
             and self.unacknowledged < limits.unacknowledged_bytes
             and not self.is_gathered
+            and not (self._shedding.is_on and self._shedding.concerns(self.identity.client_id, publishes))
             and (self._pace is None or self._pace.room(publishes, now) == len(publishes))
             and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
             and self._pipeline.gather(self, publishes)
@@ -72,6 +74,8 @@ class Carrying(Delivering):
             if self._wait_for is not None:
                 self._left = [*publishes]
                 return False
+        if self._shedding.is_on:
+            publishes = self._shedding.keep(publishes)
         limits = self._premises.limits
         is_full = self.unacknowledged >= limits.unacknowledged_bytes
         room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
@@ -83,9 +87,9 @@ class Carrying(Delivering):
         if self._pace is not None:
             self._pace.take(publishes[:room], now)
         if len(publishes) <= room:
-            backlog = self._pipeline.carry_up(self, publishes, now)
+            backlog = self._pipeline.carry_up(self, publishes, now) if publishes else None
             if backlog is None:
-                return True
+                return not self._is_shed()
             self._left = []
         else:
             backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
@@ -93,6 +97,13 @@ class Carrying(Delivering):
         self._backlog = backlog
         self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
         return False
+
+    def _is_shed(self) -> bool:
+        """Return whether this device is not read now because of overload."""
+        if not self._shedding.holds(self.identity.client_id):
+            return False
+        self._left, self._wait_for = [], partial(self._shedding.wait, self.identity.client_id)
+        return True
 
     async def _clear(self, backlog: Backlog) -> None:
         self._is_clearing = True

@@ -39,6 +39,7 @@ class Door:
         self._accepting: trio.Nursery | None = None
         self._nursery: trio.Nursery | None = None
         self._handshake_over = trio.lowlevel.ParkingLot()
+        premises.shedding.calmer = self._handshake_over.unpark_all
 
     @property
     def listeners(self) -> list[Listener]:
@@ -212,14 +213,19 @@ class Door:
 
         After a restart all devices come at once. Closing the door on them would make each come again, at a moment of
         its own choosing and at the price of one more handshake; waiting brings them in as fast as it can be done.
+        Under overload no more are accepted at all.
         """
         metrics = self.premises.metrics
-        if metrics.handshakes < self.premises.limits.handshakes:
+        if self._may_accept():
             return
         metrics.handshake_waits += 1
         self.premises.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
-        while metrics.handshakes >= self.premises.limits.handshakes:
+        while not self._may_accept():
             await self._handshake_over.park()
+
+    def _may_accept(self) -> bool:
+        premises = self.premises
+        return premises.metrics.handshakes < premises.limits.handshakes and not premises.shedding.closes_door
 
     def _accept_failed(self, words: str) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")

@@ -65,6 +65,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     door = _Door(
         premises, stream, connection, Identity(connect.client_id, connect.username, stream.peer.host, listener)
     )
+    _keep_out_banned(door)  # whoever it is: before anything is done for it
     reason, words = may_connect(connect, premises.access)
     if reason.is_failure:
         door.refuse(reason, "access", words)
@@ -91,6 +92,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
         door.refuse(ReasonCode.BANNED, "limits.flapping_connects", f"it connects too often: wait {ceil(seconds)} s")
     await _take_over(premises, client_id)
+    _keep_out_banned(door)  # who was banned meanwhile; and for all that is known now
     return _enter(door, connect)  # at once, before another can
 
 
@@ -148,6 +150,13 @@ async def _read_connect(premises: Premises, stream: ByteStream, connection: Serv
             connect = batch[0]
             assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
             return connect
+
+
+def _keep_out_banned(door: "_Door") -> None:
+    premises = door.premises
+    ban = premises.bans.against(door.identity, premises.pipeline.refusal.wall())
+    if ban is not None:
+        door.refuse(ReasonCode.BANNED, f"ban of {ban.kind} {ban.value}", ban.words)
 
 
 async def _keep_to_rates(door: "_Door") -> None:

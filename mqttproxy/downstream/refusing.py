@@ -86,6 +86,7 @@ def refuse_filters(premises: "Premises", identity: Identity, refused: Sequence[R
 def note_connect(premises: "Premises", identity: Identity, reason: ReasonCode, rule: str, words: str) -> None:
     """Write down that a device was not let in. It has no session, and so nowhere to read a document."""
     refusal = premises.pipeline.refusal
+    premises.refused.add(identity, reason, rule, words, refusal.wall())
     refusal.audit.write(
         {
             "event": "connect",

@@ -19,7 +19,8 @@ def gone_through(events: list[tuple[float, int]], since: float, until: float) ->
 def test_what_fits_a_strict_count_goes_through_and_no_time_sees_more_than_amount_and_refill(
     windows: list[Window], steps: list[tuple[float, int]]
 ) -> None:
-    bucket, now, events = Bucket(windows), 1000.0, []
+    bucket, now = Bucket(windows), 1000.0
+    events: list[tuple[float, int]] = []
     for pause, units in steps:
         now += pause
         fits = all(gone_through(events, now - one.seconds, now) + units <= one.amount for one in windows)
