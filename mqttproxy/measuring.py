@@ -12,6 +12,7 @@ import trio
 
 from mqttproxy.limiting.overload import Level, Measures, next_state, pressures
 from mqttproxy.steering.causes import Steered
+from mqttproxy.telemetry.health import Gates
 
 EVERY: Final = 1.0  # seconds between two looks
 
@@ -101,7 +102,7 @@ class Measuring:
     def _tell(self, before: Level, level: Level, reason: str) -> None:
         running = self._running
         words = f"{level.words} and all before it are shed: {reason}" if level else ""
-        gates = "ready" if level >= Level.CONNECTIONS else "nothing"
+        gates: Gates = "ready" if level >= Level.CONNECTIONS else "nothing"
         running.health.report("overload", not level, words, gates=gates)
         if level > before:
             running.log.warning("overload", level=level.name.lower(), shed=level.words, reason=reason)

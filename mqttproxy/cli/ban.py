@@ -153,6 +153,8 @@ def _tell(answer: dict[str, Any] | None, key: str, line: Any, *, json_wanted: bo
         return 0
     for text in _lines(answer[key], line):
         say(text)
+    if left := answer.get("left_out"):
+        say(f"and {left} more")
     return 0
 
 

@@ -20,7 +20,7 @@ class Shedding:
     def __init__(self, metrics: Metrics, limited: LimitingMetrics, alerts: RateLimited) -> None:
         self.state = State()
         self.is_on = False  # messages are concerned, or whose they are must be known soon
-        self.calmer: Callable[[], None] = lambda: None  # the door's: new connections may be accepted again
+        self.calmer: Callable[[], object] = lambda: None  # the door's: new connections may be accepted again
         self._metrics: Final = metrics
         self._limited: Final = limited
         self._alerts: Final = alerts

@@ -56,7 +56,9 @@ class RefusedClients:
     def add(self, identity: Identity, reason: ReasonCode, rule: str, words: str, wall: float) -> None:
         """Remember that a device was refused."""
         self._forget_old(wall)
-        key = (identity.client_id, identity.username, identity.address, rule)
+        name = None if identity.username is None else _short(identity.username)
+        told = Identity(_short(identity.client_id), name, identity.address, identity.listener)
+        key = (told.client_id, name, told.address, rule)
         known = self._kept.get(key)
         if known is not None:
             known.last, known.times, known.words = wall, known.times + 1, _short(words)
@@ -65,8 +67,6 @@ class RefusedClients:
         if len(self._kept) >= self.most:
             self._kept.popitem(last=False)
             self.forgotten += 1
-        name = None if identity.username is None else _short(identity.username)
-        told = Identity(_short(identity.client_id), name, identity.address, identity.listener)
         self._kept[key] = Refused(told, reason, rule, _short(words), wall, wall)
 
     def newest(self, wall: float) -> list[Refused]:

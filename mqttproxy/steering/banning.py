@@ -18,6 +18,7 @@ from mqttproxy.steering.causes import Cause, Steered
 from mqttproxy.steering.trial import write_whole
 
 FILE: Final = "bans.jsonl"
+TOLD: Final = 10_000  # bans in one answer: those by hand first
 AT_ONCE: Final = 500  # devices looked at before others have their turn
 LONGEST_BAN: Final = 36_500 * 86_400.0  # seconds
 
@@ -64,7 +65,8 @@ class Banning:
         """Do what a command asks: `do` is add, remove, list or refused."""
         match asked.get("do"):
             case "list":
-                return _done(bans=self._list())
+                bans = self._list()
+                return _done(bans=bans[:TOLD], left_out=max(len(bans) - TOLD, 0))
             case "refused":
                 newest = self._running.door.premises.refused.newest(self._running.outside.wall())
                 return _done(refused=[one.as_document() for one in newest])

@@ -39,4 +39,7 @@ class Steered(Running, Protocol):
 
     ends_soon: bool
     health: Health
-    banning: "Answers"
+
+    @property
+    def banning(self) -> Answers:
+        """What answers commands on bans."""

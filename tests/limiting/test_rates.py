@@ -169,7 +169,9 @@ class TestConnections:
                 await house.settle()
                 answers.append([one.connack is not None and one.connack.reason == 0 for one in waiting].count(True))
             assert answers == [1, 1, 2, 3, 3]
-            assert [one.connack.reason for one in waiting if one.connack is not None].count(0x9F) == 2
+            assert [one.connack.reason for one in waiting if one.connack is not None].count(
+                ReasonCode.CONNECTION_RATE_EXCEEDED
+            ) == 2
 
     async def test_a_tenant_is_an_attribute(self, autojump_clock: MockClock) -> None:
         attribute = '[[access.attributes]]\npattern = "{tenant}-+"\n'
