@@ -15,6 +15,7 @@ import trio
 from attrs import evolve
 
 from mqttproxy import __version__, database
+from mqttproxy.access.gate import Gate
 from mqttproxy.asking import Asking
 from mqttproxy.clock import SteadyWall
 from mqttproxy.committing import Committer
@@ -175,6 +176,7 @@ class Proxy:
                 new_client_id=lambda: f"auto-{UUID(bytes=outside.draw(16), version=4).hex}",
                 sys_messages=self.keeping.sys_messages,
                 server_reference=config.proxy.server_reference,
+                gate=Gate(outside.wall),
             ),
             outside.listen,
         )

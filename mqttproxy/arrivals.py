@@ -17,8 +17,10 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done
 from mqttproxy.upstream.guard import Senders
 from mqttproxy.upstream.routing import RouteTable
-from mqttproxy.validation import Identity, Rules, Verdict, identity_of_upstream, judge
+from mqttproxy.validation import Action, Generation, Identity, Rules, Verdict, identity_of_upstream, judge
+from mqttproxy.validation.plugins import ASKED_BEFORE
 
+RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
 ELSEWHERE: Final = "elsewhere"  # the topic has another home, from which devices get the message
 
 
@@ -136,6 +138,17 @@ class Arrivals:
         if message is not None:
             answer.open -= 1
         return message
+
+    def may_still_go(self, message: Message, generation: Generation) -> bool:
+        """Say whether a retained message would be carried today: its policy may be another one than when it came."""
+        topic = message.topic
+        if self.refusal.dry_run or topic[:1] == "$" or generation.transforms(topic) or generation.binds(topic):
+            return True  # what was transformed is no longer what its policies ask for; nor is another sender's schema
+        try:
+            verdict = judge(message, RETAINED, generation, ASKED_BEFORE)
+        except Exception as error:  # noqa: BLE001 # as for a message that comes
+            verdict = self.refusal.judge_raised(error)
+        return verdict.observed or verdict.action is Action.FORWARD
 
     def _deliver(self, batch: _Batch) -> None:
         if batch.messages:

@@ -1,7 +1,7 @@
 """Messages of one batch that go the same way, where that is, and what of it has no place yet."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from attrs import Factory, define
@@ -15,9 +15,12 @@ CACHED_TOPICS: Final = 10_000
 
 
 class Plans(dict[str, Plan]):
-    """Where the messages of each topic go under one ruleset; whichever is asked for is there."""
+    """Where the messages of each topic go under one ruleset; whichever is asked for is there.
 
-    def __init__(self, ruleset: Ruleset, lanes: Mapping[str, Lane], spool_lanes: SpoolLanes) -> None:
+    `lanes` are those of the moment: upstreams come before the messages, and after the first ruleset.
+    """
+
+    def __init__(self, ruleset: Ruleset, lanes: Callable[[], Mapping[str, Lane]], spool_lanes: SpoolLanes) -> None:
         super().__init__()
         self._ruleset = ruleset
         self._lanes = lanes
@@ -29,7 +32,7 @@ class Plans(dict[str, Plan]):
         if len(self) >= CACHED_TOPICS:
             self.clear()
         drop_unrouted = self._ruleset.config.default.unrouted == "drop"
-        plan = make_plan(topic, self._ruleset.routes, self._lanes, self._spool_lanes, drop_unrouted=drop_unrouted)
+        plan = make_plan(topic, self._ruleset.routes, self._lanes(), self._spool_lanes, drop_unrouted=drop_unrouted)
         self[topic] = plan = self._distinct.setdefault(plan, plan)
         return plan
 

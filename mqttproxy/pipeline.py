@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 import trio
 
+from mqttproxy.access import DENIED
 from mqttproxy.arrivals import Arrivals
 from mqttproxy.asking import Asking
 from mqttproxy.behaving import Behaving
@@ -32,11 +32,9 @@ from mqttproxy.spool import Spool, SpoolLane
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.upstream.callbacks import Arrival, Done, Shape
 from mqttproxy.upstream.guard import LOOP, Senders, admit
-from mqttproxy.validation import Action, Identity, Verdict, judge
+from mqttproxy.validation import Action, Verdict, judge
 from mqttproxy.validation.behaviour import Watch
-from mqttproxy.validation.plugins import ASKED_BEFORE, Answers
-
-RETAINED: Final = Identity("", None, "", "retained")  # who sent it is not kept
+from mqttproxy.validation.plugins import Answers
 
 
 class Pipeline:
@@ -85,8 +83,8 @@ class Pipeline:
         self.asking.use(ruleset)
         if self.recording is not None:
             self.recording.use(ruleset)
-        self.plans = Plans(ruleset, lanes, self.spool_lanes)
-        self._audit_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
+        self.plans = Plans(ruleset, lambda: self.lanes, self.spool_lanes)
+        self.audits_all = self._arrivals.audits_all = ruleset.config.audit.decisions == "all"
 
     def carry_up(self, origin: Origin, publishes: Sequence[Publish], now: float) -> Backlog | None:
         """Judge and route everything that one read held.
@@ -136,6 +134,7 @@ class Pipeline:
     ) -> dict[Origin, Backlog]:
         """Judge and route; what goes the same way is one group, whichever devices it came from."""
         metrics, generation, plans, behaving = self._metrics, self.ruleset.generation, self.plans, self.behaving
+        acl = self.ruleset.acl
         received, no_local = metrics.received_by_qos, self.table.no_local
         backlogs: dict[Origin, Backlog] = {}
         group = Group()
@@ -148,6 +147,7 @@ class Pipeline:
             holds: list[Waiting] = []
             signs = identity.client_id in no_local
             more = signs or notes is not None
+            rights = None if acl is None else acl.rights_of(identity)
             group.owners.append((len(items), origin))
             for publish in publishes:
                 message: Message = publish
@@ -155,14 +155,17 @@ class Pipeline:
                 if publish.properties is not NO_PROPERTIES:
                     message, is_loop = self._admitted(publish, now)
                 try:
-                    verdict = judge(message, identity, generation, answers)
+                    allowed = rights is None or rights.allow(message)
+                    verdict = judge(message, identity, generation, answers) if allowed else DENIED
                 except Exception as error:  # noqa: BLE001 # a bug of ours: this message fails closed (promise P7), told
                     verdict = self.refusal.judge_raised(error)
                 changed = verdict.changed
-                if behaving.has_rules and not is_loop:
+                if behaving.has_rules and not is_loop and verdict is not DENIED:
                     verdict = behaving.judge(verdict, publish, identity, now)
                 if changed is not None and verdict.action is Action.FORWARD:  # else it is kept as it came
                     message = changed
+                    if rights is not None and not rights.allow(changed):
+                        verdict = DENIED
                 plan = plans[message.topic]
                 qos = publish.qos
                 received[qos] += 1
@@ -243,7 +246,7 @@ class Pipeline:
             for _, ticket in items:
                 if isinstance(ticket, Ticket) and not ticket.needed and id(ticket) not in waits:
                     ticket.done = True
-        if self._audit_all:
+        if self.audits_all:
             self._audit(group, plan)
 
     def _deliver(self, group: Group, plan: Plan) -> None:
@@ -355,6 +358,9 @@ class Pipeline:
 
         Returns the message if it is carried. What found the quarantine full is added to `holds`.
         """
+        if verdict is DENIED:
+            self.refusal.not_allowed(publish, ticket)
+            return None
         if plan.special:
             self.refusal.not_carried(publish, ticket, plan.refusal, drop=plan.drop)
             return None
@@ -377,14 +383,7 @@ class Pipeline:
 
     def may_still_go(self, message: Message) -> bool:
         """Say whether a retained message would be carried today: its policy may be another one than when it came."""
-        generation, topic = self.ruleset.generation, message.topic
-        if self.refusal.dry_run or topic[:1] == "$" or generation.transforms(topic) or generation.binds(topic):
-            return True  # what was transformed is no longer what its policies ask for; nor is another sender's schema
-        try:
-            verdict = judge(message, RETAINED, generation, ASKED_BEFORE)
-        except Exception as error:  # noqa: BLE001 # as for a message that comes
-            verdict = self.refusal.judge_raised(error)
-        return verdict.observed or verdict.action is Action.FORWARD
+        return self._arrivals.may_still_go(message, self.ruleset.generation)
 
     def shape_of(self, upstream: str) -> Shape | None:
         """Return what makes the messages that an upstream gets, None: they go as they are."""

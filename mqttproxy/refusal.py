@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 from msgspec.structs import replace
 
-from mqttproxy.access import error_topic
+from mqttproxy.access import NOT_ALLOWED, error_topic
 from mqttproxy.config.model import LOCAL
 from mqttproxy.handover import Plan, Ticket, release
 from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstream_verdict
@@ -163,7 +163,7 @@ class Refusal:
             reason=ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
         )
 
-    def not_carried(self, message: Message, ticket: Ticket, reason: ReasonCode, *, drop: bool) -> None:
+    def not_carried(self, message: Message, ticket: Ticket, reason: ReasonCode, *, drop: bool, why: str = "") -> None:
         """Refuse a message for another reason than its contract, or drop it because it has no route."""
         identity = ticket.origin.identity
         word = "no_route" if drop else reason.name.lower()
@@ -172,10 +172,15 @@ class Refusal:
         ticket.reason, ticket.done = reason, True
         if not drop:
             verdict = Verdict(
-                action=Action.REFUSE, failures=(Failure("", "topic", _WHY.get(reason, word)),), reason=reason
+                action=Action.REFUSE, failures=(Failure("", "topic", why or _WHY.get(reason, word)),), reason=reason
             )
             ticket.properties = answer_properties(verdict)
             self._tell_device(identity, message, verdict, action="refused", quarantine_id=None)
+
+    def not_allowed(self, message: Message, ticket: Ticket) -> None:
+        """Refuse a message that the access rules do not let its sender publish, in a dry run too."""
+        self.metrics.access_denied.add("publish")
+        self.not_carried(message, ticket, ReasonCode.NOT_AUTHORIZED, drop=False, why=NOT_ALLOWED)
 
     def looped(self, message: Message, ticket: Ticket) -> None:
         """Drop a message that was here before; it is acknowledged, or the bridge that sent it would send it again."""

@@ -14,6 +14,8 @@ import attrs
 import trio
 from attrs import evolve, frozen
 
+from mqttproxy.access import make_acl
+from mqttproxy.access.building import make_chains
 from mqttproxy.config.at_start import needs_restart
 from mqttproxy.config.case_files import case_files
 from mqttproxy.config.errors import ConfigError, Fault, Told
@@ -24,6 +26,7 @@ from mqttproxy.config.references import schema_references
 from mqttproxy.config.units import write_duration
 from mqttproxy.downstream.door import Door
 from mqttproxy.downstream.entrances import CannotOpenError, ListenerChanges
+from mqttproxy.downstream.rights import close_later, recheck_soon
 from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.pipeline import Pipeline
@@ -168,7 +171,16 @@ def make_ruleset(config: ProxyConfig, number: int, schemas: SchemaFolder | None 
     folder = schemas or schema_folder(config)
     generation = build_generation(number, config, folder, checked=True)
     key = key_of(config)
-    return Ruleset(config, generation, RouteTable(config), shapes_of(config, key), make_masker(config, key), folder)
+    return Ruleset(
+        config,
+        generation,
+        RouteTable(config),
+        shapes_of(config, key),
+        make_masker(config, key),
+        make_acl(config.access),
+        make_chains(config),
+        folder,
+    )
 
 
 def remember_schemas(schemas: SchemaFolder | None, log: Log) -> None:
@@ -236,9 +248,11 @@ async def swap(running: Running, built: Built, called: str, agree: Agree = nobod
     running.audit.apply(rotate_bytes=audit.rotate_bytes, keep_files=audit.keep_files, with_payload=audit.payload)
     premises = running.door.premises
     premises.access = config.access
+    close_later(premises, premises.gate.use(ruleset.chains, config.access))
     listeners = running.door.use(ways, grace=config.proxy.drain_grace)
     if before.routes != config.routes or before.upstreams != config.upstreams:
         premises.rehome_soon()
+    recheck_soon(premises, admissions=True)
     running.outside.configure_logging(config.telemetry.log_level, config.telemetry.log_format)
     running.metrics.generation = number = ruleset.generation.number
     running.metrics.reloads += 1

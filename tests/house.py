@@ -20,6 +20,9 @@ import trio
 import trio.testing
 from attrs import define, field
 
+from mqttproxy.access import make_acl
+from mqttproxy.access.building import make_chains
+from mqttproxy.access.gate import Gate
 from mqttproxy.config.load import parse_config
 from mqttproxy.config.masking import key_of
 from mqttproxy.downstream.departed import Publisher
@@ -188,6 +191,8 @@ def make_house(
         RouteTable(config),
         shapes_of(config, key),
         make_masker(config, key),
+        make_acl(config.access),
+        make_chains(config, to_thread=in_place, wall=lambda: WALL + trio.current_time()),
     )
     metrics = Metrics(now=trio.current_time)
     audit = AuditTrail(Path("unused"))
@@ -253,6 +258,7 @@ def make_house(
         new_client_id=lambda: f"auto-{next(numbers)}",
         sys_messages=lambda _: iter(()),
         server_reference=config.proxy.server_reference,
+        gate=Gate(lambda: WALL + trio.current_time()),
     )
     door, listener = Door(premises), FakeListener()
     door.add(cast("Listener", listener))

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from mqttproxy.config.model import AccessSettings
 from mqttproxy.mqtt.errors import RemoteProtocolError
-from mqttproxy.mqtt.packets import Connect
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.topics import check_topic_filter, split_shared
 
@@ -17,18 +15,6 @@ _ESCAPES: Final = str.maketrans({"%": "%25", "/": "%2F", "+": "%2B", "#": "%23"}
 def error_topic(client_id: str) -> str:
     """Return the topic on which a device is told why its messages were refused; only it may subscribe to it."""
     return ERROR_TOPICS + client_id.translate(_ESCAPES)
-
-
-def may_connect(connect: Connect, settings: AccessSettings) -> tuple[ReasonCode, str]:
-    """Decide on a CONNECT, and say why not.
-
-    Without an authenticator only the anonymous can come in, and only if that is written.
-    """
-    if connect.properties.authentication_method is not None:
-        return ReasonCode.BAD_AUTHENTICATION_METHOD, "no authentication method is known here"
-    if not settings.allow_anonymous:
-        return ReasonCode.NOT_AUTHORIZED, "nobody is let in here without being known"
-    return ReasonCode.SUCCESS, ""
 
 
 def may_publish(topic: str) -> ReasonCode:

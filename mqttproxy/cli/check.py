@@ -33,6 +33,10 @@ def check(file: Path, /, *, probe: bool = False, as_: Path | None = None) -> int
 
             check_cases(config, generation)
         key_of(config, str(file))
+        if config.access.chain or config.access.chains:
+            from mqttproxy.access.building import make_chains  # noqa: PLC0415 - see above
+
+            make_chains(config, str(file))
     except ConfigError as error:
         return tell(error)
     say(f"{file}: ok: {_summary(config)}")
@@ -62,8 +66,9 @@ def _plural(word: str) -> str:
 def _notes(config: ProxyConfig) -> list[str]:
     """Return what is allowed but should not surprise anyone."""
     notes = []
-    if not config.access.allow_anonymous:
-        notes.append("access.allow_anonymous is false, so nobody can connect")
+    access = config.access
+    if not (access.allow_anonymous or access.chain or access.chains):
+        notes.append("access.allow_anonymous is false and access.chain is empty, so nobody can connect")
     if not any(listener.enabled for listener in config.listeners):
         notes.append("no listener is enabled, so nobody can connect")
     notes.extend(

@@ -83,3 +83,5 @@ app.command(
     help="Send good and bad messages made from a schema by many devices, and tell what became of them.",
 )
 app.command("mqttproxy.cli.audit:audit_app", name="audit", help="Look whether the audit trail is as it was written.")
+app.command("mqttproxy.cli.user:user_app", name="user", help="Look after users and their passwords.")
+app.command("mqttproxy.cli.access:access_app", name="access", help="Look at what devices may do, and why.")

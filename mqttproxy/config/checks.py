@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_origin
 
 import attrs
 
+from mqttproxy.config.access_checks import check_access
 from mqttproxy.config.behaviour_checks import check_behaviours
 from mqttproxy.config.errors import Fault, quoted
 from mqttproxy.config.kinds import file_key, inner_tables
@@ -40,6 +41,7 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         _check_topic_filters(config, key, settings, report)
     _check_proxy(config, report)
     check_admitting(config, report)
+    check_access(config, report)
     for name in ("listeners", "policies", "behaviours", "upstreams"):
         _check_names(name, getattr(config, name), report)
     for index, listener in enumerate(config.listeners):

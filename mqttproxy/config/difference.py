@@ -21,7 +21,7 @@ from mqttproxy.config.units import write_duration, write_size
 What = Literal["added", "removed", "changed", "reordered"]
 
 # Tables of which the order says which comes first, or applies.
-IN_ORDER: Final = frozenset({"policies", "policies.bindings", "routes"})
+IN_ORDER: Final = frozenset({"policies", "policies.bindings", "routes", "access.rules"})
 _FLIPPED: Final[dict[What, What]] = {"added": "removed", "removed": "added"}
 _HIDDEN: Final = "something that is not shown"
 

@@ -12,6 +12,7 @@ Address = NewType("Address", str)  # "host:port"
 TopicFilter = NewType("TopicFilter", str)  # a valid topic filter, not a shared subscription
 Network = NewType("Network", str)  # "10.0.0.0/8", "2001:db8::/32" or a single address
 TopicPattern = NewType("TopicPattern", str)  # a topic filter with `{name}` in the place of `+`
+TopicTemplate = NewType("TopicTemplate", str)  # a topic filter with `${name}` for what is known of a device
 
 PolicyTopic = NewType("PolicyTopic", str)  # a topic filter, with `{name}` in the place of `+` where it has a name
 Conditions = NewType("Conditions", tuple[tuple[str, tuple[str, ...]], ...])  # by name, a glob or comparison, or some

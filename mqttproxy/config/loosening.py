@@ -213,6 +213,18 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("access", "allow_anonymous"): Rule(
         MORE_IS_LOOSER, "devices may connect without credentials", "devices need credentials"
     ),
+    ("access", "no_match"): Rule(in_order("deny", "allow"), "what no rule names is allowed", "it is denied"),
+    ("access", "refusal_delay"): Rule(MORE_IS_STRICTER),
+    ("access", "failures"): _LIMIT,
+    ("access", "failure_window"): _REVERSE,
+    ("access", "failure_ban"): _REVERSE,
+    ("access", "remember"): Rule(lambda _before, _after: "neither"),
+    ("access", "password_bytes"): Rule(lambda _before, _after: "neither"),
+    ("access", "token_bytes"): Rule(lambda _before, _after: "neither"),
+    ("access", "check_threads"): Rule(lambda _before, _after: "neither"),
+    ("access.chains", "allow_anonymous"): Rule(
+        MORE_IS_LOOSER, "devices may connect without credentials", "devices need credentials"
+    ),
     ("listeners", "enabled"): Rule(MORE_IS_LOOSER, "another way in", "one way in less"),
     ("listeners", "bind"): Rule(ranked(_bind), "other machines can reach it", "only this machine can reach it"),
     ("listeners", "transport"): Rule(

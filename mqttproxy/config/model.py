@@ -244,7 +244,7 @@ class UpstreamSettings:
     enabled: bool = setting(True, "false: not connected; routes skip it")
     client_id: str | None = setting(None, "client identifier; by default <proxy.id>-<name>")
     username: str | None = setting(None, "user name")
-    password: str | None = setting(None, "password; better in a file of its own", secret=True)
+    password: str | None = setting(None, "password, or `${NAME}` of the environment; better in a file", secret=True)
     password_file: Path | None = setting(None, "file that holds the password, read at start and reload")
     ca: Path | None = setting(None, "CA for its certificate in PEM; by default the system's")
     certificate: Path | None = setting(None, "client certificate chain in PEM")

@@ -10,7 +10,7 @@ from mqttproxy.config.transforms import Step
 
 @frozen(kw_only=True)
 class WhenSettings:
-    """`[policies.when]`: whose messages the policy above is for. All that is set must fit; nothing set: everybody.
+    """`[policies.when]`: whom what stands above is for. All that is set must fit; nothing set: everybody.
 
     Texts are compared as globs: `*` stands for any run of characters, `?` for one.
     """

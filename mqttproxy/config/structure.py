@@ -6,6 +6,8 @@ off by a reader for each type that may stand in the file.
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -17,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
-from mqttproxy.config.kinds import JsonValue, file_key
+from mqttproxy.config.kinds import JsonValue, TopicTemplate, file_key
 from mqttproxy.config.limiting import parse_windows
 from mqttproxy.config.model import (
     Ack,
@@ -52,7 +54,9 @@ from mqttproxy.config.units import (
     parse_network,
     parse_size,
 )
+from mqttproxy.config.users import UsersFile
 
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")  # a secret that stands in the environment
 _NOT_SHOWN: Final = "something that is not shown"
 _ACKS: Final = get_args(get_args(Ack)[0])
 
@@ -183,6 +187,7 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     Network: (_network, NETWORK_WORDS),
     TopicFilter: (_text, 'a topic filter such as "sensor/+/temperature"'),
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
+    TopicTemplate: (_text, 'a topic filter such as "plant/${site}/#"'),
     PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
     Windows: (_windows, 'amount:seconds of each window, such as "10:1,300:60" or "1MiB:1s", at most 30 days'),
     Labels: (_labels, "a table of names and texts"),
@@ -194,8 +199,9 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
 
 
 # How the table of each class is written in the file.
-_TABLES: Final = {kind: heading for file in (ProxyConfig, CaseFile) for _, heading, kind in every_table(file)}
-_OF_CASES: Final = frozenset(kind for _, _, kind in every_table(CaseFile))
+_FILES: Final = (ProxyConfig, CaseFile, UsersFile)
+_TABLES: Final = {kind: heading for file in _FILES for _, heading, kind in every_table(file)}
+_FILE_OF: Final = {kind: file for file in _FILES for kind in (file, *(inner for _, _, inner in every_table(file)))}
 
 
 def _scalar_hook(kind: Any) -> Callable[[object, Any], Any]:
@@ -268,7 +274,12 @@ def _step_hook(converter: Converter) -> Callable[[object, Any], Step]:
 def _secret(value: object, _: Any) -> str:
     if (text := _text(value)) is None:
         raise MisfitError(_NOT_SHOWN, "a text")
-    return text
+    if (variable := _VARIABLE.fullmatch(text)) is None:
+        return text
+    found = os.environ.get(variable[1])
+    if not found:
+        raise MisfitError(f"the environment variable {variable[1]}, which is not set", "one that is")
+    return found
 
 
 def _ack(value: object, _: Any) -> Any:
@@ -339,7 +350,7 @@ def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
     known = _setting_names(kind)
     if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):
         return Fault(file, key, "an unknown key", hint=f'did you mean "{near[0]}"?')
-    same_file = [owner for owner in _TABLES if (owner in _OF_CASES) is (kind in _OF_CASES)]
+    same_file = [owner for owner in _TABLES if _FILE_OF[owner] is _FILE_OF[kind]]
     if homes := [_TABLES[owner] for owner in same_file if name in _setting_names(owner)]:
         return Fault(file, key, "an unknown key", hint=f"it belongs into {' or '.join(homes)}")
     return Fault(file, key, "an unknown key", f"one of {', '.join(known)}")

@@ -78,6 +78,42 @@ _EXAMPLES: Final = {
     ("limits.rates", "windows"): '"10:1,300:60"',
     ("access.attributes", "property"): '"firmware"',
     ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
+    ("access", "no_match"): '"deny"',
+    ("access.chains", "listeners"): '["default"]',
+    ("access.passwords", "name"): '"users"',
+    ("access.passwords", "file"): '"users.toml"',
+    ("access.passwords", "database"): '"users.db"',
+    ("access.passwords", "client_id"): '"${username}-*"',
+    ("access.certificates", "name"): '"certificates"',
+    ("access.certificates", "pattern"): '"{model}-{serial}.devices.example"',
+    ("access.certificates", "username"): '"${serial}"',
+    ("access.certificates", "client_id"): '"${username}-*"',
+    ("access.certificates", "crl"): '"tls/devices-crl.pem"',
+    ("access.certificates", "ca"): '"tls/devices-ca.pem"',
+    ("access.tokens", "name"): '"tokens"',
+    ("access.tokens", "issuer"): '"https://id.example"',
+    ("access.tokens", "audience"): '"mqtt"',
+    ("access.tokens", "acl"): '"acl"',
+    ("access.tokens", "client_id"): '"${username}-*"',
+    ("access.tokens", "jwks"): '"https://id.example/keys"',
+    ("access.tokens", "jwks_ca"): '"tls/id-ca.pem"',
+    ("access.tokens.keys", "id"): '"2026-01"',
+    ("access.tokens.keys", "algorithms"): '["ES256"]',
+    ("access.tokens.keys", "file"): '"tls/tokens.pub"',
+    ("access.http", "name"): '"service"',
+    ("access.http", "url"): '"https://auth.example/mqtt"',
+    ("access.http", "ca"): '"tls/auth-ca.pem"',
+    ("access.http", "token_file"): '"secrets/auth.token"',
+    ("access.http", "client_id"): '"${username}-*"',
+    ("access.rules", "action"): '"allow"',
+    ("access.rules", "topics"): '["plant/${site}/${client_id}/#"]',
+    ("access.rules", "qos"): "[0, 1]",
+    ("access.rules", "retain"): "false",
+    ("access.rules", "shared"): '["workers-*"]',
+    ("access.rules.when", "client_id"): '["tx-*"]',
+    ("access.rules.when", "username"): '["plant-?"]',
+    ("access.rules.when", "listener"): '["tls"]',
+    ("access.rules.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
     ("upstreams", "name"): '"broker"',
     ("upstreams", "url"): '"mqtts://broker.example:8883"',
     ("upstreams", "client_id"): '"mqttproxy-broker"',
@@ -105,10 +141,11 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "policies", "policies.when", "policies.bindings", "policies.bindings.when",
-        "policies.require", "policies.expressions", "policies.shadow", "policies.plugins", "behaviours",
-        "behaviours.when", "limits.rates", "listeners.proxy_protocol", "upstreams", "upstreams.topics",
-        "upstreams.transforms", "routes", "masks",
+        "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
+        "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
+        "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions", "policies.shadow",
+        "policies.plugins", "behaviours", "behaviours.when", "limits.rates", "listeners.proxy_protocol", "upstreams",
+        "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 
@@ -119,8 +156,8 @@ _REFERENCE_HEAD: Final = """\
 
 `mqttproxy` reads one file in [TOML](https://toml.io), by custom `proxy.toml`. Every setting has a safe default, so the
 file holds only what differs. Without upstreams the proxy is a broker by itself, on `127.0.0.1:1883`; nobody can connect
-to it until `allow_anonymous = true` is written under `[access]`. `proxy.toml.example` shows every setting with its
-default.
+to it until `allow_anonymous = true`, or a chain of authenticators, is written under `[access]`. `proxy.toml.example`
+shows every setting with its default.
 
 - **Durations** are written `"500ms"`, `"30s"`, `"10m"`, `"12h"`, `"7d"`, or as a number of seconds.
 - **Sizes** are written `"64KiB"`, `"16MiB"`, `"1GiB"` (powers of 1,024), `"1MB"`, `"1GB"` (powers of 1,000), or as a

@@ -1,15 +1,13 @@
-"""The receiving half of a connected device: its messages on their way up, acknowledged in arrival order."""
+"""The receiving half of a connected device: its messages on their way up."""
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
 
-from mqttproxy.downstream.delivering import Delivering
+from mqttproxy.downstream.acknowledging import Acknowledging
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.groups import Backlog
-from mqttproxy.handover import Ticket
 from mqttproxy.mqtt.events import Event
 from mqttproxy.mqtt.packets import Publish
 from mqttproxy.mqtt.server import ServerConnection
@@ -18,7 +16,7 @@ from mqttproxy.transport.stream import ByteStream
 from mqttproxy.validation import Identity
 
 
-class Carrying(Delivering):
+class Carrying(Acknowledging):
     """See the module. What is too much for now is in `_left`, and what must be waited for in `_wait_for`."""
 
     def __init__(
@@ -31,14 +29,11 @@ class Carrying(Delivering):
     ) -> None:
         super().__init__(premises, stream, connection, session)
         self.identity: Identity = identity
-        self.pending: deque[Ticket] = deque()
         self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
         self.is_gathered = False
-        self.unacknowledged = 0  # payload bytes
         self._pipeline = premises.pipeline
         self._shedding = premises.shedding
         self._pace = premises.rates.pace(identity, trio.current_time())
-        self._room: trio.Event | None = None  # somebody waits for `pending` to become shorter
         self._backlog: Backlog | None = None  # what has no place yet
         self._is_clearing = False  # that is being waited for
         self._left: list[Event] = []  # decoded, and not handled yet
@@ -111,56 +106,6 @@ class Carrying(Delivering):
         self._is_clearing, self._backlog = False, None
 
     async def _wait_for_room(self) -> None:
-        limits = self._premises.limits
-        while len(self.pending) >= limits.receive_maximum or self.unacknowledged >= limits.unacknowledged_bytes:
-            await self._wait_for_acknowledgement()
+        await super()._wait_for_room()
         if self._pace is not None:
             await self._pace.wait(self._left)
-
-    async def _wait_for_acknowledgement(self) -> None:
-        self._room = trio.Event()
-        await self._room.wait()
-
-    def acknowledge(self, now: float) -> None:
-        """Acknowledge, in arrival order, every ticket at the head of `pending` that is done. [MQTT-4.6.0-2]."""
-        pending = self.pending
-        if self.ended or not pending:
-            return
-        try:
-            connection, latency = self.connection, self._metrics.latency_seconds
-            ticket = pending[0]
-            if (
-                len(pending) == 1 and ticket.done and ticket.qos == 1 and not ticket.reason
-            ):  # most devices, most of the time
-                pending.clear()
-                self.unacknowledged -= ticket.size
-                latency.observe(now - ticket.received_at)
-                self._send(connection.acknowledge_one(ticket.packet_id))
-                if self._room is not None:
-                    self._room.set()
-                return
-            successes: list[tuple[int, int]] = []
-            read_at = pending[0].received_at
-            of_one_read = size = 0
-            while pending and pending[0].done:
-                ticket = pending.popleft()
-                size += ticket.size
-                if ticket.received_at != read_at:
-                    latency.observe(now - read_at, of_one_read)
-                    read_at, of_one_read = ticket.received_at, 0
-                of_one_read += 1
-                if ticket.reason:
-                    connection.acknowledge_all(successes)
-                    successes = []
-                    connection.acknowledge(ticket.packet_id, ticket.qos, ticket.reason, ticket.properties)
-                else:
-                    successes.append((ticket.packet_id, ticket.qos))
-            if of_one_read:
-                self.unacknowledged -= size
-                latency.observe(now - read_at, of_one_read)
-                connection.acknowledge_all(successes)
-                self._flush()
-                if self._room is not None:
-                    self._room.set()
-        except Exception as error:  # noqa: BLE001 # told by our own task: the caller may serve others
-            self._fail(error)

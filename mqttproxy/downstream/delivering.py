@@ -5,7 +5,7 @@ from typing import Final
 import trio
 
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties
+from mqttproxy.mqtt.packets import NO_PROPERTIES, Auth, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.sessions import Session
@@ -14,6 +14,7 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 # Bytes that may wait for the kernel, or for a commit, before no more is taken from the device's queue.
 UNSENT_HIGH: Final = 256 * 1024
 UNSENT_LOW: Final = 64 * 1024
+LOOK_AGAIN: Final = 3600.0  # seconds; the wall clock may be set meanwhile
 CONNACK: Final = b"\x20"  # its first byte
 
 
@@ -57,6 +58,15 @@ class Delivering:
             self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
         else:
             self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
+
+    async def end_at(self, expires_at: float) -> None:
+        """End the connection when what let the device in expires, in seconds since 1970."""
+        while True:
+            seconds = expires_at - self._premises.gate.wall()
+            if seconds <= 0:
+                break
+            await trio.sleep(min(seconds, LOOK_AGAIN))
+        self.disconnect(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
 
     def _say_goodbye(self) -> None:
         """Send the last words, which follow from nothing that must be on disk first; what is held back never goes."""
@@ -153,6 +163,12 @@ class Delivering:
         while self.session.is_held:
             self._released = self._released or trio.Event()
             await self._released.wait()
+
+    def answer(self, packet: Auth) -> None:
+        """Send a packet that answers one of the device's."""
+        if not self.ended:
+            self.connection.send(packet)
+            self._flush()
 
     def _flush(self) -> None:
         data = self.connection.data_to_send()

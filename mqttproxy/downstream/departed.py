@@ -32,6 +32,7 @@ def pending_will(identity: Identity, will: Will, expiry: float) -> PendingWill:
         will,
         delay,
         attributes=identity.attributes,
+        grants=identity.grants,
     )
 
 
@@ -82,7 +83,7 @@ class Publisher:
                 self.settled(will)
 
     def _publish(self, will: PendingWill) -> None:
-        identity = Identity(will.client_id, will.username, will.address, will.listener, will.attributes)
+        identity = Identity(will.client_id, will.username, will.address, will.listener, will.attributes, will.grants)
         departed = Departed(identity, lambda: self.settled(will))
         publish = as_published(will.message)
         if self.nursery is not None and self._late < LATE_BATCHES and self._pipeline.asking.concerns((publish,)):

@@ -1,15 +1,18 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
 
+from mqttproxy.access.credentials import NOBODYS
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
 from mqttproxy.downstream.carrying import Carrying
 from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.reauthenticating import Reauthenticating
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
@@ -36,9 +39,11 @@ class Device(Carrying):
     ) -> None:
         super().__init__(premises, stream, connection, identity, session)
         self.client_id = identity.client_id
+        self.admission = NOBODYS  # by what it was let in
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
+        self._reauthenticating: Reauthenticating | None = None
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
         self._is_paused = False  # something is waited for, and nothing read
@@ -73,6 +78,8 @@ class Device(Carrying):
                     self._nursery = nursery
                     self._subscribing.spawn = nursery.start_soon
                     self.pump()
+                    if self.admission.expires_at < inf:
+                        nursery.start_soon(self.end_at, self.admission.expires_at)
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     with self._reading:
@@ -118,7 +125,7 @@ class Device(Carrying):
         if self.is_gathered:
             self._pipeline.carry_gathered()  # not at the end of the turn: what is unfinished is known by id from now on
         # Circles are opened here: a device that is gone must not wait for the garbage collector.
-        self._wait_for = self._nursery = self._subscribing.spawn = None
+        self._wait_for = self._nursery = self._subscribing.spawn = self._reauthenticating = None
         if self._backlog is not None and not self._is_clearing:
             self._pipeline.give_up(self._backlog)
         session, premises = self.session, self._premises
@@ -275,7 +282,9 @@ class Device(Carrying):
             self._scope.cancel()
             return False
         elif isinstance(event, Auth):
-            raise RemoteProtocolError("AUTH without an authentication method", ReasonCode.PROTOCOL_ERROR)
+            assert self._nursery is not None  # noqa: S101 # packets come while it runs
+            self._reauthenticating = self._reauthenticating or Reauthenticating(self._premises, self)
+            self._reauthenticating.take(event, self._nursery)
         return True
 
     def _queue_moved(self) -> None:

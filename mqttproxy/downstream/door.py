@@ -20,6 +20,7 @@ from mqttproxy.downstream.entrances import (
 )
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
+from mqttproxy.downstream.rights import watch_users
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
@@ -149,6 +150,7 @@ class Door:
         async with trio.open_nursery() as self._nursery:
             self.premises.nursery = self.premises.publisher.nursery = self._nursery
             self._nursery.start_soon(self.premises.keep_alive.run)
+            self._nursery.start_soon(watch_users, self.premises)
             async with trio.open_nursery() as self._accepting:
                 for entrance in self._entrances:
                     self._accepting.start_soon(self._accept, entrance.listener, entrance.accepting)

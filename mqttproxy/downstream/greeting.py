@@ -1,36 +1,33 @@
 """From a byte stream to an accepted CONNECT: who is it, may it come in, and who must go for it."""
 
 from math import ceil, inf
-from typing import Final, NoReturn
+from typing import Final
 
 import trio
-from attrs import define
+from msgspec.structs import replace
 
-from mqttproxy.access import UnsafeAttributeError, attributes_of, connack_reason, judge_will, may_connect
+from mqttproxy.access import connack_reason, judge_will, may_have_will
+from mqttproxy.access.credentials import Allowed
 from mqttproxy.config.model import LimitSettings
+from mqttproxy.downstream.admission import Arrival, shown_name
 from mqttproxy.downstream.device import Device
-from mqttproxy.downstream.premises import Premises, forget_frames
+from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.refusing import note_connect
-from mqttproxy.mqtt.errors import RemoteProtocolError
+from mqttproxy.downstream.rights import give_rights
+from mqttproxy.downstream.unwelcome import NotWelcome, read_early
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Connect, Properties, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.sessions import SessionsFull
 from mqttproxy.transport.stream import ByteStream
-from mqttproxy.validation import Identity
+from mqttproxy.validation import Identity, Verdict
 from mqttproxy.validation.answers import answer_properties, reason_string
 from mqttproxy.validation.plugins import Answers
 
+__all__ = ["NotWelcome", "greet", "server_limits"]
+
 FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
 PATIENCE: Final = 0.5  # of `limits.connect_deadline`: how long a CONNECT may wait for a rate
-
-
-class NotWelcome(Exception):  # noqa: N818 # not an error of ours: the device is told, and counted by `label`
-    """This connection ends before it has begun."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(label)
-        self.label = label
 
 
 def server_limits(limits: LimitSettings) -> ServerLimits:
@@ -61,44 +58,38 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
 
     """
     connection = ServerConnection(server_limits(premises.limits), trio.current_time())
-    connect = await _read_connect(premises, stream, connection)
-    door = _Door(
-        premises, stream, connection, Identity(connect.client_id, connect.username, stream.peer.host, listener)
-    )
-    _keep_out_banned(door)  # whoever it is: before anything is done for it
-    reason, words = may_connect(connect, premises.access)
-    if reason.is_failure:
-        door.refuse(reason, "access", words)
+    connect = await read_early(premises, stream, connection)
+    assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
+    identity = Identity(connect.client_id, connect.username, stream.peer.host, listener)
+    arrival = Arrival(premises, stream, connection, connect, identity)
+    _keep_out_banned(arrival)  # whoever it says it is: before anything is done for it
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         words = "a session that is kept needs a client identifier"
-        door.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
+        arrival.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
     client_id = connect.client_id or premises.new_client_id()
-    try:
-        attributes = attributes_of(
-            premises.access,
-            premises.labels.get(listener, ()),
-            client_id,
-            connect.username,
-            connect.properties.user_properties,
-        )
-    except UnsafeAttributeError as error:
-        door.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
-    door.identity = Identity(client_id, connect.username, stream.peer.host, listener, attributes)
-    await _judge_will(door, connect)
-    await _keep_to_rates(door)
+    arrival.identity = Identity(client_id, connect.username, stream.peer.host, listener)
+    chains = premises.gate.chains
+    allowed = await arrival.admit()
+    _keep_out_banned(arrival)  # whoever it is
+    await _judge_will(arrival)
+    await _keep_to_rates(arrival)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
-        door.refuse(ReasonCode.BANNED, "limits.flapping_connects", f"it connects too often: wait {ceil(seconds)} s")
+        words = f"it connects too often: wait {ceil(seconds)} s"
+        arrival.refuse(ReasonCode.BANNED, "limits.flapping_connects", words)
     await _take_over(premises, client_id)
-    _keep_out_banned(door)  # who was banned meanwhile; and for all that is known now
-    return _enter(door, connect)  # at once, before another can
+    if premises.gate.chains is not chains:
+        arrival.refuse(ReasonCode.SERVER_BUSY, "access", "other settings came in force meanwhile: come again")
+    _keep_out_banned(arrival)  # who was banned meanwhile
+    return _enter(arrival, allowed)  # at once, before another can
 
 
-def _enter(door: "_Door", connect: Connect) -> Device:
+def _enter(arrival: Arrival, allowed: Allowed) -> Device:
     """Give the device its session, kept or new, and tell it. Nobody is connected by this client identifier."""
-    premises, stream, connection, identity = door.premises, door.stream, door.connection, door.identity
+    premises, stream, connection = arrival.premises, arrival.stream, arrival.connection
+    connect, identity = arrival.connect, arrival.identity
     client_id, cap = identity.client_id, premises.limits.session_expiry
     wanted = wanted_expiry(connect, cap)
     try:
@@ -108,9 +99,18 @@ def _enter(door: "_Door", connect: Connect) -> Device:
     except SessionsFull:
         premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
         words = "there is no room for another session"
-        door.refuse(ReasonCode.QUOTA_EXCEEDED, "limits.sessions", words, label="too_many_sessions")
+        arrival.refuse(ReasonCode.QUOTA_EXCEEDED, "limits.sessions", words, label="too_many_sessions")
+    give_rights(premises, session, identity)
     device = Device(premises, stream, connection, identity, session)
-    terms = Properties(session_expiry_interval=int(cap)) if wanted > cap else NO_PROPERTIES
+    device.admission = allowed
+    method = connect.properties.authentication_method
+    terms = NO_PROPERTIES
+    if wanted > cap or method is not None:
+        terms = Properties(
+            session_expiry_interval=int(cap) if wanted > cap else None,
+            authentication_method=method,  # [MQTT-4.12.0-5]
+            authentication_data=allowed.data,
+        )
     try:
         sent = connection.accept(session.state, session_present=is_present, client_id=client_id, extra=terms)
         device.begin(sent, is_present=is_present)
@@ -130,87 +130,55 @@ def wanted_expiry(connect: Connect, cap: float) -> float:
     return inf if seconds == FOR_EVER else float(seconds)
 
 
-async def _read_connect(premises: Premises, stream: ByteStream, connection: ServerConnection) -> Connect:
-    while True:
-        data = await stream.receive()
-        if not data:
-            raise NotWelcome("closed_before_connect")
-        premises.metrics.bytes_in += len(data)
-        connection.receive_data(data, trio.current_time())
-        try:
-            batch = connection.next_batch(trio.current_time())
-        except RemoteProtocolError as error:
-            connection.fail(error)
-            stream.send_nowait(connection.data_to_send())
-            premises.metrics.protocol_errors.add(error.reason.name.lower())
-            premises.alerts.info("bad_connect", "bad_connect", peer=str(stream.peer), error=str(error))
-            forget_frames(error)
-            raise NotWelcome(error.reason.name.lower()) from None
-        if batch:
-            connect = batch[0]
-            assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
-            return connect
-
-
-def _keep_out_banned(door: "_Door") -> None:
-    premises = door.premises
-    ban = premises.bans.against(door.identity, premises.pipeline.refusal.wall())
+def _keep_out_banned(arrival: Arrival) -> None:
+    ban = arrival.premises.bans.against(arrival.identity, arrival.premises.pipeline.refusal.wall())
     if ban is not None:
-        door.refuse(ReasonCode.BANNED, f"ban of {ban.kind} {ban.value}", ban.words)
+        arrival.identity = replace(arrival.identity, username=shown_name(arrival.identity.username))
+        arrival.refuse(ReasonCode.BANNED, f"ban of {ban.kind} {ban.value}", ban.words)
 
 
-async def _keep_to_rates(door: "_Door") -> None:
+async def _keep_to_rates(arrival: Arrival) -> None:
     """Refuse a device that exceeds a rate of connections, or have it wait: not so long that others cannot come in."""
-    premises = door.premises
+    premises = arrival.premises
     now, patience = trio.current_time(), premises.limits.connect_deadline * PATIENCE
-    rule, seconds = premises.rates.connect(door.identity, now, patience)
+    rule, seconds = premises.rates.connect(arrival.identity, now, patience)
     if rule is not None:
         words = f"{rule.words}: wait {ceil(seconds)} s"
-        door.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED, f"rate {rule.name}", words)
+        arrival.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED, f"rate {rule.name}", words)
     if seconds > 0:
         await trio.sleep(seconds)
 
 
-async def _judge_will(door: "_Door", connect: Connect) -> None:
+async def _judge_will(arrival: Arrival) -> None:
     """Refuse a device whose will would be held or refused if it were published now."""
-    premises, identity = door.premises, door.identity
-    refusal = premises.pipeline.refusal
-    if connect.will is None or refusal.dry_run:
+    premises, will = arrival.premises, arrival.connect.will
+    refusal, identity = premises.pipeline.refusal, arrival.identity
+    if will is None:
         return
-    pipeline, answers = premises.pipeline, Answers()
-    verdict = judge_will(connect.will, identity, pipeline.ruleset.generation, answers)
-    while answers.missing:  # plug-ins must be asked
-        await pipeline.asking.ask(answers)
-        verdict = judge_will(connect.will, identity, pipeline.ruleset.generation, answers)
+    verdict = may_have_will(will, identity, premises.pipeline.ruleset.acl)
     if verdict is not None:
-        refusal.decided("refused", identity, connect.will, verdict=verdict)
-        reason = connack_reason(verdict, is_5=connect.version is ProtocolVersion.V5)
+        premises.metrics.access_denied.add("will")
+    elif not refusal.dry_run:
+        verdict = await _verdict(arrival)
+    if verdict is not None:
+        refusal.decided("refused", identity, will, verdict=verdict)
+        reason = connack_reason(verdict, is_5=arrival.connect.version is ProtocolVersion.V5)
         rule = f"policy {verdict.policy}" if verdict.policy else "topic rules"
         facts = answer_properties(verdict).user_properties
-        words = f"will: {reason_string(refusal.masker.verdict(verdict, connect.will.topic))}"
+        words = f"will: {reason_string(refusal.masker.verdict(verdict, will.topic))}"
         note_connect(premises, identity, reason, rule, words)
-        door.answer(reason, f"will: {reason_string(verdict)}", (("rule", rule), *facts), "will_refused")
+        arrival.answer(reason, f"will: {reason_string(verdict)}", (("rule", rule), *facts), "will_refused")
 
 
-@define
-class _Door:
-    """Who stands before it."""
-
-    premises: Premises
-    stream: ByteStream
-    connection: ServerConnection
-    identity: Identity  # as far as it is known
-
-    def refuse(self, reason: ReasonCode, rule: str, words: str, *, label: str = "") -> NoReturn:
-        """Turn it away, and tell it and the audit trail why. `rule`: what says so, such as a setting."""
-        note_connect(self.premises, self.identity, reason, rule, words)
-        self.answer(reason, words, (("rule", rule),), label)
-
-    def answer(self, reason: ReasonCode, words: str, facts: tuple[tuple[str, str], ...], label: str = "") -> NoReturn:
-        """Say so to the device, as far as it can be told."""
-        self.connection.refuse(reason, words, Properties(user_properties=facts))
-        self.stream.send_nowait(self.connection.data_to_send())
-        raise NotWelcome(label or reason.name.lower())
+async def _verdict(arrival: Arrival) -> Verdict | None:
+    """Return what policies say against a will, None: nothing. Plug-ins are asked as long as they are missing."""
+    pipeline, answers, will = arrival.premises.pipeline, Answers(), arrival.connect.will
+    assert will is not None  # noqa: S101 # which is why this is asked
+    verdict = judge_will(will, arrival.identity, pipeline.ruleset.generation, answers)
+    while answers.missing:
+        await pipeline.asking.ask(answers)
+        verdict = judge_will(will, arrival.identity, pipeline.ruleset.generation, answers)
+    return verdict
 
 
 async def _take_over(premises: Premises, client_id: str) -> None:

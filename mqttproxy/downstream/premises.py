@@ -1,11 +1,13 @@
 """What every device of the process shares."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 from attrs import Factory, define, field
 
+from mqttproxy.access.gate import Gate
 from mqttproxy.config.model import AccessSettings, Labels, LimitSettings
 from mqttproxy.downstream.absent import Absent
 from mqttproxy.downstream.departed import Publisher
@@ -24,12 +26,17 @@ from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.limited import LimitingMetrics
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.validation import Identity
+
+if TYPE_CHECKING:
+    from mqttproxy.downstream.device import Device
 
 
 class ConnectedDevice(Protocol):
     """A device as the others see it."""
 
     gone: trio.Event
+    identity: Identity
 
     def disconnect(self, reason: ReasonCode, words: str = "") -> None:
         """End its connection."""
@@ -65,6 +72,7 @@ class Premises:
     absent: dict[str, Absent] = Factory(dict)  # by client identifier: what devices that are away left unfinished
     is_closing: bool = False  # all devices are sent away, because the proxy ends
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
+    gate: Gate = Factory(lambda: Gate(time.time))
     homes: Homes = field(init=False)
     limited: LimitingMetrics = Factory(LimitingMetrics)
     rates: Rates = field(init=False)
@@ -73,7 +81,7 @@ class Premises:
     refused: RefusedClients = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Hear of sessions that are over, and tell the numbers of limits."""
+        """Hear of sessions that are over, let in who may, and tell the numbers of limits."""
         self.homes = Homes(self.upstreams, self._homes_for_filter)
         self.rates = Rates(self.limits, self.limited)
         self.bans, self.refused = Bans(self.limits.bans), RefusedClients(self.limits.refused_clients)
@@ -82,6 +90,7 @@ class Premises:
         self.metrics.more.append(self.limited)
         self.metrics.refresh.append(self._refresh)
         self.sessions.on_discard = self._session_over
+        self.gate.use(self.pipeline.ruleset.chains, self.access)
 
     def _refresh(self) -> None:
         metrics, flapping = self.metrics, self.flapping
@@ -97,6 +106,10 @@ class Premises:
         self.homes.leave_all(session.client_id)
         self.absent.pop(session.client_id, None)
         self.wills.end(session.client_id)
+
+    def connected(self) -> "Iterator[Device]":
+        """Go through the devices that are connected."""
+        return (cast("Device", device) for device in [*self.devices.values()])  # nothing else is put there
 
     def rehome_soon(self) -> None:
         """Do `rehome` in the background, for there may be very many subscriptions."""

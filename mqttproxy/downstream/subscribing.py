@@ -12,6 +12,7 @@ from mqttproxy.access import may_subscribe
 from mqttproxy.config.model import LOCAL
 from mqttproxy.downstream.homes import UpstreamLink
 from mqttproxy.downstream.refusing import RefusedFilter, refuse_filters
+from mqttproxy.downstream.rights import may_subscribe_to
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.packets import (
     NO_PROPERTIES,
@@ -128,7 +129,13 @@ class Subscribing:
         reason, words = may_subscribe(
             client_id, topic_filter, max_bytes=limits.topic_bytes, max_levels=limits.topic_levels
         )
-        return RefusedFilter(topic_filter, reason, "topic rules", words) if reason.is_failure else None
+        if reason.is_failure:
+            return RefusedFilter(topic_filter, reason, "topic rules", words)
+        if not may_subscribe_to(self._premises.pipeline.ruleset.acl, self._identity, subscription):
+            self._premises.metrics.access_denied.add("subscribe")
+            words = "the access rules do not let this device subscribe to it"
+            return RefusedFilter(topic_filter, ReasonCode.NOT_AUTHORIZED, "access.rules", words)
+        return None
 
     async def _wait_for_homes(
         self, packet: Subscribe, reasons: list[ReasonCode], refused: dict[int, RefusedFilter]

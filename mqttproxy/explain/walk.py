@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from mqttproxy.access import error_topic, may_publish
+from mqttproxy.access import NOT_ALLOWED, Acl, error_topic, make_acl, may_publish
 from mqttproxy.config.cases import Fate
 from mqttproxy.config.masking import key_of
 from mqttproxy.config.model import LOCAL, ProxyConfig, Quorum
@@ -35,11 +35,16 @@ class Premises:
     answers: Answers = field(factory=Answers)  # of plug-ins; those that are missing are noted there
     routes: RouteTable = field(init=False)
     names: dict[str, TopicMap] = field(init=False)  # by upstream
+    acl: Acl | None = field(init=False)
     shapes: dict[str, Shape] = field(init=False)  # by upstream, of those that do not get messages as they are
 
     @routes.default
     def _make_routes(self) -> RouteTable:
         return RouteTable(self.config)
+
+    @acl.default
+    def _make_acl(self) -> Acl | None:
+        return make_acl(self.config.access)
 
     @names.default
     def _make_names(self) -> dict[str, TopicMap]:
@@ -112,14 +117,21 @@ def explain(message: Message, identity: Identity, premises: Premises, direction:
     explained = _Maker(message, identity, "up", traced)
     if admitted is LOOP:
         return explained.make("drop", "it was here before: a loop of proxies", ack="at once")
-    carried = explained.carried
-    route = premises.routes.route_for(carried.topic)
-    refusal = may_publish(carried.topic)
-    if refusal:
-        return explained.refused(refusal, "topics that begin with $ are the server's")
+    if refusal := _access_refusal(message, traced.verdict.changed, identity, premises.acl):
+        return explained.refused(ReasonCode.NOT_AUTHORIZED, refusal)
+    route = premises.routes.route_for(explained.carried.topic)
     if route is None:
         return explained.unrouted(premises.config.default.unrouted)
     return _explain_routed(explained, route, premises)
+
+
+def _access_refusal(message: Message, changed: Message | None, identity: Identity, acl: Acl | None) -> str:
+    """Return why a device may not publish this, empty: it may."""
+    if may_publish(message.topic):
+        return "topics that begin with $ are the server's"
+    if acl is None or acl.rights_of(identity).allow(message):
+        return "" if acl is None or changed is None or acl.rights_of(identity).allow(changed) else NOT_ALLOWED
+    return NOT_ALLOWED
 
 
 def _explain_routed(explained: "_Maker", route: Route, premises: Premises) -> Explanation:

@@ -41,6 +41,7 @@ class State(Enum):
 
     AWAITING_CONNECT = "awaiting CONNECT"  # server
     DECIDING = "deciding"  # server: CONNECT came and is neither accepted nor refused; nothing more is decoded
+    AUTHENTICATING = "authenticating"  # server: deciding, and an AUTH of the device is awaited for it
     AWAITING_CONNACK = "awaiting CONNACK"  # client
     OPEN = "open"
     CLOSED = "closed"  # nothing is decoded or written any more; what was written before may still be taken

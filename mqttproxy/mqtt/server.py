@@ -85,6 +85,7 @@ class ServerConnection(Flow):
 
     STEPS: ClassVar[Steps] = {
         State.AWAITING_CONNECT: {Connect: State.DECIDING},
+        State.AUTHENTICATING: {Auth: State.DECIDING, Disconnect: State.CLOSED},
         State.OPEN: {
             Publish: State.OPEN,
             PubAck: State.OPEN,
@@ -210,6 +211,8 @@ class ServerConnection(Flow):
             raise RemoteProtocolError("AUTH with another authentication method than CONNECT")
         if packet.reason is ReasonCode.SUCCESS:  # 3.15.2.1
             raise RemoteProtocolError("AUTH with a reason that is the server's")
+        if self.state is State.AUTHENTICATING and packet.reason is not ReasonCode.CONTINUE_AUTHENTICATION:  # 4.12.1
+            raise RemoteProtocolError("authentication is to begin anew before it has ended")
 
     def _check_disconnect(self, packet: Disconnect) -> None:
         if (
@@ -269,6 +272,12 @@ class ServerConnection(Flow):
             maximum_packet_size=limits.packet_size,
             topic_alias_maximum=limits.topic_alias_maximum or None,
         )
+
+    def challenge(self, auth: Auth) -> None:
+        """Ask the device for more before deciding; the next event is its AUTH. [MQTT-4.12.0-2]."""
+        self._deciding()
+        self._write(auth)
+        self._enter(State.AUTHENTICATING)
 
     def refuse(
         self, reason: ReasonCode, reason_string: str | None = None, properties: Properties = NO_PROPERTIES

@@ -5,7 +5,7 @@ they are written to the connection's buffer as always, but the session is *held*
 step, and a held session's device flushes nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -92,6 +92,7 @@ class Session:
         due: when it is over, monotonic seconds; while its device is connected it is not due, whatever stands here.
         is_held: nothing may be written to the device's socket at present.
         is_over: it was discarded; nothing of it is noted any more.
+        may_receive: whether messages on a topic may be delivered; None: all.
         on_its_way: bytes of what was sent at QoS 1 and 2 and is not settled.
 
     """
@@ -108,6 +109,7 @@ class Session:
         "is_on",
         "is_on_record",
         "is_over",
+        "may_receive",
         "number",
         "on_its_way",
         "queue",
@@ -122,6 +124,7 @@ class Session:
         self.queue = DeviceQueue()
         self.on_its_way = 0
         self.device: Attached | None = None
+        self.may_receive: Callable[[str], bool] | None = None
         self.is_held = False
         self.is_on = False  # opened, and not closed since
         self.is_on_record = False  # or was, so that something must be struck off
@@ -173,6 +176,11 @@ class Session:
         QoS 0 is not kept for a device that is not there.
         """
         lost = 0
+        if (may_receive := self.may_receive) is not None:
+            kept = [message for message in messages if may_receive(message.topic)]
+            if len(kept) < len(messages):
+                self._ledger.dropped("not_authorized", len(messages) - len(kept))
+            messages = kept
         for message in messages:
             if not message.qos and not self.is_on:
                 lost += 1
@@ -253,6 +261,10 @@ class Session:
             _, token = outgoing.pop(packet_id)
             self.settled((token,))
         self._let_go_of(self.queue.remove(lambda message: id(message) in given))
+
+    def drop(self, which: Callable[[Message], bool], reason: str) -> None:
+        """Drop some of what waits, counted."""
+        self._drop(self.queue.remove(which), reason)
 
     def sweep(self, now: float) -> None:
         """Drop what is over."""

@@ -46,6 +46,7 @@ class PendingWill(Struct, frozen=True, gc=False):
     due: float = NEVER
     number: int = 0
     attributes: Mapping[str, str] = {}  # of the device, as its will was judged at CONNECT
+    grants: tuple[tuple[str, str], ...] = ()  # of its credentials; they are not kept on disk
 
 
 def delay_of(will: Will, expiry: float) -> float:

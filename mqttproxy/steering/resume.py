@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from mqttproxy.config.at_start import keep_at_start
 from mqttproxy.config.errors import ConfigError
@@ -79,9 +79,7 @@ def _on_trial(built: Built, config: ProxyConfig, trial: Trial) -> Resumed:
     # What is read at start only could not be rolled back, so it stays as it was.
     in_force = keep_at_start(built.config, config)
     line: dict[str, object] = {"event": "start", "on_trial": trial.called, "who": trial.who, "faults": []}
-    return Resumed(
-        in_force, Ruleset(in_force, built.ruleset.generation, built.ruleset.routes), built.digest, trial, line
-    )
+    return Resumed(in_force, evolve(built.ruleset, config=in_force), built.digest, trial, line)
 
 
 def _from_file(config: ProxyConfig, digest: str, number: int, event: str, faults: list[str]) -> Resumed:

@@ -158,6 +158,14 @@ class Metrics:
     connections_refused: BoundedCounter = field(
         factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_refused", "connections not let in", "reason")
     )
+    authentications: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_authentications", "devices whose credentials were looked at", "outcome"),
+    )
+    access_denied: BoundedCounter = field(
+        factory=BoundedCounter,
+        metadata=_counter("mqtt_proxy_access_denied", "what the access rules did not allow", "what"),
+    )
     protocol_errors: BoundedCounter = field(
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_protocol_errors", "devices that broke MQTT, by reason code", "reason"),

@@ -196,7 +196,8 @@ class Poller:
 
     def _forget(self, descriptor: int) -> None:
         del self._watched[descriptor]
-        self._epoll.unregister(descriptor)
+        if not self._epoll.closed:  # an error of ours has ended the poller: who watches is cancelled after it
+            self._epoll.unregister(descriptor)
 
 
 def _has_unread(sock: socket.socket) -> bool:

@@ -9,7 +9,8 @@ class Identity(Struct, frozen=True, gc=False):
     """The sender as the proxy knows it, made once for a connection.
 
     `address` is the peer's IP address, `listener` the name of the one it came in by, `attributes` what
-    `[[access.attributes]]` and the listener say of it: texts without wildcards, separators and control characters.
+    `[[access.attributes]]`, its authenticator and the listener say of it: texts without wildcards, separators and
+    control characters. `grants` is what its credentials themselves allow: "publish" or "subscribe", and a topic filter.
     """
 
     client_id: str
@@ -17,6 +18,7 @@ class Identity(Struct, frozen=True, gc=False):
     address: str
     listener: str
     attributes: Mapping[str, str] = {}  # msgspec gives each its own
+    grants: tuple[tuple[str, str], ...] = ()
 
 
 def identity_of_upstream(name: str) -> Identity:

@@ -1,19 +1,7 @@
 import pytest
 
-from mqttproxy.access import error_topic, may_connect, may_publish, may_subscribe
-from mqttproxy.config.model import AccessSettings
-from mqttproxy.mqtt.packets import Connect, Properties
+from mqttproxy.access import error_topic, may_publish, may_subscribe
 from mqttproxy.mqtt.reasons import ReasonCode
-
-
-def test_nobody_comes_in_unless_anonymous_is_written() -> None:
-    assert may_connect(Connect(client_id="d"), AccessSettings())[0] is ReasonCode.NOT_AUTHORIZED
-    assert may_connect(Connect(client_id="d"), AccessSettings(allow_anonymous=True))[0] is ReasonCode.SUCCESS
-
-
-def test_an_authentication_method_is_refused_as_there_is_none() -> None:
-    connect = Connect(client_id="d", properties=Properties(authentication_method="SCRAM-SHA-256"))
-    assert may_connect(connect, AccessSettings(allow_anonymous=True))[0] is ReasonCode.BAD_AUTHENTICATION_METHOD
 
 
 @pytest.mark.parametrize("topic", ["$SYS/broker", "$share/g/t", "$CONTROL/x", "$proxy/errors/d", "$anything"])
@@ -56,7 +44,5 @@ def test_the_error_topic_of_a_strange_client_identifier_is_a_plain_topic_of_its_
 
 
 def test_what_is_refused_is_refused_in_words_and_nothing_else_is() -> None:
-    assert may_connect(Connect(client_id="d"), AccessSettings())[1]
-    assert not may_connect(Connect(client_id="d"), AccessSettings(allow_anonymous=True))[1]
     for topic_filter, is_told in (("a/#/b", True), ("$proxy/#", True), ("a", False)):
         assert bool(may_subscribe("d", topic_filter)[1]) is is_told

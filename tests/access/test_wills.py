@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mqttproxy.access import connack_reason, judge_will
+from mqttproxy.access import connack_reason, judge_will, make_acl, may_have_will
+from mqttproxy.config.admitting import AccessSettings
 from mqttproxy.config.load import parse_config
 from mqttproxy.mqtt.packets import Properties, Will
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -33,7 +34,6 @@ def test_a_good_one_is_welcome(will: Will) -> None:
 @pytest.mark.parametrize(
     ("will", "more", "reason"),
     [
-        (Will("$SYS/broker/uptime", b""), "", ReasonCode.NOT_AUTHORIZED),
         (Will("n/1", b"x"), "", ReasonCode.PAYLOAD_FORMAT_INVALID),
         (Will("n/1", b"x"), 'on_failure = ["refuse"]', ReasonCode.PAYLOAD_FORMAT_INVALID),
         (Will("t", b"\xff", properties=Properties(payload_format_indicator=1)), "", ReasonCode.PAYLOAD_FORMAT_INVALID),
@@ -54,3 +54,16 @@ def test_a_bad_one_is_refused_with_the_reason_that_a_message_would_get(
 @pytest.mark.parametrize("more", ['level = "observe"', 'level = "off"', 'on_failure = ["mark"]'])
 def test_one_that_would_be_carried_all_the_same_is_welcome(more: str) -> None:
     assert judge_will(Will("n/1", b"x"), DEVICE, rules(more)) is None
+
+
+def test_D2_one_where_its_device_may_not_publish_is_refused() -> None:
+    acl = make_acl(AccessSettings(no_match="deny"))
+    for will, rights in (
+        (Will("$SYS/broker/uptime", b""), None),
+        (Will("$CONTROL/x", b""), None),
+        (Will("t", b""), acl),
+    ):
+        verdict = may_have_will(will, DEVICE, rights)
+        assert verdict is not None
+        assert connack_reason(verdict, is_5=True) is ReasonCode.NOT_AUTHORIZED
+    assert may_have_will(Will("t", b""), DEVICE, None) is None

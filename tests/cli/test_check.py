@@ -73,7 +73,7 @@ def test_a_policy_with_its_schema_is_good(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("", "access.allow_anonymous is false, so nobody can connect"),
+        ("", "access.allow_anonymous is false and access.chain is empty, so nobody can connect"),
         (GOOD + "[[listeners]]\nname='a'\nbind='h:1'\nenabled=false", "no listener is enabled, so nobody can connect"),
         (
             GOOD + upstream("a", "insecure_skip_verify = true"),

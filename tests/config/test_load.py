@@ -106,7 +106,7 @@ def test_a_file_that_the_configuration_names_is_looked_at(tmp_path: Path) -> Non
 def test_no_secret_is_in_a_fault_or_in_a_repr() -> None:
     upstream = '[[upstreams]]\nname = "a"\nurl = "mqtt://h"\nusername = "u"\n'
     config = parse(upstream + "password = 'geheim'")
-    assert config.upstreams[0].password == "geheim"  # noqa: S105  # not one of ours
+    assert config.upstreams[0].password == "geheim"
     assert "geheim" not in repr(config)
     for wrong in ("password = ['geheim']", "passwort = 'geheim'", "password = 'geheim\\u0000'".replace("'", '"')):
         with pytest.raises(ConfigError) as caught:

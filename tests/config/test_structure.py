@@ -61,7 +61,7 @@ BAD = [
     (UPSTREAM + "password = 12345", "upstreams[0].password: found something that is not shown, expected a text"),
     (ROUTE + "ack = 'one'", f'routes[0].ack: found "one", expected {ACKS}'),
     (ROUTE + "ack = { }", f"routes[0].ack: found a table, expected {ACKS}"),
-    ("allow_anonymous = true", "allow_anonymous: found an unknown key; it belongs into [access]"),
+    ("allow_anonymous = true", "allow_anonymous: found an unknown key; it belongs into [access] or [[access.chains]]"),
     ("[proxy]\nbackoff_first = 1", "proxy.backoff_first: found an unknown key; it belongs into [[upstreams]]"),
     (
         "[proxy]\ncertificate = 1",
@@ -116,3 +116,15 @@ def test_a_bug_of_ours_is_not_told_as_a_fault_of_the_file(monkeypatch: pytest.Mo
     monkeypatch.setattr("mqttproxy.config.structure.shown", broken)
     with pytest.raises(ZeroDivisionError):
         parse("[proxy]\nid = 5")
+
+
+def test_a_secret_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "geheim")
+    assert parse(UPSTREAM + 'password = "${BROKER_PASSWORD}"').upstreams[0].password == "geheim"
+    assert parse(UPSTREAM + 'password = "a${BROKER_PASSWORD}"').upstreams[0].password == "a${BROKER_PASSWORD}"
+    assert parse(UPSTREAM + 'username = "${BROKER_PASSWORD}"').upstreams[0].username == "${BROKER_PASSWORD}"
+    monkeypatch.delenv("BROKER_PASSWORD")
+    (sentence,) = faults(UPSTREAM + 'password = "${BROKER_PASSWORD}"')
+    assert sentence == (
+        "upstreams[0].password: found the environment variable BROKER_PASSWORD, which is not set, expected one that is"
+    )

@@ -4,7 +4,8 @@ from typing import Final
 
 from tests.conformance.statements import Statement, both, client, server
 
-_NO_AUTH: Final = "the proxy takes part in no extended authentication, and sends no AUTH"
+_SCRAM: Final = "tests/downstream/test_scram.py"
+_BARE_AUTH: Final = "the AUTH that the proxy sends has neither"
 _ALL_QOS: Final = "the proxy serves QoS 0, 1 and 2, so that the case does not arise"
 
 STATEMENTS: Final[tuple[Statement, ...]] = (
@@ -56,7 +57,7 @@ STATEMENTS: Final[tuple[Statement, ...]] = (
     server("3.1.2-28", "no Response Information unless it was asked for"),
     server("3.1.2-29", "without Request Problem Information, reason strings and user properties are only in PUBLISH, "
            "CONNACK, DISCONNECT"),
-    client("3.1.2-30", "with an authentication method, only AUTH and DISCONNECT before CONNACK"),
+    client("3.1.2-30", "with an authentication method, only AUTH and DISCONNECT before CONNACK", "", _SCRAM),
     client("3.1.3-1", "the fields of the payload come in the order of the standard"),
     both("3.1.3-2", "the client identifier tells whose session it is"),
     client("3.1.3-3", "the client identifier is there, and first"),
@@ -205,9 +206,9 @@ STATEMENTS: Final[tuple[Statement, ...]] = (
     both("3.14.4-2", "but the end of the connection"),
     server("3.14.4-3", "DISCONNECT 0x00 drops the will"),
     both("3.15.1-1", "flags of AUTH are 0, or the connection ends"),
-    both("3.15.2-1", "AUTH has one of its own reason codes", _NO_AUTH),
-    both("3.15.2-2", "no reason string that makes AUTH too large", _NO_AUTH),
-    both("3.15.2-3", "no user properties that make AUTH too large", _NO_AUTH),
+    both("3.15.2-1", "AUTH has one of its own reason codes", "", _SCRAM),
+    both("3.15.2-2", "no reason string that makes AUTH too large", _BARE_AUTH),
+    both("3.15.2-3", "no user properties that make AUTH too large", _BARE_AUTH),
     # 4 Operational behaviour.
     both("4.1.0-1", "session state is kept while the connection is open"),
     server("4.1.0-2", "it is dropped when the connection is closed and the session expiry has passed"),
@@ -260,14 +261,14 @@ STATEMENTS: Final[tuple[Statement, ...]] = (
     both("4.9.0-2", "at quota 0 nothing above QoS 0 is sent"),
     both("4.9.0-3", "everything else is still dealt with"),
     server("4.12.0-1", "an authentication method that is not served ends the connection"),
-    server("4.12.0-2", "an AUTH that asks for more has reason 0x18", _NO_AUTH),
-    client("4.12.0-3", "so has the client's answer"),
-    server("4.12.0-4", "who fails the authentication is closed"),
-    both("4.12.0-5", "AUTH and CONNACK repeat the method of CONNECT"),
+    server("4.12.0-2", "an AUTH that asks for more has reason 0x18", "", _SCRAM),
+    client("4.12.0-3", "so has the client's answer", "", _SCRAM),
+    server("4.12.0-4", "who fails the authentication is closed", "", _SCRAM),
+    both("4.12.0-5", "AUTH and CONNACK repeat the method of CONNECT", "", _SCRAM),
     server("4.12.0-6", "without a method in CONNECT there is none in CONNACK, and no AUTH"),
     client("4.12.0-7", "a client without a method sends no AUTH"),
-    client("4.12.1-1", "re-authentication keeps the method", _NO_AUTH),
-    both("4.12.1-2", "a re-authentication that fails ends the connection"),
+    client("4.12.1-1", "re-authentication keeps the method", "", _SCRAM),
+    both("4.12.1-2", "a re-authentication that fails ends the connection", "", _SCRAM),
     both("4.13.1-1", "what is malformed or breaks the protocol ends the connection"),
     both("4.13.2-1", "CONNACK or DISCONNECT from 0x80 up ends the connection"),
     # 6 WebSocket.

@@ -40,13 +40,12 @@ PROPERTY_NAMES: Final = {  # ours, and paho's
 
 @frozen
 class Place:
-    """Where a device connects to, and how. `holder`: folder of its certificate and key."""
+    """Where a device connects to, and how."""
 
     port: int
     transport: Transport = "tcp"
     ca: Path | None = None
     version: Version = "5"
-    holder: Path | None = None
 
 
 @frozen
@@ -232,13 +231,7 @@ class _Client(Client):
         )
         self.negative: dict[int, Answer] = {}
         if place.transport in {"tls", "wss"}:
-            holder = place.holder
-            self.tls_set(
-                str(place.ca),
-                certfile=None if holder is None else str(holder / "certificate.pem"),
-                keyfile=None if holder is None else str(holder / "private_key.pem"),
-                cert_reqs=ssl.CERT_REQUIRED,
-            )
+            self.tls_set(str(place.ca), cert_reqs=ssl.CERT_REQUIRED)
         self.ws_set_options(PATH)
 
     def _handle_pubrec(self) -> Any:

@@ -76,7 +76,7 @@ def test_good_is_allowed_and_bad_is_not(schema: Any) -> None:
         assert maker.is_valid(maker.good())
         kind, payload = bad(maker)
         try:
-            document = json.loads(payload)
+            document = json.loads(payload.decode())  # of bytes, it would guess at UTF-16
         except ValueError:
             assert kind == NOT_JSON
         else:

@@ -93,7 +93,7 @@ def test_changed_bytes_are_never_taken_for_a_message(batch: Batch, data: st.Data
     found = decode_run(bytes(encoded), len(whole))
     assert len(found) == len(whole)
     for pair, (record, sender) in zip(found, whole, strict=True):
-        assert pair is None or (pair[0] == record and pair[1] in {sender, UNKNOWN})
+        assert pair is None or (pair[0] == record and pair[1] in (sender, UNKNOWN))
 
 
 def test_each_byte_that_is_flipped_costs_the_frame_that_it_is_of_and_no_other() -> None:
@@ -163,7 +163,9 @@ def test_a_sender_that_there_is_not_is_unknown_and_the_message_is_not_lost() -> 
     encoded = bytes(batch.encode())
     senders, *_ = frames_of(encoded)
     nobody = Batch(batch.items, [batch.senders[0]]).encode()  # only its frame of senders is used
-    assert msgspec.msgpack.decode(bytes(nobody[8 : frames_of(nobody)[0].stop])) == [["a", "u", "192.0.2.1", "plain"]]
+    assert msgspec.msgpack.decode(bytes(nobody[8 : frames_of(nobody)[0].stop])) == [
+        ["a", "u", "192.0.2.1", "plain", {}]
+    ]
     mixed = bytes(nobody[: frames_of(nobody)[0].stop]) + encoded[senders.stop :]
     assert [pair and pair[1] for pair in decode_run(mixed, 2)] == [batch.senders[0][1], UNKNOWN]
 

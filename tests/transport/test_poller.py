@@ -352,3 +352,21 @@ class TestHangup:
                 assert poller._to_tell == {}
                 await stream.aclose()
             assert told == []
+
+
+async def test_an_error_of_ours_at_the_end_of_a_turn_ends_it_as_that_error_though_others_watch() -> None:
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    streams = [TcpStream(ours, Peer("127.0.0.1", 1)) for _, ours in pairs]
+    with pytest.RaisesGroup(KeyError):
+        async with trio.open_nursery() as nursery:
+            poller = await nursery.start(run_poller)
+            nursery.start_soon(streams[0].receive_each, lambda *_: poller.at_end_of_turn(fail))
+            nursery.start_soon(streams[1].receive_each, Taker())
+            await wait_all_tasks_blocked()
+            pairs[0][0].send(b"x")
+    for theirs, ours in pairs:
+        theirs.close()
+        ours.close()

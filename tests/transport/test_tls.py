@@ -85,7 +85,7 @@ async def test_bytes_travel_both_ways_and_the_batch_stays_one(files: Files) -> N
     ours.send_nowait(b"answer")
     assert bytes(await device.receive()) == b"answer"
     assert ours.peer.transport == device.peer.transport == "tls"
-    assert ours.peer.certificate is None
+    assert (ours.peer.certificate, ours.peer.der) == (None, None)
     device.abort()
     ours.abort()
 
@@ -156,6 +156,8 @@ async def test_a_certificate_that_is_optional_and_shown_is_known_by_its_subject(
     assert ours.peer.certificate is not None
     assert ours.peer.certificate.startswith(r"O=Acme\, Inc.,")
     assert ours.peer.certificate.endswith("CN=device-7")
+    assert ours.peer.der is not None
+    assert b"device-7" in ours.peer.der
     device.abort()
     ours.abort()
 

@@ -401,7 +401,7 @@ async def test_metrics_get_a_snapshot_whose_books_balance(autojump_clock: MockCl
 
 
 async def test_connect_says_what_the_settings_say(autojump_clock: MockClock) -> None:
-    async with linked(username="u", password="secret", keep_alive=30.0, session_expiry=60.0) as it:  # noqa: S106  # not one
+    async with linked(username="u", password="secret", keep_alive=30.0, session_expiry=60.0) as it:
         (connect,) = it.broker.connects
         assert (connect.client_id, connect.username, connect.password) == ("gw-a", "u", b"secret")
         assert (connect.keep_alive, connect.clean_start) == (30, False)

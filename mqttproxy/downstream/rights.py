@@ -1,0 +1,165 @@
+"""What connected devices and their sessions may do, held against rules that change while they are connected.
+
+Who publishes is looked at in the pipeline, message by message. Here is the other direction: subscriptions, what waits,
+and who may stay at all.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
+from attrs import frozen
+
+from mqttproxy.access.acl import Acl, Rights
+from mqttproxy.access.credentials import Authenticator, BackEndDownError
+from mqttproxy.access.rules import error_topic
+from mqttproxy.config.topic_templates import UnsafeValueError
+from mqttproxy.mqtt.packets import Subscription
+from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.pipeline import Pipeline
+from mqttproxy.sessions import Session
+from mqttproxy.sessions.forbidding import forbid
+from mqttproxy.validation import Identity
+
+if TYPE_CHECKING:
+    from mqttproxy.downstream.device import Device
+    from mqttproxy.downstream.premises import Premises
+
+WATCH_EVERY: Final = 0.5  # seconds between two looks at databases of users
+SLICE: Final = 100  # devices looked at before others have their turn
+
+
+@frozen
+class MayReceive:
+    """Whether a device may have messages on a topic, by the rules in force when it is asked."""
+
+    _pipeline: Pipeline
+    _identity: Identity
+
+    def __call__(self, topic: str) -> bool:
+        """Tell it of one topic."""
+        acl = self._pipeline.ruleset.acl
+        return acl is None or acl.rights_of(self._identity).may_receive(topic)
+
+
+def may_subscribe_to(acl: Acl | None, identity: Identity, subscription: Subscription) -> bool:
+    """Tell whether the rules let a device subscribe to this. It may always be told why its messages were refused."""
+    if acl is None or subscription.topic_filter == error_topic(identity.client_id):
+        return True
+    rights: Rights = acl.rights_of(identity)
+    return rights.on_subscribe(subscription.topic_filter, subscription.qos).allows
+
+
+def give_rights(premises: "Premises", session: Session, identity: Identity) -> None:
+    """Hold a session against the rules for who has it now: at CONNECT, and when rules have changed."""
+    acl = premises.pipeline.ruleset.acl
+    if acl is None:
+        session.may_receive = None
+        return
+    session.may_receive = MayReceive(premises.pipeline, identity)
+    table, client_id = premises.pipeline.table, session.client_id
+    for entry in table.entries_of(client_id):
+        topic_filter = entry.subscription.topic_filter
+        if may_subscribe_to(acl, identity, entry.subscription):
+            continue
+        if table.unsubscribe(client_id, topic_filter):
+            premises.sessions.unsubscribed(session, topic_filter)
+            premises.homes.leave(client_id, topic_filter)
+            premises.metrics.access_denied.add("subscription")
+            premises.pipeline.refusal.audit.write(
+                {
+                    "event": "subscription_revoked",
+                    "client_id": client_id,
+                    "username": identity.username,
+                    "topic_filter": topic_filter,
+                }
+            )
+    forbid(session, session.may_receive)
+
+
+def close_later(premises: "Premises", links: Sequence[Authenticator]) -> None:
+    """Close authenticators that are asked no more, once nobody can be waiting for their answers."""
+
+    async def close() -> None:
+        await trio.sleep(premises.limits.connect_deadline)
+        for link in links:
+            await link.aclose()
+
+    if premises.nursery is not None and links:
+        premises.nursery.start_soon(close)
+
+
+def recheck_soon(premises: "Premises", *, admissions: bool) -> None:
+    """Hold all devices against what is in force now, in the background. `admissions`: also whether they may stay."""
+    if premises.nursery is not None:
+        premises.nursery.start_soon(partial(recheck, premises, admissions=admissions))
+
+
+async def watch_users(premises: "Premises") -> NoReturn:
+    """Notice that users have changed without a reload, and hold their devices against it."""
+    gate = premises.gate
+    await gate.watching.wait()
+    before = gate.stamps()
+    while True:
+        await trio.sleep(WATCH_EVERY)
+        now = gate.stamps()
+        if now != before:
+            before = now
+            await recheck(premises, admissions=True)
+
+
+async def recheck(premises: "Premises", *, admissions: bool) -> None:
+    """Do it: rights first, as that asks nobody."""
+    devices: Sequence[Device] = [*premises.connected()]
+    for number, device in enumerate(devices):
+        if number % SLICE == SLICE - 1:
+            await trio.lowlevel.checkpoint()
+        if not device.ended:
+            _recheck_rights(premises, device)
+    for number, session in enumerate([*premises.sessions]):
+        if number % SLICE == SLICE - 1:
+            await trio.lowlevel.checkpoint()
+        if not session.is_connected and session.may_receive is not None and not session.is_over:
+            forbid(session, session.may_receive)
+    if admissions:
+        for device in devices:
+            await _recheck_admission(premises, device)
+
+
+def _recheck_rights(premises: "Premises", device: "Device") -> None:
+    acl = premises.pipeline.ruleset.acl
+    try:
+        if acl is not None:
+            acl.make_rights(device.identity)
+    except UnsafeValueError as error:
+        device.disconnect(ReasonCode.NOT_AUTHORIZED, str(error))
+    else:
+        give_rights(premises, device.session, device.identity)
+
+
+async def _recheck_admission(premises: "Premises", device: "Device") -> None:
+    """End the connection of a device that would not be let in as it was."""
+    allowed = device.admission
+    chain = premises.gate.chains.of(device.identity.listener)
+    if not allowed.by:
+        stays = chain.lets_anonymous_in(premises.access) and (not chain.links or device.identity.username is None)
+    else:
+        link = next((link for link in chain.links if link.settings.name == allowed.by), None)
+        try:
+            stays = link is not None and await link.still(allowed)
+        except BackEndDownError:
+            return  # nothing is known: who is in stays
+    if not stays and not device.ended:
+        device.disconnect(ReasonCode.NOT_AUTHORIZED, "what this device was let in by does not hold any more")
+        premises.pipeline.refusal.audit.write(
+            {
+                "event": "authentication",
+                "action": "revoked",
+                "authenticator": allowed.by,
+                "client_id": device.identity.client_id,
+                "username": device.identity.username,
+                "address": device.identity.address,
+                "listener": device.identity.listener,
+            }
+        )

@@ -1,0 +1,203 @@
+"""Credentials at the door: chains for listeners, answers, audit, and who is not kicked out (BAD-INPUT D5 to D10)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from mqttproxy.access.users import UserDatabase
+from mqttproxy.downstream.rights import recheck
+from mqttproxy.mqtt.packets import ProtocolVersion, Will
+from mqttproxy.mqtt.reasons import ReasonCode
+from tests.access.users_of_tests import cheap_hashes, user, users_toml
+from tests.client import Client
+from tests.house import V5, V311, House, make_house, open_house
+
+
+@pytest.fixture(autouse=True)
+def _cheap() -> Iterator[None]:
+    with cheap_hashes():
+        yield
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> str:
+    """Two users, and a chain that knows them; who shows no credentials may come in too, as houses are."""
+    file = tmp_path / "users.toml"
+    file.write_text(users_toml(user(attributes={"site": "north"}), user("bob")))
+    return f'chain = ["users"]\nfailures = 3\n[[access.passwords]]\nname = "users"\nfile = "{file}"\n'
+
+
+async def knock(house: House, client_id: str = "d", version: ProtocolVersion = V5, **connect: Any) -> Client:
+    device = house.device(client_id, version, **connect)
+    await house.settle()
+    await trio.sleep(1.0)
+    await house.settle()
+    return device
+
+
+def reason(device: Client) -> ReasonCode:
+    assert device.connack is not None
+    return device.connack.reason
+
+
+async def test_the_right_password_comes_in_and_gives_the_attributes(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        await house.connect(username="ada", password=b"correct horse")
+        identity = house.inside().identity
+        assert (identity.username, identity.attributes) == ("ada", {"site": "north"})
+        assert house.metrics.authentications == {"allowed": 1}
+
+
+@pytest.mark.parametrize("version", [V5, V311])
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("ada", b"wrong"), ("nobody", b"wrong"), ("ada", None), ("nobody", None)],
+)
+async def test_D9_whatever_is_wrong_the_answer_is_the_same(
+    version: ProtocolVersion, username: str, password: bytes | None, access: str, autojump_clock: MockClock
+) -> None:
+    async with open_house(access) as house:
+        device = await knock(house, version=version, username=username, password=password)
+        assert reason(device) is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        assert device.ended_at == 0.5
+        assert device.connack is not None
+        assert device.connack.properties.reason_string is None
+        (line,) = house.audit_lines()
+        assert (line["event"], line["action"], line["username"]) == ("authentication", "denied", username)
+        assert "wrong'" not in str(line)
+
+
+async def test_anonymous_comes_in_only_where_it_is_written(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        await house.connect("a")
+        assert house.inside("a").identity.username is None
+        house.premises.access = type(house.premises.access)()
+        assert reason(await knock(house, "b")) is ReasonCode.NOT_AUTHORIZED
+
+
+async def test_a_listener_may_have_a_chain_of_its_own(access: str, autojump_clock: MockClock) -> None:
+    own = '[[listeners]]\nname = "plain"\nbind = "127.0.0.1:1883"\n'
+    text = (
+        access.replace('chain = ["users"]', "") + '[[access.chains]]\nlisteners = ["plain"]\nchain = ["users"]\n' + own
+    )
+    async with open_house(text) as house:
+        assert reason(await knock(house)) is ReasonCode.NOT_AUTHORIZED
+        await house.connect(username="bob", password=b"correct horse")
+
+
+async def test_D10_who_keeps_failing_is_told_to_wait(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        for _ in range(3):
+            await knock(house, username="ada", password=b"wrong")
+        device = house.device(username="ada", password=b"correct horse")
+        await house.settle()
+        # A second has passed with the last of them.
+        for _ in range(3):
+            await knock(house, username="ada", password=b"wrong")
+        late = house.device("e", username="ada", password=b"correct horse")
+        await house.settle()
+        assert reason(late) is ReasonCode.CONNECTION_RATE_EXCEEDED
+        assert reason(device) is ReasonCode.SUCCESS
+        assert house.metrics.authentications["throttled"] >= 1
+
+
+async def test_D5_a_device_of_another_user_keeps_its_client_identifier(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        victim = await house.connect(username="ada", password=b"correct horse")
+        thief = await knock(house, username="bob", password=b"correct horse")
+        assert reason(thief) is ReasonCode.NOT_AUTHORIZED
+        assert victim.ended_at is None
+        await house.connect(username="ada", password=b"correct horse")
+        assert victim.goodbye is ReasonCode.SESSION_TAKEN_OVER
+
+
+async def test_D5_a_wrong_password_kicks_nobody_out(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        victim = await house.connect(username="ada", password=b"correct horse")
+        await knock(house, username="ada", password=b"wrong")
+        assert victim.ended_at is None
+
+
+async def test_D1_a_client_identifier_that_rules_ask_for_is_a_plain_level(autojump_clock: MockClock) -> None:
+    rule = '[[access.rules]]\naction = "allow"\ntopics = ["${client_id}/#"]\n'
+    async with open_house(rule) as house:
+        for bad in ("+", "#", "a/b", "$SYS"):
+            assert reason(await knock(house, bad)) is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+        assert reason(await knock(house, "+", V311)) is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+        await house.connect("a")
+
+
+async def test_D2_a_will_is_held_against_the_rules_at_connect_also_in_a_dry_run(autojump_clock: MockClock) -> None:
+    rule = '[[access.rules]]\naction = "allow"\ntopics = ["mine"]\n'
+    async with open_house(rule, dry_run=True) as house:
+        assert reason(await knock(house, will=Will("other", b""))) is ReasonCode.NOT_AUTHORIZED
+        assert house.metrics.access_denied == {"will": 1}
+        await house.connect(will=Will("mine", b""))
+
+
+async def test_D6_a_database_that_is_not_there_lets_nobody_in(tmp_path: Path, autojump_clock: MockClock) -> None:
+    text = f'chain = ["users"]\n[[access.passwords]]\nname = "users"\ndatabase = "{tmp_path}/none.db"\n'
+    async with open_house(text) as house:
+        device = await knock(house, username="ada", password=b"correct horse")
+        assert reason(device) is ReasonCode.SERVER_UNAVAILABLE
+        assert house.metrics.authentications == {"down": 1}
+        assert "back end down" in house.audit_lines()[0]["why"]
+
+
+async def test_who_was_let_in_by_what_is_gone_is_sent_away(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        ada = await house.connect("a", username="ada", password=b"correct horse")
+        bob = await house.connect("b", username="bob", password=b"correct horse")
+        nobody = await house.connect("n")
+        (link,) = house.premises.gate.chains.links()
+        del link.users.users["bob"]  # type: ignore[attr-defined] # it is ByPassword with a UserFile
+        await recheck(house.premises, admissions=True)
+        await house.settle()
+        assert (ada.ended_at, nobody.ended_at) == (None, None)
+        assert bob.goodbye is ReasonCode.NOT_AUTHORIZED
+        house.premises.access = type(house.premises.access)()
+        house.premises.gate.use(type(house.premises.gate.chains)(), house.premises.access)
+        await recheck(house.premises, admissions=True)
+        await house.settle()
+        assert ada.goodbye is ReasonCode.NOT_AUTHORIZED
+        assert nobody.goodbye is ReasonCode.NOT_AUTHORIZED
+
+
+async def test_who_is_looked_at_while_other_chains_come_in_force_comes_again(
+    access: str, autojump_clock: MockClock
+) -> None:
+    async with open_house(access) as house:
+        other = make_house(access, house.nursery).pipeline.ruleset.chains
+        gate = house.premises.gate
+        check = type(gate).check
+
+        async def slow(*arguments: Any) -> Any:
+            answer = await check(*arguments)
+            gate.use(other, house.premises.access)
+            return answer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(gate), "check", slow)
+            device = await knock(house, username="ada", password=b"correct horse")
+        assert reason(device) is ReasonCode.SERVER_BUSY
+
+
+async def test_a_user_that_goes_from_a_database_is_noticed_within_a_second(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    users = UserDatabase(tmp_path / "of" / "users.db")
+    users.put(user())
+    users.put(user("bob"))
+    text = f'chain = ["users"]\n[[access.passwords]]\nname = "users"\ndatabase = "{tmp_path}/of/users.db"\n'
+    async with open_house(text) as house:
+        ada = await house.connect("a", username="ada", password=b"correct horse")
+        bob = await house.connect("b", username="bob", password=b"correct horse")
+        await trio.sleep(2)
+        users.remove("bob")
+        await trio.sleep(1)
+        assert ada.ended_at is None
+        assert bob.goodbye is ReasonCode.NOT_AUTHORIZED
