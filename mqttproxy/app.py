@@ -167,9 +167,7 @@ class Proxy:
                 sessions=self.keeping.sessions,
                 wills=self.keeping.wills,
                 publisher=self.keeping.publisher,
-                flapping=Flapping(
-                    connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban
-                ),
+                flapping=Flapping.by(limits),
                 metrics=self.metrics,
                 log=self.log,
                 alerts=alerts,

@@ -251,7 +251,7 @@ def make_house(
         sessions=sessions,
         wills=wills,
         publisher=publisher,
-        flapping=Flapping(connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban),
+        flapping=Flapping.by(limits),
         metrics=metrics,
         log=log,
         alerts=alerts,

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
+from mqttproxy.config.model import LimitSettings
+
 SWEPT: Final = 2  # entries whose time is over that one question sweeps out; more than it can add
 
 
@@ -38,6 +40,11 @@ class Flapping:
         self._banned: OrderedDict[str, float] = OrderedDict()  # until when
         self.bans = 0
         self.forgotten = 0  # while they still meant something
+
+    @classmethod
+    def by(cls, limits: LimitSettings) -> "Flapping":
+        """Make it as `[limits]` say."""
+        return cls(connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban)
 
     @property
     def banned(self) -> int:

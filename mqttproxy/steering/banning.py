@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import trio
 
-from mqttproxy.downstream.device import Device
 from mqttproxy.limiting.bans import KINDS, LONGEST, Ban, Bans, Kind, TooManyBansError, as_lines, canonical, read_lines
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.steering.causes import Cause, Steered
@@ -142,7 +141,7 @@ class Banning:
         for index, device in enumerate(list(self._running.door.premises.devices.values())):
             if index % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-            if isinstance(device, Device) and (ban := self._bans.against(device.identity, wall)) is not None:
+            if (ban := self._bans.against(device.identity, wall)) is not None:
                 device.disconnect(ReasonCode.BANNED, ban.words)
                 ended += 1
         return ended

@@ -12,6 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from trio.testing import MockClock
 
+from mqttproxy.limiting.bans import Ban
 from mqttproxy.mqtt.packets import Message, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.access import test_by_certificate as certificates
@@ -153,3 +154,26 @@ async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
         device = await house.connect("d-7", keep_alive=1000)
         await trio.sleep(101)
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
+
+
+async def test_one_whose_credentials_fail_is_among_the_refused_clients(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        house.device("d", username="a.b." + "x" * 80, password=token(-10))
+        await house.settle()
+        (refused,) = house.premises.refused.newest(WALL)
+        document = refused.as_document()
+        assert (document["client_id"], document["username"], document["rule"]) == (
+            "d", "(a token)", "authenticator tokens"
+        )  # fmt: skip
+        assert "exp" in str(document["words"])
+
+
+async def test_a_user_is_banned_by_the_name_that_his_token_says(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        old = await house.connect("old", password=token())
+        house.premises.bans.add(Ban("username", "ada", "left us", "me", WALL), WALL)
+        late = house.device("old", username="somebody", password=token())
+        await house.settle()
+        assert late.connack is not None
+        assert late.connack.reason is ReasonCode.BANNED
+        assert old.ended_at is None  # nobody takes over before it is known that he may come in
