@@ -87,7 +87,9 @@ async def test_one_that_raises_fails_the_message_and_lives_on() -> None:
 @pytest.mark.parametrize(
     ("word", "kind", "words"), [("hang", "slow", "took longer than 0.3 s"), ("end", "ended", "its process has ended")]
 )
-async def test_one_that_hangs_or_ends_fails_the_message_and_is_started_again(word: str, kind: str, words: str) -> None:
+async def test_X32_one_that_hangs_or_ends_fails_the_message_and_is_started_again(
+    word: str, kind: str, words: str
+) -> None:
     async with asking_of("words") as asking:
         assert await said_of(asking, question("good")) == [()]  # it runs by now
         ((failure,), good) = await said_of(asking, question(word, seconds=0.3), question("good"))

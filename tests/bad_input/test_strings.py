@@ -10,7 +10,7 @@ from tests.bad_input.framing_rows import FRAMING
 from tests.bad_input.rows import Row
 from tests.bad_input.session_rows import SESSIONS
 from tests.bad_input.string_rows import STRINGS
-from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe
+from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe, without_reasons
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
 
@@ -125,7 +125,8 @@ async def test_B9_nor_do_shared_ones_or_another_devices_error_topic(victim: Vict
         await let_in(device, version, "device")
         filters = ("$share/g/#", "$share/g/+/errors/device", "$share/g/$proxy/errors/device", "$proxy/#")
         snoop.send_nowait(subscribe(version, *filters))
-        assert await receive_frames(snoop, 1) == [suback(version, 1, 1, 1, no, no)]
+        (answer,) = await receive_frames(snoop, 1)
+        assert (without_reasons(answer) if version == V5 else answer) == suback(version, 1, 1, 1, no, no)
         device.send_nowait(subscribe(version, "$proxy/errors/device", options=0))
         device.send_nowait(publish(version, "n/1", b"not a number", qos=1, packet_id=9))
         assert len(await receive_frames(device, 3)) == 3

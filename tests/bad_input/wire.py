@@ -87,6 +87,27 @@ def suback(version: int, packet_id: int, *reasons: int) -> bytes:
     return frame(0x90, packet_id.to_bytes(2, "big") + optional(version) + bytes(reasons))
 
 
+def without_reasons(packet: bytes) -> bytes:
+    """Return a SUBACK of MQTT 5 without its properties, which no row is about; another packet as it is."""
+    if packet[0] != 0x90:
+        return packet
+    position, found = 1, []  # the lengths of the packet and, behind its identifier, of its properties
+    for skipped in (2, 0):
+        size = shift = 0
+        while True:
+            byte = packet[position]
+            size |= (byte & 127) << shift
+            shift += 7
+            position += 1
+            if byte < 128:
+                break
+        position += skipped
+        found.append((position, size))
+    (identifier_ends, _), (start, size) = found
+    reasons = packet[start + size :]
+    return frame(0x90, packet[identifier_ends - 2 : identifier_ends] + b"\0" + reasons)
+
+
 def frames(data: bytes) -> list[bytes]:
     """Cut what the proxy sent into packets; an incomplete one at the end is left out."""
     found: list[bytes] = []

@@ -37,7 +37,6 @@ ROWS: Final = {
     "X3": Row(
         "a black hole, half open, in one direction only",
         ("faults/test_network.py", "upstream/test_supervisor.py"),
-        lacks="the curve of memory over a long outage",
     ),
     "X4": Row(
         "a slow broker, a window of nothing",
@@ -104,7 +103,7 @@ ROWS: Final = {
     "X17": Row(
         "the proxy is killed under load",
         ("faults/test_kills.py", "quarantine/test_store.py", "scenarios/test_signals.py"),
-        lacks="a start with a spool of 1 GB",
+        lacks="a start with a spool of 1 GB: the largest measured had 1.2 million messages",
         long="1,000 messages a second, not 300",
     ),
     "X18": Row("power is lost", ("faults/test_power.py",), long=f"6 times each, not 2; {_SESSIONS}"),
@@ -130,8 +129,7 @@ ROWS: Final = {
     ),
     "X32": Row(
         "a validator dies or hangs",
-        ("test_apart.py", "test_reload.py"),
-        lacks="workers that judge: there are none; a process that checks schemas and hangs is ended",
+        ("test_apart.py", "test_asking.py", "test_reload.py"),
     ),
     "X33": Row("an error of ours in any task", ("downstream/test_device_end.py",), lacks="tasks that are no device's"),
 }
