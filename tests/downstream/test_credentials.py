@@ -156,18 +156,6 @@ async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
 
 
-async def test_one_whose_credentials_fail_is_among_the_refused_clients(access: str, autojump_clock: MockClock) -> None:
-    async with open_house(access) as house:
-        house.device("d", username="a.b." + "x" * 80, password=token(-10))
-        await house.settle()
-        (refused,) = house.premises.refused.newest(WALL)
-        document = refused.as_document()
-        assert (document["client_id"], document["username"], document["rule"]) == (
-            "d", "(a token)", "authenticator tokens"
-        )  # fmt: skip
-        assert "exp" in str(document["words"])
-
-
 async def test_a_user_is_banned_by_the_name_that_his_token_says(access: str, autojump_clock: MockClock) -> None:
     async with open_house(access) as house:
         old = await house.connect("old", password=token())
