@@ -52,6 +52,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     process       how the process uses its machine: interpreter, memory
     clock         the time of day, which does not jump by years
     sqlite        database files that back promises: made, private, durable, checked, set aside if broken
+    wholefile     files that are there whole or not at all
     plugin        what a plug-in check is given, and the process that it runs in
     apart         work that is done once and needs much memory, in a process of its own
 """

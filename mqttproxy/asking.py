@@ -240,8 +240,11 @@ class Asking:
         if not self.concerns(publishes) or self._ruleset is None:
             return None
         generation, settings = self._ruleset.generation, self._ruleset.config.proxy
-        answers = self._answers.setdefault(origin, Answers())
+        answers, acl = self._answers.setdefault(origin, Answers()), self._ruleset.acl
+        rights = None if acl is None else acl.rights_of(origin.identity)
         for publish in publishes:
+            if rights is not None and not rights.allow(publish):
+                continue  # it will be refused, and must not keep others waiting for a check
             admitted = admit(publish, settings.id, settings.hop_limit)
             if admitted is not LOOP and generation.asks(publish.topic):
                 with suppress(Exception):  # a bug of ours is told when it is judged for good

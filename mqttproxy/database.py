@@ -15,6 +15,7 @@ from mqttproxy.quarantine.rows import TABLES as OF_RELEASES
 from mqttproxy.sessions.tables import REMOVE_ORPHANS, TABLES as OF_SESSIONS
 from mqttproxy.spool.tables import TABLES as OF_SPOOL
 from mqttproxy.tables import DATABASE, VERSION, journal_dir, migrate
+from mqttproxy.wholefile import sync_directory
 
 TABLES_MADE: Final = 60.0  # seconds that making the tables may take in a process of its own
 
@@ -71,4 +72,4 @@ def take_over_former(data_dir: Path) -> None:
         if (former / f"{_BEFORE}.sqlite3{end}").exists():
             (former / f"{_BEFORE}.sqlite3{end}").rename(former / f"{DATABASE}{end}")
     former.rename(directory)
-    sqlite.sync_directory(data_dir)
+    sync_directory(data_dir)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 from attrs import Factory, define, evolve, field, frozen
 
+from mqttproxy.access.acl import Acl
 from mqttproxy.config.model import PolicySettings, ProxyConfig, ShadowSettings
 from mqttproxy.handover import Origin
 from mqttproxy.mqtt.packets import Message
@@ -88,6 +89,7 @@ class Shadowing:
     settings: ShadowSettings = field(init=False, factory=ShadowSettings)
     _tallies: dict[str, Tally] = field(init=False, factory=dict)  # by policy
     _generation: Generation | None = field(init=False, default=None)
+    _acl: Acl | None = field(init=False, default=None)
     _up: dict[str, _Covering | None] = field(init=False, factory=dict)  # by topic
     _down: dict[str, _Covering | None] = field(init=False, factory=dict)
     _queue: deque[_Waiting] = field(init=False, factory=deque)
@@ -101,7 +103,7 @@ class Shadowing:
     def use(self, ruleset: Ruleset) -> None:
         """Judge by the candidates of a ruleset; what was found about those that did not change stays."""
         config, generation = ruleset.config, ruleset.generation
-        self.settings, self._generation = config.shadow, generation
+        self.settings, self._generation, self._acl = config.shadow, generation, ruleset.acl
         settings = {policy.name: policy for policy in config.policies}
         before, self._tallies = self._tallies, {}
         for policy in generation.policies:
@@ -134,13 +136,14 @@ class Shadowing:
     # On the way of the messages: nothing here waits or judges.
 
     def offer(self, reads: Iterable[tuple[Origin, Sequence[Message]]]) -> None:
-        """Take what devices sent, as far as there is room for it."""
-        known = self._up
+        """Take what devices sent and might send, as far as there is room for it."""
+        known, acl = self._up, self._acl
         for origin, messages in reads:
+            rights = None if acl is None else acl.rights_of(origin.identity)
             for message in messages:
                 topic = message.topic
                 covering = known[topic] if topic in known else self._find(topic, known, self._generation)
-                if covering is not None:
+                if covering is not None and (rights is None or rights.allow(message)):
                     self._take(message, origin.identity, covering)
 
     def offer_down(self, upstream: str, messages: Sequence[Message]) -> None:

@@ -11,6 +11,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from mqttproxy.wholefile import sync_directory
+
 _BUSY_TIMEOUT: Final = 2.0  # seconds that a writer waits for another one before it is told "locked"
 _CHECKED_WHOLE: Final = 64 * 1024 * 1024  # a larger database is not read through at start: that would delay it
 _LOG_KEPT: Final = 16 * 1024 * 1024  # size to which a log that had grown is cut when it begins anew
@@ -202,15 +204,6 @@ def set_aside(directory: Path, names: Sequence[str], now: float) -> Path:
             (directory / name).rename(aside / name)
     sync_directory(directory)
     return aside
-
-
-def sync_directory(directory: Path) -> None:
-    """Make durable which files there are in a folder."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_private(path: Path) -> None:

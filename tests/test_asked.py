@@ -72,6 +72,20 @@ async def test_one_that_displeases_it_is_refused_in_its_turn(autojump_clock: Moc
         assert [failure["keyword"] for failure in line["failures"]] == ["plugin"]
 
 
+async def test_nobody_is_asked_about_what_its_device_may_not_send(autojump_clock: MockClock) -> None:
+    rules = "".join(
+        f'[[access.rules]]\naction = "{action}"\ntopics = ["{topic}"]\n'
+        for action, topic in (("deny", "p/secret"), ("allow", "#"))
+    )
+    async with open_house(PLUGGED + AT_ONCE + rules) as house:
+        asking = fake(house, at_once=True)
+        device = await house.connect()
+        device.publish(Message("p/secret", b"1", 1), Message("p/1", b"2", 1))
+        await house.settle()
+        assert [view.topic for view in asking.asked] == ["p/1"]
+        assert device.settled == [(1, ReasonCode.NOT_AUTHORIZED), (2, 0)]
+
+
 async def test_where_no_policy_has_one_nobody_is_asked(autojump_clock: MockClock) -> None:
     async with open_house(PLUGGED + AT_ONCE, turns=True) as house:
         asking = fake(house)

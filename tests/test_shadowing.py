@@ -77,6 +77,18 @@ class TestTable:
             assert {held.policy for held, _ in house.quarantine.waiting} == {"temperature"}
             await end(house)
 
+    async def test_what_a_device_may_not_send_does_not_count(self, autojump_clock: MockClock) -> None:
+        rules = "".join(
+            f'[[access.rules]]\naction = "{action}"\ntopics = ["{topic}"]\n'
+            for action, topic in (("deny", "t/8"), ("allow", "#"))
+        )
+        async with open_house(UP + ATTRIBUTES + POLICY + CANDIDATE + rules, files=FILES) as house:
+            start(house)
+            await send(house, OLD)
+            await send(house, OLD, client_id="tx-2.1-8", topic="t/8")
+            assert cells(house) == (0, 1, 0, 0)
+            await end(house)
+
     async def test_it_tells_pointer_device_and_firmware_of_what_would_break(self, autojump_clock: MockClock) -> None:
         async with open_house(UP + ATTRIBUTES + POLICY + CANDIDATE, files=FILES) as house:
             start(house)

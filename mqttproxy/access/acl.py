@@ -6,6 +6,7 @@ they cost per message is to look one up.
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
+from weakref import ref
 
 from attrs import frozen
 
@@ -20,8 +21,7 @@ from mqttproxy.upstream.routing import covers
 from mqttproxy.validation import Identity
 from mqttproxy.validation.selector import Selector, make_selector
 
-KEPT_TOPICS: Final = 256  # answers that are kept for one device
-KEPT_DEVICES: Final = 100_000  # devices whose rules are kept
+KEPT_TOPICS: Final = 64  # answers that are kept for one device, in each direction
 
 
 @frozen
@@ -138,21 +138,21 @@ class Acl:
     def __init__(self, access: AccessSettings) -> None:
         self._rules = [_parsed(number, settings) for number, settings in enumerate(access.rules)]
         self._otherwise = access.no_match == "allow" if access.no_match else not access.has_rules
-        # By identity, which is made once for a connection; it stands beside, so that its number is not given again.
-        self._known: dict[int, tuple[Identity, Rights]] = {}
+        # By identity, which is made once for a connection, and as long as that is there.
+        self._known: dict[int, tuple[ref[Identity], Rights]] = {}
 
     def rights_of(self, identity: Identity) -> Rights:
         """Return what a device may do: nothing, if what is known of it would mean more than its text in a topic."""
-        known = self._known.get(id(identity))
-        if known is not None and known[0] is identity:
+        number = id(identity)
+        known = self._known.get(number)
+        if known is not None:  # its end takes it away, before another one can have its number
             return known[1]
         try:
             rights = self.make_rights(identity)
         except UnsafeValueError:
             rights = NO_RIGHTS
-        if len(self._known) >= KEPT_DEVICES:
-            self._known.clear()
-        self._known[id(identity)] = (identity, rights)
+        forget = self._known.pop
+        self._known[number] = (ref(identity, lambda _: forget(number, None)), rights)
         return rights
 
     def make_rights(self, identity: Identity) -> Rights:

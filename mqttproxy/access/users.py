@@ -26,7 +26,9 @@ CREATE TABLE users (
     scram TEXT NOT NULL DEFAULT '{}'
 ) STRICT, WITHOUT ROWID
 """
-_COLUMNS: Final = "name, password, attributes, enabled, scram"
+_ALL: Final = "SELECT name, password, attributes, enabled, scram FROM users ORDER BY name"
+_ONE: Final = "SELECT name, password, attributes, enabled, scram FROM users WHERE name = ?"
+_PUT: Final = "INSERT OR REPLACE INTO users (name, password, attributes, enabled, scram) VALUES (?, ?, ?, ?, ?)"
 
 
 @frozen
@@ -94,7 +96,7 @@ class UserDatabase:
 
         """
         with self._reading() as connection:
-            row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE name = ?", (name,)).fetchone()  # noqa: S608
+            row = connection.execute(_ONE, (name,)).fetchone()
         return None if row is None else _of_row(row)
 
     def stamp(self) -> object:
@@ -108,7 +110,7 @@ class UserDatabase:
     def all(self) -> list[User]:
         """Return all of them, by name. Raises BackEndDownError."""
         with self._reading() as connection:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM users ORDER BY name").fetchall()  # noqa: S608
+            rows = connection.execute(_ALL).fetchall()
         return [_of_row(row) for row in rows]
 
     def put(self, user: User) -> None:
@@ -116,7 +118,7 @@ class UserDatabase:
         attributes, scram = (json.dumps(dict(one)) for one in (user.attributes, user.scram))
         values = (user.name, user.password, attributes, int(user.enabled), scram)
         with closing(self._opened()) as connection:
-            connection.execute(f"INSERT OR REPLACE INTO users ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", values)  # noqa: S608
+            connection.execute(_PUT, values)
 
     def remove(self, name: str) -> bool:
         """Remove a user; False: there was none. Raises sqlite3.Error, OSError."""

@@ -1,7 +1,6 @@
 """`mqttproxy backtest --policy new.toml --since 24h`: what new rules would have done to recorded messages."""
 
 import json as jsonlib
-import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +10,14 @@ from cyclopts import Parameter
 
 from mqttproxy.cli.candidate import load_candidate
 from mqttproxy.cli.held_output import printable
-from mqttproxy.cli.output import complain, say, tell
-from mqttproxy.cli.recorded_options import NOTHING, UsageError, begin_of, check_topics
-from mqttproxy.config.errors import ConfigError
+from mqttproxy.cli.output import say
+from mqttproxy.cli.recorded_options import FAULTY, UsageError, begin_of, check_topics, told
 from mqttproxy.config.load import load_config
 from mqttproxy.explain import Backtest, backtest as judge_twice
 from mqttproxy.recorder.reading import Playback
 from mqttproxy.validation import build_generation
 from mqttproxy.validation.comparison import AXES, Cell, Counts, Sample
 
-FAULTY: Final = 2
 ROWS: Final = 10  # of each axis, for people
 SAMPLES: Final = 5  # of each cell, for people
 
@@ -60,7 +57,7 @@ def backtest(
         json: one JSON object, for programs.
 
     """
-    try:
+    with told(config):
         begin = begin_of(since)
         check_topics(topic)
         settings = load_config(config)
@@ -68,27 +65,15 @@ def backtest(
         with Playback(settings.proxy.data_dir) as playback:
             result = judge_twice(playback.since(begin, topic), settings, now, then)
             left_out = playback.left_out(max(begin, result.first or begin))
-    except ConfigError as error:
-        tell(error)
-        return FAULTY
-    except UsageError as error:
-        complain(printable(str(error)))
-        return FAULTY
-    except FileNotFoundError:
-        complain(f"{config}: {NOTHING}")
-        return FAULTY
-    except (OSError, sqlite3.Error) as error:
-        complain(printable(f"{config}: {error}"))
-        return FAULTY
-    if not result.messages:
-        complain(f"{config}: nothing was recorded within {printable(since)} on these topics")
-        return FAULTY
-    if json:
-        say(jsonlib.dumps(_document(result, left_out), indent=2))
-    else:
-        for line in _lines(result, left_out):
-            say(printable(line))
-    return 1 if result.comparison.total.would_break else 0
+        if not result.messages:
+            raise UsageError(f"{config}: nothing was recorded within {since} on these topics")
+        if json:
+            say(jsonlib.dumps(_document(result, left_out), indent=2))
+        else:
+            for line in _lines(result, left_out):
+                say(printable(line))
+        return 1 if result.comparison.total.would_break else 0
+    return FAULTY
 
 
 def _lines(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
@@ -120,7 +105,7 @@ def _lines(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
 
 def _about(result: Backtest, left_out: Mapping[str, int]) -> Iterator[str]:
     assert result.first is not None  # noqa: S101 # for mypy: there are messages
-    assert result.last is not None  # noqa: S101
+    assert result.last is not None  # noqa: S101 # as above
     yield f"{result.messages} recorded messages, from {_time(result.first)} to {_time(result.last)}"
     passed_over = sum(count for reason, count in left_out.items() if reason != "topic")
     if passed_over:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from attrs import frozen
+from msgspec.structs import replace
 
 from mqttproxy.config.case_files import UPSTREAM
 from mqttproxy.explain import Premises, identity_of, message_of, sender
@@ -98,6 +99,8 @@ def _find_held(identifier: str, premises: Premises) -> Past | None:
         address=record.address,
         listener=record.listener,
     )
+    if record.attributes:
+        identity = replace(identity, attributes=record.attributes)
     message = Message(record.topic, payload, record.qos, record.retain, record.properties)
     is_down = record.listener.startswith(UPSTREAM)
     return Past(message, identity, "down" if is_down else "up", tuple(_notes_of_held(record, premises)))
@@ -106,8 +109,10 @@ def _find_held(identifier: str, premises: Premises) -> Past | None:
 def _notes_of_held(record: Record, premises: Premises) -> Sequence[str]:
     why = f"policy {record.policy}" if record.policy else "no policy"
     notes = [f"held by {why}; {ANEW}"]
-    if any(entry.source == "connect_property" for entry in premises.config.access.attributes):
-        notes.append("properties of CONNECT are not stored: attributes that come from them are missing here")
+    if record.attributes:
+        notes.append("the sender's attributes are those that it had then")
+    elif any(entry.source == "connect_property" for entry in premises.config.access.attributes):
+        notes.append("no attributes are stored with it: those that come from properties of CONNECT are missing here")
     return notes
 
 

@@ -1,7 +1,6 @@
 """`mqttproxy schema infer --topic FILTER --since 1h`: a JSON Schema proposed from recorded messages."""
 
 import json as jsonlib
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -10,9 +9,8 @@ from attrs import Factory, define
 from cyclopts import Parameter
 
 from mqttproxy.cli.held_output import printable
-from mqttproxy.cli.output import complain, say, tell
-from mqttproxy.cli.recorded_options import NOTHING, UsageError, begin_of, check_topics
-from mqttproxy.config.errors import ConfigError
+from mqttproxy.cli.output import complain, say
+from mqttproxy.cli.recorded_options import FAULTY, UsageError, begin_of, check_topics, told
 from mqttproxy.config.load import load_config
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.pointers import parts_of
@@ -22,7 +20,6 @@ from mqttproxy.validation.gate import PayloadError, read
 from mqttproxy.validation.inference import Place, Profile, Proposal, propose
 from mqttproxy.validation.inference.proposing import SURE
 
-FAULTY: Final = 2
 _FILE: Final = Path("proxy.toml")
 _GOOD: Final = ("forwarded", "observed")
 
@@ -63,28 +60,16 @@ def infer(
         json: one JSON object with both, for programs.
 
     """
-    try:
+    with told(config):
         begin = begin_of(since)
         check_topics((topic,))
         _check(sure, out)
         settings = load_config(config)
         looked = _look(settings, topic, begin)
-    except ConfigError as error:
-        tell(error)
-        return FAULTY
-    except UsageError as error:
-        complain(printable(str(error)))
-        return FAULTY
-    except FileNotFoundError:
-        complain(f"{config}: {NOTHING}")
-        return FAULTY
-    except (OSError, sqlite3.Error) as error:
-        complain(printable(f"{config}: {error}"))
-        return FAULTY
-    if not looked.profile.count:
-        complain(printable(f"nothing to propose from: {'; '.join(_about(looked)) or 'no message was recorded'}"))
-        return FAULTY
-    return _write(looked, settings, topic, sure, out, json_wanted=json)
+        if not looked.profile.count:
+            raise UsageError(f"nothing to propose from: {'; '.join(_about(looked)) or 'no message was recorded'}")
+        return _write(looked, settings, topic, sure, out, json_wanted=json)
+    return FAULTY
 
 
 def _check(sure: float, out: Path | None) -> None:

@@ -5,13 +5,10 @@ A running proxy notices a change of a database within a second; a file it reads 
 
 import getpass
 import json as jsonlib
-import os
 import sqlite3
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,6 +27,7 @@ from mqttproxy.config.load import load_config, read_secret
 from mqttproxy.config.users import UserSettings
 from mqttproxy.config.users_file import attribute_fault, name_fault, write_users
 from mqttproxy.sqlite import words
+from mqttproxy.wholefile import write_whole
 
 user_app: Final = App(name="user", help="Look after users and their passwords.")
 SHORTEST: Final = 8  # bytes of a password
@@ -254,7 +252,7 @@ class _FileStore(_Store):
             )
             for user in self._users.values()
         ]
-        replace_private(self._path, write_users(settings).encode())
+        write_whole(self._path, write_users(settings).encode())
 
 
 class _DatabaseStore(_Store):
@@ -274,21 +272,6 @@ class _DatabaseStore(_Store):
 
     def remove(self, name: str) -> None:
         self._users.remove(name)
-
-
-def replace_private(path: Path, data: bytes) -> None:
-    """Write a file anew, whole or not at all, readable by its owner only. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _new_password(file: Path | None, *, scram: bool) -> tuple[str, dict[str, str]]:

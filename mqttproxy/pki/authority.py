@@ -23,17 +23,16 @@ from cryptography.x509 import Certificate, random_serial_number
 from mqttproxy.pki import forms
 from mqttproxy.pki.errors import PkiError
 from mqttproxy.pki.files import (
-    PRIVATE,
     PUBLIC,
     disk,
     read_bounded,
     refuse_if_open_to_others,
-    write_file,
     write_folder,
 )
 from mqttproxy.pki.index import Index, Record
 from mqttproxy.pki.salvage import LIST, LIST_NUMBER, LIST_SECONDS, open_index, read_own_list
 from mqttproxy.pki.wanted import Wanted, wanted
+from mqttproxy.wholefile import PRIVATE, write_whole
 
 CERTIFICATE: Final = "ca.pem"
 KEY: Final = "ca.key"
@@ -100,9 +99,9 @@ class Authority:
                     issuer = forms.Issuer(forms.make_ca(name, key, now, life), key)
                     index.keep(LIST_SECONDS, int(list_life.total_seconds()))
                     index.keep(LIST_NUMBER, 1)
-                    write_file(directory / KEY, forms.private_pem(key, passphrase), PRIVATE)
-                    write_file(directory / LIST, forms.make_list(issuer, (), 1, now, list_life), PUBLIC)
-                    write_file(directory / CERTIFICATE, forms.certificate_pem(issuer.certificate), PUBLIC)
+                    write_whole(directory / KEY, forms.private_pem(key, passphrase), PRIVATE)
+                    write_whole(directory / LIST, forms.make_list(issuer, (), 1, now, list_life), PUBLIC)
+                    write_whole(directory / CERTIFICATE, forms.certificate_pem(issuer.certificate), PUBLIC)
             finally:
                 index.close()
 
@@ -193,7 +192,7 @@ class Authority:
             record = self._make(old.what, public, now, life, replaces=old.serial)
         with disk(out, f"certificate {record.serial:x} was issued, but nobody has got it"):
             if folder.is_dir():
-                write_file(folder / HOLDER_CERTIFICATE, record.pem.encode(), PUBLIC)
+                write_whole(folder / HOLDER_CERTIFICATE, record.pem.encode(), PUBLIC)
             else:
                 files = {HOLDER_CERTIFICATE: (record.pem.encode(), PUBLIC), HOLDER_CA: (self._ca_pem(), PUBLIC)}
                 write_folder(folder, files)
@@ -237,7 +236,7 @@ class Authority:
             number = max(self.index.fact(LIST_NUMBER) or 0, self._number_of_list()) + 1
             life = dt.timedelta(seconds=self.index.fact(LIST_SECONDS) or 0)
             self.index.keep(LIST_NUMBER, number)
-            write_file(path, forms.make_list(self.issuer, self.index.revoked(now), number, now, life), PUBLIC)
+            write_whole(path, forms.make_list(self.issuer, self.index.revoked(now), number, now, life), PUBLIC)
         return path
 
     # How.

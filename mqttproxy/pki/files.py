@@ -12,8 +12,8 @@ from typing import Final
 
 from mqttproxy import sqlite
 from mqttproxy.pki.errors import PkiError
+from mqttproxy.wholefile import sync_directory, write_all
 
-PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 LARGEST: Final = 1024 * 1024  # bytes of a key, a certificate or a signing request
 LARGEST_LIST: Final = 256 * 1024 * 1024
@@ -46,20 +46,6 @@ def refuse_if_open_to_others(path: Path) -> None:
         raise PkiError(f"{path}: others may read it (mode {mode:o}): chmod 600, and think of who has")
 
 
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Write a file; whoever reads it, after a power failure too, sees the old one or the new one whole.
-
-    Raises:
-        OSError: it could not be done, and the file is as it was.
-
-    """
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)  # of one who was killed: its mode may be another
-    _write(new, data, mode)
-    new.replace(path)
-    sqlite.sync_directory(path.parent)
-
-
 def write_folder(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     """Make a folder with files, whole or not at all.
 
@@ -76,12 +62,12 @@ def write_folder(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     try:
         for name, (data, mode) in files.items():
             _write(new / name, data, mode)
-        sqlite.sync_directory(new)
+        sync_directory(new)
         new.rename(path)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    sqlite.sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 @contextmanager
@@ -98,10 +84,6 @@ def disk(directory: Path, done: str = "") -> Iterator[None]:
 def _write(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(descriptor, mode)  # whatever the umask says
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
+        write_all(descriptor, data, mode)
     finally:
         os.close(descriptor)

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from attrs import asdict, frozen
 
+from mqttproxy.wholefile import sync_directory, write_whole
+
 CANDIDATE: Final = "candidate.toml"  # the text that is being checked
 TRIAL: Final = "trial.json"
 NUMBER: Final = "generation"
@@ -87,7 +89,7 @@ class Records:
         self.end_candidate()
         with suppress(FileNotFoundError):
             (self._directory / TRIAL).unlink()
-        _sync_folder(self._directory)
+        sync_directory(self._directory)
 
 
 def why_not_replaceable(path: Path) -> str:
@@ -107,33 +109,3 @@ def replace_file(path: Path, text: bytes) -> None:
 
     """
     write_whole(path, text, like=path.stat())
-
-
-def write_whole(path: Path, data: bytes, like: os.stat_result | None = None) -> None:
-    """Write a file so that whoever reads it, after a power failure too, sees the old one or the new one whole."""
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if like is not None:
-            with suppress(PermissionError):
-                os.fchown(descriptor, like.st_uid, like.st_gid)
-            os.fchmod(descriptor, like.st_mode & 0o777)
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-    new.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(directory: Path) -> None:
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,7 +1,6 @@
 """How schemas are named, and where their files come from."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ from attrs import define, field
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.references import PART
 from mqttproxy.validation.protoc import compile_protos
+from mqttproxy.wholefile import write_whole
 
 LARGEST_SCHEMA: Final = 1024 * 1024  # bytes of one file
 SUBJECT: Final = "subject.toml"
@@ -102,12 +102,7 @@ class SchemaFolder:
             return
         text = json.dumps({"files": {**self.in_use, **known}}, indent=1, sort_keys=True)
         self.memory.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.memory.with_name(f"{self.memory.name}.new")
-        with draft.open("w") as target:
-            target.write(f"{text}\n")
-            target.flush()
-            os.fsync(target.fileno())
-        draft.replace(self.memory)
+        write_whole(self.memory, f"{text}\n".encode())
 
     def descriptors(self, sources: Mapping[str, bytes], root: str) -> bytes:
         """Return the descriptor set, compiled in a process of its own."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 
-class Identity(Struct, frozen=True, gc=False):
+class Identity(Struct, frozen=True, weakref=True):
     """The sender as the proxy knows it, made once for a connection.
 
     `address` is the peer's IP address, `listener` the name of the one it came in by, `attributes` what

@@ -270,3 +270,12 @@ def test_the_matrix_of_rules_devices_and_topics_agrees_with_the_oracle(seed: int
                 assert subject.on_subscribe(full, qos).allows is wanted, (rules, full)
                 asked += 3
     assert asked == 10 * 4 * 12 * 3  # in all seeds together 57,600
+
+
+def test_what_is_known_of_a_device_is_forgotten_with_it() -> None:
+    made = acl(rule("allow", "a"))
+    device = who()
+    assert made.rights_of(device) is made.rights_of(device)
+    assert len(made._known) == 1
+    del device
+    assert not made._known

@@ -242,7 +242,12 @@ class TestHeld:
         text = '[[access.attributes]]\nsource = "connect_property"\nproperty = "fw"\npattern = "{fw}"\n'
         shell.config.write_text(shell.config.read_text() + text)
         assert shell("--id", self.hold(shell)) == 1
-        assert "properties of CONNECT are not stored" in shell.out
+        assert "those that come from properties of CONNECT are missing here" in shell.out
+
+    def test_the_attributes_are_those_of_then(self, shell: Shell) -> None:
+        assert shell("--id", self.hold(shell, attributes={"model": "tx", "fw": "1"})) == 1
+        assert "attributes model = tx, fw = 1" in shell.out
+        assert "the sender's attributes are those that it had then" in shell.out
 
 
 class TestRecorded:

@@ -14,8 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mqttproxy.pki.authority import Authority, all_records, serial_of
 from mqttproxy.pki.errors import PkiError
-from mqttproxy.pki.files import write_file
 from mqttproxy.pki.wanted import wanted
+from mqttproxy.wholefile import write_whole
 from tests.pki.authorities import DAY, MONTH, NOW, begin, holder, listed, read_ca, the_list
 
 
@@ -215,7 +215,7 @@ def test_a_key_that_others_may_read_or_that_is_another_one_is_not_used(tmp_path:
     (directory / "ca.key").chmod(0o640)
     with pytest.raises(PkiError, match=r"others may read it \(mode 640\)"), Authority.open(directory, now=NOW):
         pass
-    write_file(directory / "ca.key", (other / "ca.key").read_bytes(), 0o600)
+    write_whole(directory / "ca.key", (other / "ca.key").read_bytes(), 0o600)
     with pytest.raises(PkiError, match=r"ca\.key is not the key of ca\.pem"), Authority.open(directory, now=NOW):
         pass
     with pytest.raises(PkiError, match="the CA has ended"), Authority.open(other, now=NOW + 3651 * DAY):

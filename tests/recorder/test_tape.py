@@ -121,7 +121,7 @@ def test_damage_that_is_met_later_sets_it_aside_at_the_next_call(tmp_path: Path)
         def executemany(self, *arguments: object) -> sqlite3.Cursor:
             if errors:
                 raise errors.pop()
-            return super().executemany(*arguments)  # type: ignore[arg-type]
+            return super().executemany(*arguments)  # type: ignore[arg-type] # whatever it was called with
 
     def connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Connection)

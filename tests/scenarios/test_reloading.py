@@ -19,6 +19,7 @@ CELSIUS: Final = Message(TOPIC.format("d"), b'{"celsius": 1}', 1)
 KELVIN: Final = Message(TOPIC.format("d"), b'{"kelvin": 1}', 1)
 KELVIN_SCHEMA: Final = {"type": "object", "required": ["kelvin"]}
 HELD: Final = 0x99
+NOBODY: Final = "mqtt://127.0.0.1:1"  # nobody listens there
 
 
 @frozen
@@ -171,10 +172,10 @@ def test_X21_a_half_written_file_leaves_the_old_one_in_force(scene: Scene) -> No
 
 
 def test_X21_an_upstream_that_is_removed_gets_what_was_spooled_for_it_when_it_is_back(scene: Scene) -> None:
+    """Back elsewhere: where it was nobody listens, or it might carry what it holds while it is being removed."""
     without, broker = scene.proxy.file.read_text(), scene.brokers[1]
-    broker.kill()
-    scene.rewrite(route("#", "a"), upstream("b", broker.url) + route("#", "a", "b"))
-    with_it = scene.proxy.file.read_text()
+    scene.rewrite(route("#", "a"), upstream("b", NOBODY) + route("#", "a", "b"))
+    with_it = scene.proxy.file.read_text().replace(f'"{NOBODY}"', f'"{broker.url}"')
     assert scene.proxy.reload()["added"] == ["b"]
     payloads = [b"%d" % number for number in range(20)]
     for payload in payloads:
@@ -184,7 +185,6 @@ def test_X21_an_upstream_that_is_removed_gets_what_was_spooled_for_it_when_it_is
     assert scene.proxy.reload()["removed"] == ["b"]
     assert scene.device.publish(Message("t/meanwhile", b"not for it", 1)) == Answer()
     assert scene.proxy.metric("mqtt_proxy_spool_messages") >= len(payloads)
-    broker.start()
     with closing(PahoDevice("new ear", Place(broker.port))) as ear:
         ear.subscribe("#", 1)
         scene.proxy.file.write_text(with_it)

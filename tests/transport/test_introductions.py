@@ -85,7 +85,7 @@ async def test_a_header_may_come_byte_by_byte() -> None:
     async def drip(stream: ByteStream) -> None:
         for byte in head + CONNECT:
             stream.send_nowait(bytes([byte]))
-            await trio.sleep(0.0005)
+            await trio.sleep(0.0005)  # or the kernel brings them together
 
     balancer, ours = await introduced(SETTINGS, drip)
     assert str(ours.peer) == "[2001:db8::7]:1"
