@@ -13,6 +13,7 @@ from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.reauthenticating import Reauthenticating
+from mqttproxy.downstream.rights import end_at_expiry
 from mqttproxy.downstream.subscribing import Subscribing
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
@@ -79,7 +80,7 @@ class Device(Carrying):
                     self._subscribing.spawn = nursery.start_soon
                     self.pump()
                     if self.admission.expires_at < inf:
-                        nursery.start_soon(self.end_at, self.admission.expires_at)
+                        nursery.start_soon(end_at_expiry, self._premises, self)
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     with self._reading:

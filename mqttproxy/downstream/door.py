@@ -20,8 +20,7 @@ from mqttproxy.downstream.entrances import (
 )
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
-from mqttproxy.downstream.rights import watch_users
-from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.downstream.rights import end_stay, watch_users
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError
@@ -143,7 +142,8 @@ class Door:
             await trio.lowlevel.checkpoint()  # reading many certificates takes its time
             if (der := device.stream.peer.der) and revoked.has(der):
                 self.premises.log.info("certificate_revoked", client_id=device.client_id, peer=str(device.stream.peer))
-                device.disconnect(ReasonCode.NOT_AUTHORIZED, "the certificate was revoked")
+                rule = f"listener {device.identity.listener}"
+                end_stay(self.premises, device, "revoked", "the certificate was revoked", rule)
 
     async def run(self) -> None:
         """Serve devices until cancelled."""

@@ -4,12 +4,11 @@ from math import ceil, inf
 from typing import Final
 
 import trio
-from msgspec.structs import replace
 
 from mqttproxy.access import connack_reason, judge_will, may_have_will
 from mqttproxy.access.credentials import Allowed
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.admission import Arrival, shown_name
+from mqttproxy.downstream.admission import Arrival
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.refusing import note_connect
@@ -133,8 +132,7 @@ def wanted_expiry(connect: Connect, cap: float) -> float:
 def _keep_out_banned(arrival: Arrival) -> None:
     ban = arrival.premises.bans.against(arrival.identity, arrival.premises.pipeline.refusal.wall())
     if ban is not None:
-        arrival.identity = replace(arrival.identity, username=shown_name(arrival.identity.username))
-        arrival.refuse(ReasonCode.BANNED, f"ban of {ban.kind} {ban.value}", ban.words)
+        arrival.refuse(ReasonCode.BANNED, ban.rule, ban.words)
 
 
 async def _keep_to_rates(arrival: Arrival) -> None:

@@ -33,6 +33,11 @@ class Ban:
         """What a device is told."""
         return f"banned: {self.reason}"
 
+    @property
+    def rule(self) -> str:
+        """What it is called where a device is refused by it."""
+        return f"ban of {self.kind} {self.value}"
+
     def is_over(self, wall: float) -> bool:
         """Return whether it has expired."""
         return self.until is not None and self.until <= wall

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import trio
 
+from mqttproxy.downstream.refusing import note_refused
 from mqttproxy.limiting.bans import KINDS, LONGEST, Ban, Bans, Kind, TooManyBansError, as_lines, canonical, read_lines
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.steering.causes import Cause, Steered
-from mqttproxy.steering.trial import write_whole
+from mqttproxy.wholefile import write_whole
 
 FILE: Final = "bans.jsonl"
 TOLD: Final = 10_000  # bans in one answer: those by hand first
@@ -143,6 +144,7 @@ class Banning:
                 await trio.lowlevel.checkpoint()
             if (ban := self._bans.against(device.identity, wall)) is not None:
                 device.disconnect(ReasonCode.BANNED, ban.words)
+                note_refused(self._running.door.premises, device.identity, ReasonCode.BANNED, ban.rule, ban.words)
                 ended += 1
         return ended
 
