@@ -1,16 +1,24 @@
-"""What the process measures of itself once a second: how late its loop is, memory, descriptors, disk, commits."""
+"""What the process measures of itself once a second: how late its loop is, memory, descriptors, disk, commits.
+
+That the loop is late counts only as far as the process itself was computing meanwhile. On a machine that others keep
+busy, or within a quota of processor time, each timer is late, however little there is to do, and shedding would help
+nobody. So a delay is multiplied by the share of the time in which the process had the processor, which leaves about what
+it would have been without the others.
+"""
 
 import os
 import resource
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import trio
 
-from mqttproxy.limiting.overload import Level, Measures, next_state, pressures
+from mqttproxy.limiting.overload import Level, Measures, State, next_state, pressures
+from mqttproxy.process import give_back_memory
 from mqttproxy.steering.causes import Steered
 from mqttproxy.telemetry.health import Gates
 
@@ -20,6 +28,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _NO_LIMIT: Final = 2**60  # version 1 of control groups says so by a huge number
 
 Read = Callable[[Path], Measures]
+T = TypeVar("T")
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
@@ -40,7 +49,7 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
 def read_process(data_dir: Path, limit: int | None = None) -> Measures:
     """Return memory, descriptors and disk. Blocks, for a thread: a disk may hang."""
-    memory = descriptors = disk_free = None
+    memory = descriptors = disk_free = disk_size = None
     with suppress(OSError, ValueError, IndexError):
         if limit:
             memory = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE / limit
@@ -52,15 +61,30 @@ def read_process(data_dir: Path, limit: int | None = None) -> Measures:
             descriptors = open_now / most
     with suppress(OSError):
         found = os.statvfs(data_dir)
-        disk_free = found.f_bavail * found.f_frsize
-    return Measures(memory=memory, descriptors=descriptors, disk_free=disk_free)
+        disk_free, disk_size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    return Measures(memory=memory, descriptors=descriptors, disk_free=disk_free, disk_size=disk_size)
+
+
+def own_delay(delay: float, computed: float, interval: float) -> float:
+    """Return by how many seconds the loop would have been late without others, about.
+
+    Args:
+        delay: by how many seconds it was.
+        computed: seconds of processor time that the process, all of its threads, had in the interval.
+        interval: seconds of real time that it took: until what was due, and the delay.
+
+    """
+    return max(delay, 0.0) * min(computed / interval, 1.0) if interval > 0 else 0.0
 
 
 class Measuring:
     """The task that looks, and has shed what must be."""
 
-    def __init__(self, running: Steered, read: Read | None = None) -> None:
-        """Make it. `read`: instead of `read_process`."""
+    def __init__(
+        self, running: Steered, read: Read | None = None, computed: Callable[[], float] = time.process_time
+    ) -> None:
+        """Make it. `read`: instead of `read_process`. `computed`: seconds of processor time that the process had."""
+        self._computed: Final = computed
         self._running: Final = running
         self._read: Final[Read] = read or partial(read_process, limit=memory_limit())
         self._thread: Final = trio.CapacityLimiter(1)  # one that hangs is not joined by others
@@ -68,18 +92,20 @@ class Measuring:
     async def run(self) -> NoReturn:
         """Look, for ever."""
         while True:
-            due = trio.current_time() + EVERY
+            began, before = trio.current_time(), self._computed()
+            due = began + EVERY
             await trio.sleep_until(due)
-            await self.look(trio.current_time() - due)
+            now = trio.current_time()
+            await self.look(own_delay(now - due, self._computed() - before, now - began))
 
     async def look(self, delay: float) -> None:
-        """Measure, and shed by it. `delay`: seconds by which this comes late."""
-        running = self._running
+        """Measure, and shed by it. `delay`: seconds by which this comes late through the process's own work."""
+        running, bounds = self._running, self._running.config.overload
         measures = Measures()
         with trio.move_on_after(EVERY):
-            call: Callable[[], Measures] = partial(self._read, running.started_with.proxy.data_dir)
-            reading: Awaitable[Measures] = running.outside.to_thread(call, abandon_on_cancel=True, limiter=self._thread)
-            measures = await reading
+            if running.door.premises.shedding.level:  # else room that has been made would not show
+                await self._in_thread(give_back_memory)
+            measures = await self._in_thread(partial(self._read, running.started_with.proxy.data_dir))
         journal, limited = running.keeping.journal, running.door.premises.limited
         # While the disk fails altogether, devices' acknowledgements wait for it: shedding could not mend that.
         commit = None if journal.trouble is not None else journal.commit_seconds
@@ -89,15 +115,22 @@ class Measuring:
                 memory=measures.memory,
                 descriptors=measures.descriptors,
                 disk_free=measures.disk_free,
+                disk_size=measures.disk_size,
                 commit=commit,
             ),
-            running.config.overload,
+            bounds,
         )
         limited.overload_pressure = {name: round(one.value, 3) for name, one in found.items()}
         shedding = running.door.premises.shedding
-        before, state = shedding.state, next_state(shedding.state, found)
+        before, state = shedding.state, State()
+        if bounds.enabled:
+            state = next_state(before, found, trio.current_time(), bounds.sustained)
         self._tell(before.level, state.level, state.reason)
         await shedding.use(state)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        answer: T = await self._running.outside.to_thread(call, abandon_on_cancel=True, limiter=self._thread)
+        return answer
 
     def _tell(self, before: Level, level: Level, reason: str) -> None:
         running = self._running

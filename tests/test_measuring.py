@@ -1,14 +1,19 @@
 """What the process measures of itself, and what comes of it."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mqttproxy.limiting.overload import Level, Measures
-from mqttproxy.measuring import Measuring, memory_limit, read_process
+from mqttproxy.measuring import EVERY, Measuring, memory_limit, own_delay, read_process
 from tests.steering.proxies import open_proxy, text, write
+
+
+AT_ONCE = '[overload]\nsustained = "0s"\n'
 
 
 def group(root: Path, **files: str) -> Path:
@@ -43,8 +48,79 @@ def test_the_process_is_measured(tmp_path: Path) -> None:
     assert found.descriptors is not None
     assert 0 < found.descriptors < 1
     assert found.disk_free is not None
-    assert found.disk_free > 0
+    assert found.disk_size is not None
+    assert 0 < found.disk_free <= found.disk_size
     assert read_process(tmp_path / "gone").disk_free is None
+
+
+@pytest.mark.parametrize(
+    ("delay", "computed", "expected"),
+    [
+        (4.0, 0.05, 0.04),  # a process at rest on a machine that others keep busy
+        (4.0, 0.0, 0.0),  # one that was stopped, or slept with the machine
+        (4.0, 5.0, 4.0),  # one that has done nothing but compute
+        (4.0, 7.5, 4.0),  # and some threads with it
+        (4.0, 1.0, 0.8),  # the same with a fifth of a processor: it would have been late by 0.8 s with a whole one
+        (-0.001, 0.5, 0.0),
+    ],
+)
+def test_a_delay_counts_as_far_as_the_process_itself_was_computing(
+    delay: float, computed: float, expected: float
+) -> None:
+    assert own_delay(delay, computed, EVERY + delay) == pytest.approx(expected)
+
+
+async def test_a_machine_that_others_keep_busy_sheds_nothing_and_its_own_work_does(tmp_path: Path) -> None:
+    write(tmp_path, text(AT_ONCE))
+    async with open_proxy(tmp_path) as proxy:
+        measuring, limited = Measuring(proxy, lambda _: Measures()), proxy.door.premises.limited
+        for _ in range(20):  # each timer is 5 s late, and the process computed for half a second
+            await measuring.look(own_delay(5.0, 0.5, EVERY + 5.0))
+        assert limited.overload_level == 0
+        assert 0 < limited.overload_pressure["loop_delay"] < 1
+        await measuring.look(own_delay(5.0, 6.0, EVERY + 5.0))
+        assert limited.overload_level == 1
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+async def test_a_loop_that_is_held_up_is_noticed_if_the_process_computes_meanwhile(
+    is_own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqttproxy.measuring.EVERY", 0.05)
+    write(tmp_path, text())
+    async with open_proxy(tmp_path) as proxy, trio.open_nursery() as nursery:
+        told: dict[str, float] = {}
+        looked = trio.Event()
+
+        def read(_: Path) -> Measures:
+            return Measures()
+
+        measuring = Measuring(proxy, read, time.monotonic if is_own else lambda: 0.0)
+        look = measuring.look
+
+        async def noted(delay: float) -> None:
+            await look(delay)
+            told.update(proxy.door.premises.limited.overload_pressure)
+            looked.set()
+
+        monkeypatch.setattr(measuring, "look", noted)
+        nursery.start_soon(measuring.run)
+        await trio.testing.wait_all_tasks_blocked()
+        time.sleep(0.4)  # noqa: ASYNC251 # that is what is to be noticed
+        with trio.fail_after(10):
+            await looked.wait()
+        assert (told["loop_delay"] > 0.2) is is_own
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_can_be_turned_off_and_measures_all_the_same(tmp_path: Path) -> None:
+    write(tmp_path, text("[overload]\nenabled = false\n"))
+    async with open_proxy(tmp_path) as proxy:
+        measuring, limited = Measuring(proxy, lambda _: Measures(memory=0.99)), proxy.door.premises.limited
+        for _ in range(5):
+            await measuring.look(0.0)
+        assert limited.overload_level == 0
+        assert limited.overload_pressure["memory"] == pytest.approx(1.1)
 
 
 async def test_readiness_health_and_metrics_tell_level_and_reason(tmp_path: Path) -> None:
@@ -72,15 +148,15 @@ async def test_readiness_health_and_metrics_tell_level_and_reason(tmp_path: Path
 
 
 async def test_a_late_loop_and_a_slow_commit_are_measured_but_not_a_disk_that_fails(tmp_path: Path) -> None:
-    write(tmp_path, text())
+    write(tmp_path, text(AT_ONCE))
     async with open_proxy(tmp_path) as proxy:
         measuring = Measuring(proxy, lambda _: Measures())
         limited, journal = proxy.door.premises.limited, proxy.keeping.journal
-        await measuring.look(0.25)
+        await measuring.look(0.5)
         assert limited.overload_pressure["loop_delay"] == 0.5
         journal._began = trio.current_time() - 20
         await measuring.look(0.0)
-        assert limited.overload_pressure["commit"] == pytest.approx(2.0, abs=0.1)
+        assert limited.overload_pressure["commit"] == pytest.approx(2.0, abs=0.5)
         assert limited.overload_level == 1
         journal.trouble = "the disk is full"
         for _ in range(3):
@@ -91,7 +167,7 @@ async def test_a_late_loop_and_a_slow_commit_are_measured_but_not_a_disk_that_fa
 
 
 async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, text())
+    write(tmp_path, text(AT_ONCE))
     ends = threading.Event()
 
     def hang(_: Path) -> Measures:
@@ -102,7 +178,7 @@ async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr("mqttproxy.measuring.EVERY", 0.05)
         measuring = Measuring(proxy, hang)
         with trio.fail_after(5):
-            await measuring.look(0.6)
-            await measuring.look(0.6)
+            await measuring.look(1.2)
+            await measuring.look(1.2)
         assert proxy.door.premises.limited.overload_level == 2
         ends.set()

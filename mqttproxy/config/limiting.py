@@ -40,18 +40,31 @@ class RateSettings:
 
 @frozen(kw_only=True)
 class OverloadSettings:
-    """`[overload]`: from when on the proxy sheds load, one thing more each second while one of these is exceeded.
+    """`[overload]`: from when on the proxy sheds load, one thing more at each step while one of these is exceeded.
 
     In this order: live feeds; new connections; messages of QoS 0; reads of the heaviest publishers; reads of all
     publishers. What is acknowledged, authentication, access and checks are never shed. See `docs/limits.md`.
     """
 
-    loop_delay: Seconds = setting(Seconds(0.5), "how late the loop may come to what is due")
+    enabled: bool = setting(True, "false: nothing is shed; what is measured is told all the same")
+    sustained: Seconds = setting(
+        Seconds(10.0),
+        "how long `loop_delay` or `commit` must be exceeded before anything is shed for it, and before each step more; "
+        "they make the proxy slow, while the others can end it: for those each second counts",
+    )
+    loop_delay: Seconds = setting(
+        Seconds(1.0),
+        "how late the loop may come to what is due by its own work: time in which other processes had the processor "
+        "does not count",
+    )
     memory: float = setting(0.9, "share of the memory that the process may have, by its control group or the machine")
     descriptors: float = setting(
         0.9, "share of the file descriptors that the process may have; only new connections are shed for them"
     )
-    disk_free: Bytes = setting(Bytes(64 * 1024 * 1024), "bytes that must be free where `proxy.data_dir` is")
+    disk_free: Bytes = setting(
+        Bytes(64 * 1024 * 1024),
+        "bytes that must be free where `proxy.data_dir` is; of a small disk a twentieth will do",
+    )
     commit: Seconds = setting(Seconds(10.0), "how long a commit to the disk may take")
 
 

@@ -16,7 +16,18 @@ def pressure(value: float, highest: Level = Level.PUBLISHERS, words: str = "w") 
 def after(state: State, *values: float, highest: Level = Level.PUBLISHERS) -> list[int]:
     levels = []
     for value in values:
-        state = next_state(state, pressure(value, highest))
+        state = next_state(state, pressure(value, highest), 0.0, 10.0)
+        levels.append(int(state.level))
+    return levels
+
+
+def lasting(*values: float, sustained: float = 3.0, every: float = 1.0) -> list[int]:
+    """Return the levels of something that must last, which was measured again and again."""
+    state, levels = State(), []
+    for index, value in enumerate(values):
+        state = next_state(
+            state, {"m": Pressure(value, Level.PUBLISHERS, "w", must_last=True)}, index * every, sustained
+        )
         levels.append(int(state.level))
     return levels
 
@@ -24,7 +35,7 @@ def after(state: State, *values: float, highest: Level = Level.PUBLISHERS) -> li
 @pytest.mark.parametrize(
     ("measures", "name", "words"),
     [
-        (Measures(loop_delay=0.75), "loop_delay", "the loop is 750ms late"),
+        (Measures(loop_delay=1.5), "loop_delay", "the loop is 1.5s late"),
         (Measures(memory=1.35), "memory", "135% of the memory is in use"),
         (Measures(descriptors=1.35), "descriptors", "135% of the file descriptors are in use"),
         (Measures(disk_free=BOUNDS.disk_free * 2 // 3), "disk_free", "the disk has 44739242B left"),
@@ -41,6 +52,38 @@ def test_each_measure_weighs_as_a_share_of_its_bound(measures: Measures, name: s
 def test_what_could_not_be_measured_weighs_nothing_and_a_full_disk_much() -> None:
     assert pressures(Measures(), BOUNDS) == {}
     assert pressures(Measures(disk_free=0), BOUNDS)["disk_free"].value > 1
+
+
+def test_of_a_small_disk_a_twentieth_may_be_used_up() -> None:
+    size = 16 * 1024 * 1024
+    found = pressures(Measures(disk_free=size // 2, disk_size=size), BOUNDS)["disk_free"]
+    assert found.value == pytest.approx(0.1)
+    assert pressures(Measures(disk_free=size // 40, disk_size=size), BOUNDS)["disk_free"].value == pytest.approx(2)
+    large = Measures(disk_free=BOUNDS.disk_free, disk_size=10**12)
+    assert pressures(large, BOUNDS)["disk_free"].value == pytest.approx(1)
+
+
+def test_what_makes_it_slow_must_last_before_each_step() -> None:
+    assert lasting(*[1.5] * 8) == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert lasting(*[1.5] * 4, sustained=0) == [1, 2, 3, 4]
+
+
+def test_bursts_and_single_long_pauses_shed_nothing() -> None:
+    assert set(lasting(*[9.0, 0.1] * 50)) == {0}
+    assert set(lasting(*[9.0, 9.0, 9.0, 0.1] * 50)) == {0}
+    assert lasting(99.0, 0.0, every=1000.0) == [0, 0]
+
+
+def test_slowness_that_eases_a_little_still_lasts_but_its_next_step_needs_more_than_the_bound() -> None:
+    assert lasting(1.5, 0.9, 0.9, 0.9, 1.0, 0.9, 0.9, 0.9) == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert lasting(0.9, 0.9, 0.9, 0.9, 1.0, 0.9, 0.9) == [0] * 7
+
+
+def test_memory_and_descriptors_need_not_fall_far_for_all_is_calm() -> None:
+    found = pressures(Measures(memory=0.87, descriptors=0.87), BOUNDS)
+    assert all(one.value < one.calm for one in found.values())
+    found = pressures(Measures(memory=0.89, descriptors=0.89), BOUNDS)
+    assert all(one.calm <= one.value < 1 for one in found.values())
 
 
 def test_it_rises_by_a_step_at_each_look_in_the_order_of_the_design() -> None:
@@ -64,16 +107,16 @@ def test_descriptors_shed_connections_and_no_more() -> None:
 
 def test_the_reason_is_the_worst() -> None:
     found = {"a": Pressure(1.1, Level.PUBLISHERS, "a"), "b": Pressure(3, Level.CONNECTIONS, "b")}
-    assert next_state(State(), found) == State(Level.FEEDS, "b")
-    assert next_state(State(Level.CONNECTIONS, "b"), found) == State(Level.QOS_0, "a")
-    assert next_state(State(Level.FEEDS, "a", CALM_LOOKS - 1), {}) == State()
+    assert next_state(State(), found, 0.0, 10.0) == State(Level.FEEDS, "b")
+    assert next_state(State(Level.CONNECTIONS, "b"), found, 0.0, 10.0) == State(Level.QOS_0, "a")
+    assert next_state(State(Level.FEEDS, "a", CALM_LOOKS - 1), {}, 0.0, 10.0) == State()
 
 
 @given(st.lists(st.floats(0, 3), max_size=60))
 def test_no_look_changes_more_than_one_step_and_nothing_is_shed_without_cause(values: list[float]) -> None:
     state, before = State(), 0
     for index, value in enumerate(values):
-        state = next_state(state, pressure(value))
+        state = next_state(state, pressure(value), 0.0, 10.0)
         assert abs(state.level - before) <= 1
         if state.level > before:
             assert value >= 1
