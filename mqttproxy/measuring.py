@@ -2,8 +2,8 @@
 
 That the loop is late counts only as far as the process itself was computing meanwhile. On a machine that others keep
 busy, or within a quota of processor time, each timer is late, however little there is to do, and shedding would help
-nobody. So a delay is multiplied by the share of the time in which the process had the processor, which leaves about what
-it would have been without the others.
+nobody. So a delay is multiplied by the share of the time in which the process had the processor, which leaves about
+what it would have been without the others.
 """
 
 import os

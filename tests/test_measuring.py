@@ -12,7 +12,6 @@ from mqttproxy.limiting.overload import Level, Measures
 from mqttproxy.measuring import EVERY, Measuring, memory_limit, own_delay, read_process
 from tests.steering.proxies import open_proxy, text, write
 
-
 AT_ONCE = '[overload]\nsustained = "0s"\n'
 
 

@@ -21,8 +21,8 @@ class RateSettings:
     name: str = setting(REQUIRED, "unique name, in refusals, metrics and audit")
     per: str = setting(
         REQUIRED,
-        "whose are counted together: those of a client, username, address or listener; or of an attribute, such as "
-        "tenant. All that have none of it are counted together",
+        "whose are counted together: those of a client, username, address (of IPv6 the /64) or listener; or of an "
+        "attribute, such as tenant. All that have none of it are counted together",
     )
     what: Literal["connections", "messages", "bytes"] = setting(
         REQUIRED, "what is counted; bytes: of messages, with their topics and properties"

@@ -88,7 +88,7 @@ class LimitSettings:
     """`[limits]`: what bounds each buffer and wait on the devices' side."""
 
     connections: Count = setting(Count(100_000), "connections in total; one more is closed at once")
-    connections_per_address: Count = setting(Count(256), "connections from one IP address")
+    connections_per_address: Count = setting(Count(256), "connections from one IP address, or from one /64 of IPv6")
     connect_deadline: Seconds = setting(
         Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
     )

@@ -21,6 +21,7 @@ from mqttproxy.downstream.entrances import (
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
 from mqttproxy.downstream.rights import end_stay, watch_users
+from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError
@@ -248,14 +249,15 @@ class Door:
             self.premises.alerts.warning(reason, reason, address=host)
             return False
         self._connections += 1
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         metrics.handshakes += 1
         return True
 
     def _why_no_more_from(self, host: str) -> str:
         """Return why an address may not have one more connection; empty: it may."""
         limits = self.premises.limits
-        return "too_many_from_address" if self._by_address[host] >= limits.connections_per_address else ""
+        most = limits.connections_per_address
+        return "too_many_from_address" if self._by_address[counted_as(host)] >= most else ""
 
     async def _connection(self, entrance: Entrance, raw: TcpStream) -> None:
         """Live one connection, from accept to close. An error in here ends this connection and nothing else."""
@@ -279,9 +281,10 @@ class Door:
         self._count_out(host)
 
     def _count_out(self, host: str) -> None:
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+        address = counted_as(host)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     async def _introduce(self, listener: Listener, raw: TcpStream) -> None:
         """Learn who is there from a load balancer: that address counts from now on, and not the balancer's.
@@ -298,7 +301,7 @@ class Door:
         self._count_out(balancer)
         is_client = introduction is not None and introduction.header.source is not None
         reason = self._why_no_more_from(host) if is_client else ""
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         if reason:
             self.premises.alerts.warning(reason, reason, address=host)
             raise NotWelcome(reason)

@@ -62,6 +62,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     identity = Identity(connect.client_id, connect.username, stream.peer.host, listener)
     arrival = Arrival(premises, stream, connection, connect, identity)
     _keep_out_banned(arrival)  # whoever it says it is: before anything is done for it
+    patience = await _keep_to_rates(arrival, premises.limits.connect_deadline * PATIENCE, is_known=False)
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         words = "a session that is kept needs a client identifier"
         arrival.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
@@ -71,7 +72,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     allowed = await arrival.admit()
     _keep_out_banned(arrival)  # whoever it is
     await _judge_will(arrival)
-    await _keep_to_rates(arrival)
+    await _keep_to_rates(arrival, patience, is_known=True)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
@@ -135,16 +136,26 @@ def _keep_out_banned(arrival: Arrival) -> None:
         arrival.refuse(ReasonCode.BANNED, ban.rule, ban.words)
 
 
-async def _keep_to_rates(arrival: Arrival) -> None:
-    """Refuse a device that exceeds a rate of connections, or have it wait: not so long that others cannot come in."""
+async def _keep_to_rates(arrival: Arrival, patience: float, *, is_known: bool) -> float:
+    """Refuse a device that exceeds a rate of connections, or have it wait: not so long that others cannot come in.
+
+    Args:
+        arrival: of the device.
+        patience: for how many seconds it may wait.
+        is_known: who it is has been proven.
+
+    Returns:
+        For how many seconds it may wait later.
+
+    """
     premises = arrival.premises
-    now, patience = trio.current_time(), premises.limits.connect_deadline * PATIENCE
-    rule, seconds = premises.rates.connect(arrival.identity, now, patience)
+    rule, seconds = premises.rates.connect(arrival.identity, trio.current_time(), patience, is_known=is_known)
     if rule is not None:
         words = f"{rule.words}: wait {ceil(seconds)} s"
         arrival.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED, f"rate {rule.name}", words)
     if seconds > 0:
         await trio.sleep(seconds)
+    return patience - seconds
 
 
 async def _judge_will(arrival: Arrival) -> None:

@@ -21,6 +21,7 @@ from mqttproxy.mqtt.events import Event
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.telemetry.limited import LimitingMetrics
+from mqttproxy.transport.addresses import counted_as
 from mqttproxy.validation import Action, Failure, Identity, Verdict
 
 SHARE: Final = 10  # of a window, at most one of so many is waited for at once: who is counted together takes turns
@@ -28,9 +29,12 @@ SHARE: Final = 10  # of a window, at most one of so many is waited for at once: 
 _KEYS: Final[dict[str, Callable[[Identity], str | None]]] = {
     "client": lambda identity: identity.client_id,
     "username": lambda identity: identity.username,
-    "address": lambda identity: identity.address,
+    "address": lambda identity: counted_as(identity.address),
     "listener": lambda identity: identity.listener,
 }
+
+# Whoever connects cannot choose these, nor be taken for somebody else by them: they are asked before credentials are.
+_UNCLAIMED: Final = frozenset({"address", "listener"})
 
 
 def size_of(publish: Publish) -> int:
@@ -51,6 +55,7 @@ class Rule:
         self.windows: Final = tuple(Window(*window) for window in parse_windows(settings.windows) or ())
         least = min(window.amount for window in self.windows)
         self.share: Final = max(1, least // SHARE)
+        self.is_unclaimed: Final = settings.per in _UNCLAIMED
         self._per: Final = settings.per
         self._what: Final = settings.what
         self._most: Final = most
@@ -187,20 +192,25 @@ class Rates:
         """How many keys all rules remember."""
         return sum(map(len, (*self.refusing, *self._pausing, *(rule for rule, _ in self._connecting))))
 
-    def connect(self, identity: Identity, now: float, patience: float) -> tuple[Rule | None, float]:
+    def connect(self, identity: Identity, now: float, patience: float, *, is_known: bool) -> tuple[Rule | None, float]:
         """Ask whether a device may connect, and count it if it may.
 
         Args:
             identity: of the device.
             now: monotonic seconds.
             patience: how many seconds it may have to wait.
+            is_known: who it is has been proven, and it is asked for that. Before, only for where it comes from.
 
         Returns:
             The rule by which it may not, or None; and in how many seconds it may.
 
         """
         longest = 0.0
-        asked = [(rule, can_wait, rule.bucket(identity, now)) for rule, can_wait in self._connecting]
+        asked = [
+            (rule, can_wait, rule.bucket(identity, now))
+            for rule, can_wait in self._connecting
+            if rule.is_unclaimed is not is_known
+        ]
         slowest: Rule | None = None
         for rule, can_wait, bucket in asked:
             seconds = bucket.wait(now)

@@ -1,5 +1,7 @@
 """Rates where devices connect and publish: who waits, who is refused, who is counted together."""
 
+from pathlib import Path
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -8,9 +10,10 @@ from mqttproxy.limiting.rates import Rates
 from mqttproxy.mqtt.packets import Message, ProtocolVersion, Publish
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.telemetry.limited import LimitingMetrics
+from mqttproxy.transport.proxy_header import ProxyHeader
 from mqttproxy.validation import Identity
 from tests.config.documents import parse
-from tests.house import V5, V311, House, open_house
+from tests.house import HOST, V5, V311, House, open_house
 
 
 def rate(what: str, windows: str, per: str = "client", when: str = "pause", name: str = "r") -> str:
@@ -173,6 +176,55 @@ class TestConnections:
                 ReasonCode.CONNECTION_RATE_EXCEEDED
             ) == 2
 
+    async def test_addresses_are_asked_before_credentials_are_so_attempts_that_fail_count(
+        self, tmp_path: Path, autojump_clock: MockClock
+    ) -> None:
+        users = f'chain = ["users"]\n[[access.passwords]]\nname = "users"\ndatabase = "{tmp_path}/none.db"\n'
+        limit = rate("connections", "2:60", per="address", when="refuse")
+        of_user = rate("connections", "1:60", per="username", when="refuse", name="u")
+        async with open_house(users + limit + of_user) as house:
+            answers = []
+            for _ in range(3):
+                device = house.device("d", username="ada", password=b"guessed")
+                await house.settle()
+                assert device.connack is not None
+                answers.append(device.connack.reason)
+            unavailable, exceeded = ReasonCode.SERVER_UNAVAILABLE, ReasonCode.CONNECTION_RATE_EXCEEDED
+            assert answers == [unavailable, unavailable, exceeded]
+            # Nobody uses up what is another's by naming him.
+            assert house.premises.limited.rate_refused == {"r": 1}
+
+    async def test_an_address_of_ipv6_is_its_network_of_64_bits(self, autojump_clock: MockClock) -> None:
+        async with open_house(rate("connections", "1:60", per="address", when="refuse")) as house:
+            hosts = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"]
+            devices = [house.device(str(number), host=host) for number, host in enumerate(hosts)]
+            await house.settle()
+            assert [one.connack.reason for one in devices if one.connack is not None] == [0, 0x9F, 0, 0, 0]
+
+    async def test_behind_a_load_balancer_the_client_counts(self, autojump_clock: MockClock) -> None:
+        async with open_house(rate("connections", "1:60", per="address", when="refuse")) as house:
+            told = [ProxyHeader((f"198.51.100.{number}", 1)) for number in (1, 1, 2)]
+            answers = []
+            for number, header in enumerate(told):
+                house.listener.balancers = {HOST: header}
+                device = house.device(str(number))
+                await house.settle()
+                assert device.connack is not None
+                answers.append(int(device.connack.reason))
+            assert answers == [0, 0x9F, 0]
+
+    async def test_waiting_for_two_rules_takes_no_longer_than_for_one(self, autojump_clock: MockClock) -> None:
+        of_client = rate("connections", "1:6", name="c")
+        async with open_house(rate("connections", "1:3", per="listener") + of_client) as house:
+            await house.connect("d")
+            late = house.device("d")
+            await trio.sleep(2.9)
+            assert late.connack is None
+            await trio.sleep(0.2)  # the listener would have it, and 2 s are left; its own rule wants 3 more
+            assert late.connack is not None
+            assert late.connack.reason is ReasonCode.CONNECTION_RATE_EXCEEDED
+            assert house.premises.limited.rate_refused == {"c": 1}
+
     async def test_a_tenant_is_an_attribute(self, autojump_clock: MockClock) -> None:
         attribute = '[[access.attributes]]\npattern = "{tenant}-+"\n'
         text = attribute + rate("connections", "1:60", per="tenant", when="refuse")
@@ -211,11 +263,11 @@ def test_the_least_recently_heard_of_are_forgotten_but_not_who_is_connected() ->
 
 def test_who_has_no_user_name_is_counted_with_the_others_who_have_none() -> None:
     some = rates(rate("connections", "1:60", per="username", when="refuse"))
-    assert some.connect(Identity("a", None, "h", "l"), 0.0, 5.0) == (None, 0.0)
-    rule, seconds = some.connect(Identity("b", None, "h", "l"), 0.0, 5.0)
+    assert some.connect(Identity("a", None, "h", "l"), 0.0, 5.0, is_known=True) == (None, 0.0)
+    rule, seconds = some.connect(Identity("b", None, "h", "l"), 0.0, 5.0, is_known=True)
     assert rule is not None
     assert seconds > 59
-    assert some.connect(Identity("b", "me", "h", "l"), 0.0, 5.0)[0] is None
+    assert some.connect(Identity("b", "me", "h", "l"), 0.0, 5.0, is_known=True)[0] is None
 
 
 def test_one_rule_that_refuses_takes_nothing_from_the_others() -> None:
