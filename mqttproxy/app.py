@@ -278,7 +278,7 @@ class Proxy:
 
     async def open_rooms(self, background: trio.Nursery) -> None:
         """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
-        await self.banning.load()
+        await background.start(self.banning.run)
         await background.start(self.audit.run)
         await background.start(_started, self.quarantine)
         await background.start(self.keeping.run, self.pool)

@@ -7,7 +7,7 @@ nobody comes in who should not.
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -15,6 +15,7 @@ from mqttproxy.downstream.refusing import note_refused
 from mqttproxy.limiting.bans import KINDS, LONGEST, Ban, Bans, Kind, TooManyBansError, as_lines, canonical, read_lines
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.steering.causes import Cause, Steered
+from mqttproxy.steering.remembering import Remembering
 from mqttproxy.wholefile import write_whole
 
 FILE: Final = "bans.jsonl"
@@ -60,6 +61,14 @@ class Banning:
             words = f"{damaged} lines of {FILE} were damaged, and are no longer in force: {aside.name} has them"
             running.log.error("bans_damaged", lines=damaged, in_force=len(bans), file=str(aside))
             running.health.report("bans", False, words, gates="nothing")
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Bring back both lists, then look after that of refused clients until cancelled. Raises as `load` does."""
+        remembering = Remembering(self._running)
+        await self.load()
+        await remembering.load()
+        task_status.started()
+        await remembering.run()
 
     async def answer(self, asked: JSON, cause: Cause) -> JSON:
         """Do what a command asks: `do` is add, remove, list or refused."""
