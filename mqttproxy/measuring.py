@@ -38,7 +38,9 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     with suppress(OSError, IndexError):
         own = (root / "proc/self/cgroup").read_text().strip().splitlines()[-1].rpartition(":")[2].strip("/")
     groups = root / "sys/fs/cgroup"
-    for path in (groups / own / "memory.max", groups / "memory.max", groups / "memory/memory.limit_in_bytes"):
+    above = [folder for folder in (groups / own).parents if folder.is_relative_to(groups)]  # their limits hold too
+    files = [folder / "memory.max" for folder in (groups / own, *above)]
+    for path in (*files, groups / "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # it says "max" where there is none
             found.append(int(path.read_text()))
     with suppress(OSError, ValueError, IndexError):

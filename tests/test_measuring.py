@@ -34,7 +34,10 @@ def test_the_limit_is_that_of_the_control_group_or_the_machines_memory(tmp_path:
     assert memory_limit(group(tmp_path, **own)) == 1_024_000
     (groups / "a/b/memory.max").write_text("5000\n")
     assert memory_limit(tmp_path) == 5000
-    (groups / "a/b/memory.max").unlink()
+    (groups / "a/memory.max").write_text("4000\n")
+    assert memory_limit(tmp_path) == 4000
+    for name in ("a", "a/b"):
+        (groups / name / "memory.max").unlink()
     (groups / "memory").mkdir()
     (groups / "memory/memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
     assert memory_limit(tmp_path) == 1_024_000

@@ -84,7 +84,7 @@ class Carrying(Acknowledging):
         if len(publishes) <= room:
             backlog = self._pipeline.carry_up(self, publishes, now) if publishes else None
             if backlog is None:
-                return not self._is_shed()
+                return not (self._shedding.is_on and self._is_shed())
             self._left = []
         else:
             backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
