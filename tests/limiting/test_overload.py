@@ -35,7 +35,7 @@ def lasting(*values: float, sustained: float = 3.0, every: float = 1.0) -> list[
 @pytest.mark.parametrize(
     ("measures", "name", "words"),
     [
-        (Measures(loop_delay=1.5), "loop_delay", "the loop is 1.5s late"),
+        (Measures(loop_delay=1.5), "loop_delay", "the loop is 1500ms late"),
         (Measures(memory=1.35), "memory", "135% of the memory is in use"),
         (Measures(descriptors=1.35), "descriptors", "135% of the file descriptors are in use"),
         (Measures(disk_free=BOUNDS.disk_free * 2 // 3), "disk_free", "the disk has 44739242B left"),

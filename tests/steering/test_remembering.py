@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 import trio
 
+from mqttproxy.app import Proxy
 from mqttproxy.steering import remembering
+from tests.fake_rooms import FakeLog
 from tests.steering.proxies import open_proxy, text, write
 from tests.steering.test_banning import answer_to, ask
 
 NOBODY = text(anonymous=False)
+
+
+def logged(proxy: Proxy) -> list[str]:
+    assert isinstance(proxy.log, FakeLog)
+    return proxy.log.events()
 
 
 async def told(folder: Path) -> list[tuple[object, ...]]:
@@ -55,13 +62,13 @@ async def test_a_file_that_is_damaged_or_cannot_be_read_is_told_and_holds_nobody
     file.write_bytes(file.read_bytes()[5:])
     async with open_proxy(tmp_path) as proxy:
         assert [row[0] for row in await told(tmp_path)] == ["e"]
-        assert "refused_clients_damaged" in proxy.log.events()
+        assert "refused_clients_damaged" in logged(proxy)
         await answer_to(proxy)
     file.unlink()
     file.mkdir()
     async with open_proxy(tmp_path) as proxy:
         assert await told(tmp_path) == []
-        assert "refused_clients_unreadable" in proxy.log.events()
+        assert "refused_clients_unreadable" in logged(proxy)
 
 
 async def test_a_disk_that_takes_nothing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
