@@ -91,27 +91,26 @@ async def test_a_loop_that_is_held_up_is_noticed_if_the_process_computes_meanwhi
     monkeypatch.setattr("mqttproxy.measuring.EVERY", 0.05)
     write(tmp_path, text())
     async with open_proxy(tmp_path) as proxy, trio.open_nursery() as nursery:
-        told: dict[str, float] = {}
+        seen: list[float] = []
         looked = trio.Event()
-
-        def read(_: Path) -> Measures:
-            return Measures()
-
-        measuring = Measuring(proxy, read, time.monotonic if is_own else lambda: 0.0)
+        measuring = Measuring(proxy, lambda _: Measures(), time.monotonic if is_own else lambda: 0.0)
         look = measuring.look
 
         async def noted(delay: float) -> None:
+            nonlocal looked
             await look(delay)
-            told.update(proxy.door.premises.limited.overload_pressure)
+            seen.append(proxy.door.premises.limited.overload_pressure["loop_delay"])
             looked.set()
+            looked = trio.Event()
 
         monkeypatch.setattr(measuring, "look", noted)
         nursery.start_soon(measuring.run)
         await trio.testing.wait_all_tasks_blocked()
         time.sleep(0.4)  # noqa: ASYNC251 # that is what is to be noticed
         with trio.fail_after(10):
-            await looked.wait()
-        assert (told["loop_delay"] > 0.2) is is_own
+            for _ in range(2):  # one look may have been on already
+                await looked.wait()
+        assert (max(seen) > 0.2) is is_own
         nursery.cancel_scope.cancel()
 
 
