@@ -72,6 +72,10 @@ _EXAMPLES: Final = {
     ("behaviours.when", "username"): '["plant-?"]',
     ("behaviours.when", "listener"): '["tls"]',
     ("behaviours.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
+    ("limits.rates", "name"): '"of each client"',
+    ("limits.rates", "per"): '"client"',
+    ("limits.rates", "what"): '"messages"',
+    ("limits.rates", "windows"): '"10:1,300:60"',
     ("access.attributes", "property"): '"firmware"',
     ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
     ("access", "no_match"): '"deny"',
@@ -140,7 +144,7 @@ _COMMENTED_OUT: Final = frozenset(
         "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
         "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
         "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions", "policies.shadow",
-        "policies.plugins", "behaviours", "behaviours.when", "listeners.proxy_protocol", "upstreams",
+        "policies.plugins", "behaviours", "behaviours.when", "limits.rates", "listeners.proxy_protocol", "upstreams",
         "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip

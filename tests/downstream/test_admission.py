@@ -159,6 +159,11 @@ async def test_who_was_let_in_by_what_is_gone_is_sent_away(access: str, autojump
         await house.settle()
         assert (ada.ended_at, nobody.ended_at) == (None, None)
         assert bob.goodbye is ReasonCode.NOT_AUTHORIZED
+        (refused,) = house.premises.refused.newest(house.pipeline.refusal.wall())
+        told = refused.as_document()
+        assert (told["client_id"], told["username"], told["rule"]) == ("b", "bob", "authenticator users")
+        assert "does not hold any more" in str(told["words"])
+        assert house.audit_lines()[-1]["action"] == "revoked"
         house.premises.access = type(house.premises.access)()
         house.premises.gate.use(type(house.premises.gate.chains)(), house.premises.access)
         await recheck(house.premises, admissions=True)

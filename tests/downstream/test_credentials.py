@@ -12,6 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from trio.testing import MockClock
 
+from mqttproxy.limiting.bans import Ban
 from mqttproxy.mqtt.packets import Message, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.access import test_by_certificate as certificates
@@ -45,6 +46,12 @@ def token(expires_in: float = 60, **more: Any) -> bytes:
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(SECRET)).encode()
 
 
+def refused(house: House) -> list[tuple[object, ...]]:
+    """Return whom `mqttproxy refused` lists, and why."""
+    documents = [one.as_document() for one in house.premises.refused.newest(house.pipeline.refusal.wall())]
+    return [tuple(one[key] for key in ("client_id", "username", "rule", "words")) for one in documents]
+
+
 async def test_D7_a_device_is_disconnected_when_its_token_expires(access: str, autojump_clock: MockClock) -> None:
     async with open_house(access) as house:
         device = await house.connect(password=token(60))
@@ -53,6 +60,9 @@ async def test_D7_a_device_is_disconnected_when_its_token_expires(access: str, a
         await trio.sleep(1.5)
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
         assert device.ended_at == 61
+        assert refused(house) == [("d", "ada", "authenticator tokens", "the credentials have expired")]
+        line = house.audit_lines()[-1]
+        assert (line["event"], line["action"], line["authenticator"]) == ("authentication", "expired", "tokens")
 
 
 async def test_its_claims_are_attributes_and_its_list_is_granted_after_the_rules(
@@ -194,3 +204,38 @@ async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
         device = await house.connect("d-7", keep_alive=1000)
         await trio.sleep(101)
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
+        assert refused(house) == [("d-7", "d-7", "authenticator certs", "the credentials have expired")]
+
+
+async def test_a_user_is_banned_by_the_name_that_his_token_says(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        old = await house.connect("old", password=token())
+        house.premises.bans.add(Ban("username", "ada", "left us", "me", WALL), WALL)
+        late = house.device("old", username="somebody", password=token())
+        await house.settle()
+        assert late.connack is not None
+        assert late.connack.reason is ReasonCode.BANNED
+        assert old.ended_at is None  # nobody takes over before it is known that he may come in
+
+
+async def test_one_whose_credentials_fail_is_among_the_refused_clients_but_its_token_is_not(
+    access: str, autojump_clock: MockClock
+) -> None:
+    text = access.replace('name = "tokens"', 'name = "tokens"\nfield = "username"')
+    async with open_house(text) as house:
+        house.device("d", username=token(-10).decode())
+        await trio.sleep(1)  # what is refused is told late
+        ((client_id, username, rule, _),) = refused(house)
+        assert (client_id, username, rule) == ("d", "(a token)", "authenticator tokens")
+
+
+async def test_a_token_shown_as_user_name_is_not_among_the_refused_whatever_refuses_it(
+    access: str, autojump_clock: MockClock
+) -> None:
+    text = access.replace('name = "tokens"', 'name = "tokens"\nfield = "username"')
+    async with open_house(text) as house:
+        house.premises.bans.add(Ban("client", "d", "left us", "me", WALL), WALL)
+        house.device("d", username=token().decode())
+        await house.settle()
+        assert refused(house) == [("d", "(a token)", "ban of client d", "banned: left us")]
+        assert [line["username"] for line in house.audit_lines()] == ["(a token)"]

@@ -38,6 +38,15 @@ class TestLimits:
             await trio.sleep(11)
             assert house.door._by_address == {}
 
+    async def test_connections_from_one_network_of_ipv6(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nconnections_per_address = 2") as house:
+            assert await outcomes(house, 1, "2001:db8::1") == ["open"]
+            assert await outcomes(house, 1, "2001:db8::2%eth0") == ["open"]
+            assert await outcomes(house, 1, "2001:db8::3") == ["closed"]
+            assert await outcomes(house, 1, "2001:db8:0:1::1") == ["open"]
+            await trio.sleep(11)
+            assert house.door._by_address == {}
+
     async def test_beyond_the_handshakes_at_once_the_next_waits_and_comes_in_when_one_is_over(
         self, autojump_clock: MockClock
     ) -> None:
