@@ -91,7 +91,7 @@ async def test_head_is_answered_without_a_body() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/metrics/", "/%2e%2e/etc/passwd", "/<script>"])
-async def test_any_other_place_is_a_problem_in_json(path: str) -> None:
+async def test_G7_any_other_place_is_a_problem_in_json(path: str) -> None:
     async with page() as server:
         response, body = await server.ask("GET", path)
     assert (response.status, response.headers["content-type"]) == (404, "application/problem+json")
@@ -100,14 +100,14 @@ async def test_any_other_place_is_a_problem_in_json(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_any_other_method_is_not_allowed(method: str) -> None:
+async def test_G5_any_other_method_is_not_allowed(method: str) -> None:
     async with page() as server:
         response, body = await server.ask(method, "/metrics", b"ignored" * 1000)
     assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
     assert json.loads(body)["status"] == 405
 
 
-async def test_a_body_without_end_is_not_waited_for() -> None:
+async def test_G7_a_body_without_end_is_not_waited_for() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:
@@ -119,7 +119,7 @@ async def test_a_body_without_end_is_not_waited_for() -> None:
                 pass
 
 
-async def test_what_is_not_http_is_turned_away_and_the_next_client_served() -> None:
+async def test_G7_what_is_not_http_is_turned_away_and_the_next_client_served() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:
@@ -129,7 +129,7 @@ async def test_what_is_not_http_is_turned_away_and_the_next_client_served() -> N
     assert response.status == 200
 
 
-async def test_a_websocket_is_refused() -> None:
+async def test_G5_a_websocket_is_refused() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:

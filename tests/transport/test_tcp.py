@@ -71,7 +71,7 @@ async def test_fin_reads_as_the_end_and_sending_still_works(device: socket.socke
     assert device.recv(100) == b"answer"
 
 
-async def test_a_reset_reads_as_transport_error_in_words(device: socket.socket, ours: ByteStream) -> None:
+async def test_E6_a_reset_reads_as_transport_error_in_words(device: socket.socket, ours: ByteStream) -> None:
     reset(device)
     with pytest.raises(TransportError, match=r"^127\.0\.0\.1:\d+: connection reset by peer$"):
         await ours.receive()
@@ -148,7 +148,7 @@ async def test_run_takes_over_what_a_cancelled_waiter_left(
     assert await read_all(device, 16 * 1024 * 1024) == 16 * 1024 * 1024
 
 
-async def test_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
+async def test_E4_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
     device: socket.socket, ours: TcpStream, autojump_clock: MockClock
 ) -> None:
     fill(ours)

@@ -59,7 +59,7 @@ async def ends() -> AsyncIterator[tuple[MemoryByteStream, WebSocketStream]]:
 Ends = tuple[MemoryByteStream, WebSocketStream]
 
 
-async def test_the_handshake_is_answered_with_the_sub_protocol_and_no_extension() -> None:
+async def test_E5_the_handshake_is_answered_with_the_sub_protocol_and_no_extension() -> None:
     device, ours = await shake_hands(REQUEST)
     answer = bytes(await device.receive())
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
@@ -76,7 +76,7 @@ async def test_E5_a_packet_may_lie_in_many_frames_and_many_packets_in_one(ends: 
     assert bytes(await device.receive()) == frame(PONG, b"?", masked=False)
 
 
-async def test_every_cut_of_the_stream_gives_the_same_bytes(ends: Ends) -> None:
+async def test_E5_every_cut_of_the_stream_gives_the_same_bytes(ends: Ends) -> None:
     device, ours = ends
     ours._inner.receive_bytes = 1  # type: ignore[attr-defined] # the memory stream's knob
     device.send_nowait(frame(BINARY, b"a" * 200) + frame(PING) + frame(BINARY, b"b", fin=False) + frame(CONT, b"c"))
@@ -131,14 +131,14 @@ async def test_E5_a_bad_frame_closes_after_the_good_ones_before_it(
     assert ours._inner.sent.endswith(goodbye)  # type: ignore[attr-defined] # the memory stream's record
 
 
-async def test_a_message_without_end_is_no_matter_as_its_fragments_are_passed_on(ends: Ends) -> None:
+async def test_E5_a_message_without_end_is_no_matter_as_its_fragments_are_passed_on(ends: Ends) -> None:
     device, ours = ends
     for _ in range(100):
         device.send_nowait(frame(BINARY if _ == 0 else CONT, bytes(1000), fin=False))
         assert len(await ours.receive()) == 1000
 
 
-async def test_the_close_handshake_reads_as_the_end_and_is_answered(ends: Ends) -> None:
+async def test_E5_the_close_handshake_reads_as_the_end_and_is_answered(ends: Ends) -> None:
     device, ours = ends
     device.send_nowait(frame(BINARY, b"DISCONNECT") + frame(CLOSE, b"\x03\xe8bye"))
     assert await ours.receive() == b"DISCONNECT"
@@ -168,7 +168,7 @@ async def test_a_cut_reads_as_transport_error(ends: Ends) -> None:
         await ours.receive()
 
 
-async def test_a_peer_that_pings_and_takes_no_pongs_is_not_read_any_further(
+async def test_E5_a_peer_that_pings_and_takes_no_pongs_is_not_read_any_further(
     ends: Ends, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     device, ours = ends
