@@ -3,10 +3,10 @@
 Nothing of the proxy's own transports is in it, and it costs a fraction of them.
 """
 
-import socket
 import ssl
 import struct
 from functools import lru_cache
+from socket import IPPROTO_TCP, TCP_NODELAY, create_connection, socket
 from typing import Final, Self
 
 from attrs import define, field
@@ -32,15 +32,15 @@ def _context(proxy: RunningProxy) -> ssl.SSLContext:
 class Caller:
     """One connection. `receive` gives b"" once the proxy has closed it, in order or not."""
 
-    _socket: socket.socket
+    socket: socket
     _is_websocket: bool = False
     _frames: bytearray = field(factory=bytearray)
 
     @classmethod
     def dial(cls, proxy: RunningProxy, transport: str) -> Self:
         """Connect to a listener and do the handshakes of its transport."""
-        plain = socket.create_connection(("127.0.0.1", proxy.port(transport)), timeout=PATIENCE)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain = create_connection(("127.0.0.1", proxy.port(transport)), timeout=PATIENCE)
+        plain.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         if transport == "tls":
             return cls(_context(proxy).wrap_socket(plain, server_hostname="localhost"))
         if transport == "tcp":
@@ -58,12 +58,12 @@ class Caller:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def send(self, data: bytes) -> None:
         """Send all of it, as one frame where there are frames; that the proxy does not want it any more is no fault."""
         try:
-            self._socket.sendall(_framed(data) if self._is_websocket else data)
+            self.socket.sendall(_framed(data) if self._is_websocket else data)
         except (ConnectionError, ssl.SSLError):
             return
 
@@ -80,7 +80,7 @@ class Caller:
 
     def _read(self) -> bytes:
         try:
-            return self._socket.recv(_READ)
+            return self.socket.recv(_READ)
         except (ConnectionError, ssl.SSLError):
             return b""
 

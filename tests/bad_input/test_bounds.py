@@ -16,6 +16,8 @@ from tests.bad_input.wire import V5, V311, unsubscribe
 from tests.conformance.packets import Kind, Prop, Will, ack, connect, prop, publish, subscribe
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.wire("tcp", "5")
+
 # C9
 
 

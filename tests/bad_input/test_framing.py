@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import pytest
 import trio
 import trio.lowlevel
 
@@ -18,6 +19,8 @@ from tests.bad_input.every_row import BOTH_VERSIONS, TRANSPORTS, every_way
 from tests.bad_input.rows import Play
 from tests.bad_input.wire import V5, connect, pair, publish, varint
 from tests.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.wire("tcp", "5")
 
 
 @every_way("A1")

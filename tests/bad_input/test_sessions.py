@@ -15,6 +15,8 @@ from tests.bad_input.wire import V5, V311, suback
 from tests.conformance.packets import Kind, Prop, ack, connect, prop, publish
 from tests.waiting import wait_for_none
 
+pytestmark = pytest.mark.wire("tcp", "5")
+
 # C1
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import trio
 
 from tests.bad_input.conftest import Victim, dialled, let_in, play_all, receive_frames, receive_until, suffer
@@ -9,6 +10,8 @@ from tests.bad_input.every_row import BOTH_VERSIONS, BY_HAND, TRANSPORTS, every_
 from tests.bad_input.framing_rows import FRAMING
 from tests.bad_input.rows import Play
 from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe, without_reasons
+
+pytestmark = pytest.mark.wire("tcp", "5")
 
 
 @every_way("B1")

@@ -11,6 +11,8 @@ from trio.testing import MockClock
 from mqttproxy.transport.stream import ByteStream, Peer, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
+pytestmark = pytest.mark.wire("tcp")
+
 ONE_MEGABYTE = bytes(1024 * 1024)
 MORE_THAN_THE_KERNEL_TAKES = bytes(16 * 1024 * 1024)
 
@@ -158,6 +160,10 @@ async def test_E4_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
     assert ours.unsent == 0
     with pytest.raises(TransportError, match="took no byte"):
         await ours.receive()
+
+
+def test_E4_the_kernel_gives_up_a_peer_that_vanished_after_the_write_timeout(ours: TcpStream) -> None:
+    assert ours._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 async def test_a_spawned_writer_tells_the_stuck_peer_through_receive(

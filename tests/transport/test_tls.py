@@ -17,6 +17,8 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tls import TlsStream, client_context, server_context
 from tests.transport.meeting import meet, outcome, read_exactly
 
+pytestmark = pytest.mark.wire("tls")
+
 
 @frozen
 class Files:

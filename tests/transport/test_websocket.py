@@ -18,6 +18,8 @@ from mqttproxy.transport.websocket import WebSocketStream
 from tests.fakes import MemoryByteStream, memory_pair
 from tests.transport.meeting import meet, read_exactly
 
+pytestmark = pytest.mark.wire("ws")
+
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 REQUEST = (
     b"GET /mqtt HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -220,6 +222,38 @@ async def test_E5_a_bad_handshake_is_told_by_status(old: bytes, new: bytes, stat
     with pytest.raises(TransportError, match=f"WebSocket handshake: .*{words}"):
         await WebSocketStream.accept(inner, path="/mqtt")
     assert inner.sent.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    "said", [b"https://evil.example", b"https://dash.example.evil", b"null", b"HTTPS://dash.example"]
+)
+async def test_E5_a_web_page_that_is_not_listed_is_turned_away(said: bytes) -> None:
+    device, inner = memory_pair()
+    device.send_nowait(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\nOrigin: " + said))
+    with pytest.raises(TransportError, match="Origin"):
+        await WebSocketStream.accept(inner, path="/mqtt", origins=["https://dash.example"])
+    assert inner.sent.startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\nOrigin: https://dash.example"], ids=["none", "listed"])
+async def test_a_web_page_that_is_listed_may_connect_and_so_may_who_says_no_origin(said: bytes) -> None:
+    device, inner = memory_pair()
+    device.send_nowait(REQUEST.replace(b"Host: proxy", b"Host: proxy" + said))
+    await WebSocketStream.accept(inner, path="/mqtt", origins=["https://dash.example"])
+    assert inner.sent.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_where_no_web_pages_are_listed_all_may_connect() -> None:
+    await shake_hands(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\nOrigin: https://any.example"))
+
+
+@pytest.mark.parametrize(
+    "header", [b"X-Forwarded-For: 198.51.100.7", b"Forwarded: for=198.51.100.7", b"X-Real-IP: 198.51.100.7"]
+)
+async def test_D13_nobody_has_another_address_because_it_says_so(header: bytes) -> None:
+    _, plain = await shake_hands(REQUEST)
+    _, forged = await shake_hands(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\n" + header))
+    assert forged.peer == plain.peer
 
 
 async def test_E5_a_header_without_end_is_refused_at_16_kib() -> None:
