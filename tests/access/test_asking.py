@@ -1,5 +1,6 @@
 """mqttproxy/access/asking.py over real sockets: who is asked decides about nothing but the answer (BAD-INPUT G8)."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -73,9 +74,17 @@ async def test_G8_the_environment_leads_nowhere_else(monkeypatch: pytest.MonkeyP
         assert other.asked == 0
 
 
-async def test_an_answer_that_is_too_large_or_no_json_is_none() -> None:
-    async with service(http("200 OK", b" " * (LARGEST + 1))) as large, service(http("200 OK", b"[" * 9999)) as deep:
+# httpx2 leaves the generators of an answer that is not read to its end to the garbage collector, which says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_an_answer_that_is_too_large_is_none() -> None:
+    async with service(http("200 OK", b" " * (LARGEST + 1))) as one:
         with pytest.raises(AskError, match=f"more than {LARGEST} bytes"):
-            await ask(large.url)
+            await ask(one.url)
+        gc.collect()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 99_999, b"\xff"])
+async def test_an_answer_that_is_no_json_is_none(body: bytes) -> None:
+    async with service(http("200 OK", body)) as one:
         with pytest.raises(AskError, match="no JSON"):
-            await ask(deep.url)
+            await ask(one.url)
