@@ -59,8 +59,8 @@ def remaining_lengths() -> Iterator[Row]:
         least = len(sample.body) & 0x7F, len(sample.body) >> 7
         assert least[1] < 128
         for more in range(1, 3 if least[1] else 4):
-            length = [*least[: 1 + bool(least[1])], *[0] * more]
-            written = bytes(byte | 0x80 for byte in length[:-1]) + bytes(length[-1:])
+            digits = [*least[: 1 + bool(least[1])], *[0] * more]
+            written = bytes(byte | 0x80 for byte in digits[:-1]) + bytes(digits[-1:])
             data = bytes([sample.first]) + written + sample.body
             yield from wrong("A2", f"with {more} bytes of length too many", sample, data, is_known=False)
 
@@ -163,8 +163,8 @@ def ill_properties() -> Iterator[Row]:
             yield from ill(f"property {identifier:#04x} is none", place, field, told=(MALFORMED, PROTOCOL))
     for identifier, places in BOOLEANS.items():
         for place in sorted(places):
-            for value in (2, 3, 0x80, 0xFF):
-                yield from ill(f"property {identifier:#04x} is {value}", place, bytes([identifier, value]))
+            for number in (2, 3, 0x80, 0xFF):
+                yield from ill(f"property {identifier:#04x} is {number}", place, bytes([identifier, number]))
 
 
 def ill_characters() -> Iterator[Row]:

@@ -31,7 +31,7 @@ def last_words(row: Row, step: int) -> list[bytes] | None:
                 pass
     except RemoteProtocolError as error:
         machine.fail(error)
-        return frames(machine.data_to_send())
+        return frames(bytes(machine.data_to_send()))
     return None
 
 

@@ -64,7 +64,7 @@ BAD = [
     ),
     (
         listener(origins="[]"),
-        ["listeners[0].origins: found [], expected none, because the transport is neither ws nor wss"],
+        ["listeners[0].origins: found a list, expected none, because the transport is neither ws nor wss"],
     ),
     (
         listener(proxy_protocol='{ from = ["10.0.0.1/8"] }'),

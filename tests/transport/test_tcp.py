@@ -162,7 +162,7 @@ async def test_E4_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
         await ours.receive()
 
 
-def test_E4_the_kernel_gives_up_a_peer_that_vanished_after_the_write_timeout(ours: TcpStream) -> None:
+async def test_E4_the_kernel_gives_up_a_peer_that_vanished_after_the_write_timeout(ours: TcpStream) -> None:
     assert ours._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
