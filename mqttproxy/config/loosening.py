@@ -240,6 +240,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("listeners", "certificate"): Rule(lambda _before, _after: "neither"),
     ("listeners", "private_key"): Rule(lambda _before, _after: "neither"),
     ("listeners", "path"): Rule(lambda _before, _after: "neither"),
+    ("listeners", "origins"): Rule(allowing, "more web pages may connect", "fewer web pages may connect"),
     ("listeners.proxy_protocol", "from_"): Rule(_balancers, "more are believed who is there", "fewer are believed"),
     ("listeners.proxy_protocol", "header_timeout"): _LIMIT,
     ("listeners.proxy_protocol", "header_bytes"): _LIMIT,

@@ -31,6 +31,7 @@ _EXAMPLES: Final = {
     ("listeners", "private_key"): '"tls/server.key"',
     ("listeners", "client_ca"): '"tls/devices-ca.pem"',
     ("listeners", "crl"): '"tls/devices-crl.pem"',
+    ("listeners", "origins"): '["https://dashboard.example"]',
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',

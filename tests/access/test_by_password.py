@@ -117,6 +117,16 @@ def test_D9_ten_thousand_attempts_do_not_tell_who_is_there() -> None:
     assert abs(median(differences)) < median(times["eve"]) / 100
 
 
+@pytest.mark.parametrize("size", [1025, 64 * 1024])
+async def test_D10_a_password_that_is_too_long_is_no_work(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(_kept: str, _password: bytes) -> bool:
+        raise AssertionError
+
+    subject = link(user())
+    monkeypatch.setattr(by_password, "is_right", worked)
+    assert await subject.check(shown(password=b"x" * size)) is None
+
+
 async def test_a_password_that_was_right_is_known_again_without_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     time = [0.0]
     subject = link(user(), now=lambda: time[0])

@@ -20,6 +20,8 @@ from tests.access.test_by_token import SECRET
 from tests.downstream.test_rights import granted
 from tests.house import WALL, House, open_house
 
+pytestmark = pytest.mark.wire("5")
+
 TOKENS = """
 chain = ["tokens"]
 [[access.tokens]]
