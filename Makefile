@@ -4,7 +4,8 @@
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
-TOOLS = $(VENV)/tools
+RELEASE = $(VENV)/release
+SCAN = $(VENV)/scan
 SECONDS_EACH = 60
 KILLS = 200
 KILL_RATE = 5000
@@ -59,12 +60,16 @@ $(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
 
-# What looks at the packages from outside has a venv of its own: it must not decide on their versions.
-$(TOOLS)/.made: $(VENV)/.made requirements-tools.lock
-	@rm -rf $(TOOLS)
-	@$(BIN)/python -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-tools.lock
+# What looks at us from outside has venvs of its own: it must not decide on the versions of our packages.
+$(RELEASE)/.made: $(VENV)/.made requirements-release.lock
+	@rm -rf $(@D) && $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-release.lock
 	@touch $@
+
+$(SCAN)/.made: $(VENV)/.made requirements-scan.lock
+	@rm -rf $(@D) && $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-scan.lock \
+	  && touch $@ || echo '*** Not installed: sslyze. The tests that scan TLS with it will fail.' >&2
 
 run: $(VENV)/.run
 	@cat examples/quickstart/hints.txt
@@ -74,7 +79,7 @@ run: $(VENV)/.run
 servers:
 	@sh tests/servers.sh cc
 
-test: $(VENV)/.dev servers
+test: $(VENV)/.dev $(SCAN)/.made servers
 	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
@@ -135,14 +140,15 @@ bench-devices: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset
 	$(WITH_SERVERS) $(BIN)/python -m bench.devices $(ARGS)
 
-audit: $(TOOLS)/.made
-	@$(BIN)/python scripts/audit.py $(TOOLS)/bin/pip-audit requirements.lock requirements-dev.lock requirements-tools.lock
+audit: $(RELEASE)/.made
+	@$(BIN)/python scripts/audit.py $(RELEASE)/bin/pip-audit requirements.lock requirements-dev.lock requirements-scan.lock \
+	  requirements-release.lock
 
 # Installed into a venv of its own, as a user would, and asked for its version: what was forgotten in the wheel shows.
-dist: $(VENV)/.dev $(TOOLS)/.made
+dist: $(VENV)/.dev $(RELEASE)/.made
 	rm -rf dist build/try
 	$(BIN)/hatchling build -d dist
-	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
+	$(RELEASE)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
 	  --output-reproducible --of JSON -o dist/mqttproxy-sbom.cdx.json
 	$(BIN)/python -m venv build/try
 	build/try/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
@@ -155,7 +161,8 @@ lock: $(VENV)/.made
 	$(PIP) uv
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
-	$(LOCK) --group tools -o requirements-tools.lock
+	$(LOCK) --group scan -o requirements-scan.lock
+	$(LOCK) --group release -o requirements-release.lock
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
