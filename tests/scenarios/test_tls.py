@@ -1,18 +1,94 @@
-"""TLS as it is seen from outside: certificates that change under devices that stay."""
+"""TLS as it is seen from outside: what a scanner says of it, and certificates that change under devices that stay.
 
+The scanner is sslyze. It takes what it has found for right or wrong by what Mozilla recommends for servers, and says so
+itself; nothing here judges for it.
+"""
+
+import os
+import re
 import shutil
 import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
+from typing import Final
 
+import pytest
 from attrs import evolve
 
+from mqttproxy.cli.commands import app
 from mqttproxy.mqtt.packets import Message
 from tests.harness import RunningProxy, running_proxy, write_certificates, write_settings
 from tests.scenarios.devices import PahoDevice, Place
 from tests.waiting import wait_until
+
+SCANNER: Final = Path(sys.prefix, "scan", "bin", "sslyze")
+CURVES: Final = Path(__file__).parents[2] / "examples" / "openssl.cnf"
+NAMES: Final = {"tls": "tls", "wss": "wss", "new": "tls"}  # and transports
+LISTENER: Final = """
+[[listeners]]
+name = "{name}"
+transport = "{transport}"
+bind = "127.0.0.1:0"
+certificate = "pki/servers/localhost/certificate.pem"
+private_key = "pki/servers/localhost/private_key.pem"
+tls_minimum = "{minimum}"
+"""
+
+
+def write_listeners(folder: Path) -> Path:
+    """Write settings with certificates of our own making; the listener `new` speaks TLS 1.3 only."""
+    for arguments in (["init-ca"], ["issue", "localhost", "--kind", "server"]):
+        with pytest.raises(SystemExit) as end:
+            app(["cert", *arguments, "--directory", str(folder / "pki")])
+        assert end.value.code == 0
+    minimum = {"new": "1.3"}
+    listeners = [
+        LISTENER.format(name=name, transport=transport, minimum=minimum.get(name, "1.2"))
+        for name, transport in NAMES.items()
+    ]
+    return write_settings(folder, "".join(listeners), transports=())
+
+
+def faults(proxy: RunningProxy, listener: str, profile: str) -> dict[str, str]:
+    """Scan a listener; return what the scanner holds against it by a profile of Mozilla's, in its words, by subject."""
+    assert SCANNER.exists(), f"sslyze is not installed: run `make {SCANNER.parents[1] / '.made'}`"
+    ca, target = proxy.file.parent / "pki" / "ca.pem", f"localhost:{proxy.port(listener)}{{127.0.0.1}}"
+    command = [SCANNER, "--mozilla_config", profile, "--certinfo_ca_file", ca, target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    verdict = done.stdout.partition(f'Checking results against Mozilla\'s "{profile}" configuration')[2]
+    assert ("OK - Compliant." if done.returncode == 0 else "FAILED - Not compliant.") in verdict, done
+    return dict(re.findall(r"^ +\* (\w+): (.*)$", verdict, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def with_curves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """Run one with the curves that Mozilla recommends, and those alone."""
+    file = write_listeners(tmp_path_factory.mktemp("tls"))
+    with running_proxy(file, environment=os.environ | {"OPENSSL_CONF": str(CURVES)}) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(("listener", "profile"), [("tls", "intermediate"), ("wss", "intermediate"), ("new", "modern")])
+def test_with_the_curves_of_mozilla_a_scanner_finds_nothing(
+    with_curves: RunningProxy, listener: str, profile: str
+) -> None:
+    assert faults(with_curves, listener, profile) == {}
+
+
+def test_that_scanner_would_find_something(with_curves: RunningProxy) -> None:
+    assert faults(with_curves, "tls", "modern").keys() == {"tls_versions", "ciphers"}
+
+
+def test_as_it_is_installed_the_scanner_finds_two_strong_curves_too_many_and_nothing_else(tmp_path: Path) -> None:
+    with running_proxy(write_listeners(tmp_path)) as proxy:
+        found = faults(proxy, "tls", "intermediate")
+    assert found.keys() == {"tls_curves"}
+    assert set(re.findall(r"'(\w+)'", found["tls_curves"])) == {"X448", "secp521r1"}
 
 
 class Sender:
