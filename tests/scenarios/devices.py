@@ -44,8 +44,8 @@ class Shown:
 
     Attributes:
         certificate: a PEM file, as its key, for tls and wss.
-        method: SCRAM-SHA-256 or SCRAM-SHA-512 proves the password instead of showing it; MQTT.js with MQTT 5 only, as
-            the others cannot answer AUTH.
+        method: SCRAM-SHA-256 or SCRAM-SHA-512 proves the password instead of showing it, with MQTT 5. MQTT.js can; the
+            others begin it, and do not know the AUTH that is the answer.
 
     """
 
@@ -54,6 +54,11 @@ class Shown:
     certificate: Path | None = None
     private_key: Path | None = None
     method: str | None = None
+
+    @property
+    def first(self) -> str:
+        """The client's first message of SCRAM."""
+        return f"n,,n={self.username},r=fyko+d2lbbFgONRv9qkxdawL"
 
 
 @frozen
@@ -175,9 +180,12 @@ class PahoDevice:
         client.reconnect_delay_set(1, 1)
         options: dict[str, Any] = {}
         if place.version == "5":
-            expiry = _no_properties(PacketTypes.CONNECT)
-            expiry.SessionExpiryInterval = 0 if self.clean else 3600
-            options = {"clean_start": self.clean, "properties": expiry}
+            properties = _no_properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 0 if self.clean else 3600
+            if place.shown.method is not None:
+                properties.AuthenticationMethod = place.shown.method
+                properties.AuthenticationData = place.shown.first.encode()
+            options = {"clean_start": self.clean, "properties": properties}
         try:
             client.connect("127.0.0.1", place.port, bind_address=place.source, **options)
         except ssl.SSLError as error:
@@ -287,7 +295,7 @@ class _Client(Client):
             own = None if shown.certificate is None else str(shown.certificate)
             key = None if shown.private_key is None else str(shown.private_key)
             self.tls_set(str(place.ca), own, key, ssl.CERT_REQUIRED)
-        if place.shown.username is not None:
+        if place.shown.username is not None and place.shown.method is None:
             self.username_pw_set(place.shown.username, place.shown.password)
         self.ws_set_options(PATH)
 

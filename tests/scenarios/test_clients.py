@@ -253,7 +253,7 @@ def test_who_shows_what_is_right_is_served_and_who_does_not_is_told_the_reason(s
 
 @pytest.mark.parametrize("method", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
 class TestScram:
-    """MQTT.js only: neither paho-mqtt nor Mosquitto's clients can answer AUTH."""
+    """MQTT.js only, which lets a program answer AUTH."""
 
     def test_a_password_is_proved_both_ways_and_anew(self, scene: Scene, method: str) -> None:
         with closing(scene.prover(method, "ada", RIGHT)) as device:
@@ -273,6 +273,15 @@ class TestScram:
     ) -> None:
         with closing(scene.prover(method, "ada", RIGHT)) as device:
             assert device.authenticate(username, password) == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("client", ["paho", "mosquitto"])
+def test_who_asks_for_scram_and_does_not_know_AUTH_is_not_let_in(scene: Scene, client: str) -> None:
+    """paho-mqtt breaks off, mosquitto_pub waits until the proxy does: neither has SCRAM."""
+    place = scene.place("password", "5", Shown("ada", RIGHT, method="SCRAM-SHA-256"))
+    with pytest.raises(NotLetInError, match=r"received AUTH|Protocol error") as refused:
+        scene.device(client, place).publish(Message("of/ada/x", b"x", 1))
+    assert refused.value.reason is None
 
 
 def test_a_method_that_is_not_offered_is_refused(scene: Scene) -> None:

@@ -74,7 +74,7 @@ def with_curves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPro
 
 
 @pytest.mark.parametrize(("listener", "profile"), [("tls", "intermediate"), ("wss", "intermediate"), ("new", "modern")])
-def test_with_the_curves_of_mozilla_a_scanner_finds_nothing(
+def test_E3_with_the_curves_of_mozilla_a_scanner_finds_nothing(
     with_curves: RunningProxy, listener: str, profile: str
 ) -> None:
     assert faults(with_curves, listener, profile) == {}
@@ -84,7 +84,7 @@ def test_that_scanner_would_find_something(with_curves: RunningProxy) -> None:
     assert faults(with_curves, "tls", "modern").keys() == {"tls_versions", "ciphers"}
 
 
-def test_as_it_is_installed_the_scanner_finds_two_strong_curves_too_many_and_nothing_else(tmp_path: Path) -> None:
+def test_E3_as_it_is_installed_the_scanner_finds_two_strong_curves_too_many_and_nothing_else(tmp_path: Path) -> None:
     with running_proxy(write_listeners(tmp_path)) as proxy:
         found = faults(proxy, "tls", "intermediate")
     assert found.keys() == {"tls_curves"}
