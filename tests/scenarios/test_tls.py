@@ -56,7 +56,7 @@ def write_listeners(folder: Path) -> Path:
 
 def faults(proxy: RunningProxy, listener: str, profile: str) -> dict[str, str]:
     """Scan a listener; return what the scanner holds against it by a profile of Mozilla's, in its words, by subject."""
-    assert SCANNER.exists(), f"sslyze is not installed: run `make {SCANNER.parents[1] / '.made'}`"
+    assert SCANNER.exists(), "sslyze is not installed: run `make .venv/scan/.made`"
     ca, target = proxy.file.parent / "pki" / "ca.pem", f"localhost:{proxy.port(listener)}{{127.0.0.1}}"
     command: list[str | Path] = [SCANNER, "--mozilla_config", profile, "--certinfo_ca_file", ca, target]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
