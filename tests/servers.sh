@@ -1,5 +1,5 @@
 #!/bin/sh
-# Get what the tests need besides Python: a real broker, its command line clients, and MQTT.js as a device.
+# Get what the tests need besides Python: a real broker, its command line clients, MQTT.js as a device, a load balancer.
 #
 #     sh tests/servers.sh [PROGRAM...]     e.g. cc: other programs that must be there too
 #
@@ -7,7 +7,7 @@
 # need it fail, by name. Nothing is started or stopped; the tests start servers of their own on ports of their own.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian keeps mosquitto, and not everybody looks
+PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian keeps servers, and not everybody looks
 node=tests/node
 
 package_of() {
@@ -21,7 +21,7 @@ package_of() {
 }
 
 missing=
-for program in mosquitto mosquitto_pub node npm "$@"; do
+for program in mosquitto mosquitto_pub haproxy node npm "$@"; do
     command -v "$program" >/dev/null || missing="$missing $(package_of "$program")"
 done
 if [ -n "$missing" ]; then

@@ -22,6 +22,7 @@ class Credentials:
     listener: str = ""
     address: str = ""
     certificate: bytes | None = field(default=None, repr=False)  # in DER; TLS has verified that it is from the right CA
+    common_name: str | None = None  # of a certificate that a load balancer has verified, and passed on no more of
     method: str | None = None  # of enhanced authentication, MQTT 5
     data: bytes = field(default=b"", repr=False)  # that begins it
 

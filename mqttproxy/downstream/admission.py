@@ -132,6 +132,7 @@ def credentials_of(
         listener=listener,
         address=peer.host,
         certificate=peer.der,
+        common_name=peer.told_name,
         method=connect.properties.authentication_method,
         data=(connect.properties.authentication_data or b"") if data is None else data,
     )

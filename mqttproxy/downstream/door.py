@@ -323,8 +323,11 @@ class Door:
             reason = error.label
             await stream.aclose()
         except TransportError as error:
-            reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
-            self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
+            if raw.peer.is_the_balancer:  # it breaks off once it has seen that we live
+                reason = "closed_before_connect"
+            else:
+                reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
+                self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
         finally:
             metrics.handshakes -= 1
             self._handshake_over.unpark_all()
