@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 DATABASE: Final = "held.sqlite3"
-VERSION: Final = 2  # of the tables: the number of migrations in schema.py
+VERSION: Final = 3  # of the tables: the number of migrations in schema.py
 
 _BUSY_TIMEOUT: Final = 2.0  # seconds that a command waits for the proxy before it is told "locked"
 

@@ -398,7 +398,7 @@ async def test_retention_runs_without_traffic_and_is_counted(tmp_path: Path) -> 
         assert quarantine.messages == 1
         clock[0] += 61
         await eventually(lambda: not quarantine.messages)
-    assert quarantine.expired_total == {"age": 1, "count": 0, "bytes": 0}
+    assert quarantine.expired_total == {"age": 1, "count": 0, "bytes": 0, "quota": 0}
     assert quarantine.size_bytes == 0
 
 

@@ -241,7 +241,7 @@ def test_retention_by_age_removes_what_is_older_and_its_files(tmp_path: Path) ->
     old, young = make_held(at=NOW - 100.1, payload=LARGE), make_held(at=NOW - 100.0, payload=LARGE)
     writer.commit([young, old])
     tidied = writer.tidy()
-    assert tidied.expired == {"age": 1, "count": 0, "bytes": 0}
+    assert tidied.expired == {"age": 1, "count": 0, "bytes": 0, "quota": 0}
     assert (writer.messages, writer.size_bytes) == (1, writer.size_bytes)
     writer.close()
     assert kept(tmp_path) == {young.id: LARGE}
@@ -253,7 +253,7 @@ def test_G10_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
     batch = [make_held(at=NOW - number) for number in range(5)]
     writer.commit(batch)
     assert writer.overdue()
-    assert writer.tidy().expired == {"age": 0, "count": 2, "bytes": 0}
+    assert writer.tidy().expired == {"age": 0, "count": 2, "bytes": 0, "quota": 0}
     assert not writer.overdue()
     assert writer._number("SELECT count(*) FROM failures") == 3
     writer.close()
@@ -264,7 +264,7 @@ def test_G10_retention_by_bytes_removes_as_few_as_possible(tmp_path: Path) -> No
     writer = make_writer(tmp_path, evolve(SETTINGS, max_bytes=Bytes(250)))
     batch = [make_held(at=NOW - number, payload=b"x" * 100, failures=()) for number in range(4)]
     writer.commit(batch)
-    assert writer.tidy().expired == {"age": 0, "count": 0, "bytes": 2}
+    assert writer.tidy().expired == {"age": 0, "count": 0, "bytes": 2, "quota": 0}
     assert (writer.messages, writer.size_bytes) == (2, 200)
     writer.close()
     assert set(kept(tmp_path)) == {held.id for held in batch[:2]}
