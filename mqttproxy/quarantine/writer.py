@@ -362,7 +362,7 @@ class Writer:
         owner = next(iter(self._over))
         messages, size = owners.has(self._disk.connection, owner)
         rows = self._execute(_OLDEST_OF, (owner, SLICE)).fetchall()
-        removed = []
+        removed: list[tuple[int, str | None]] = []
         weights = 0
         for seq, weight, file in rows:
             if not self._quota.is_over(messages - len(removed), size - weights):

@@ -5,16 +5,20 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from sqlite_utils import Database
 
 from mqttproxy.config.model import Bytes, Count, QuarantineSettings
+from mqttproxy.quarantine import owners, writer as writing
 from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.owners import Quota, owner_of, quota_of
 from mqttproxy.quarantine.payloads import FOLDER
+from mqttproxy.quarantine.schema import migrations
 from mqttproxy.quarantine.writer import SLICE, Writer
 from tests.quarantine.examples import NOW, SETTINGS, Disk, files_in, io_error, make_held, make_writer
+from tests.quarantine.test_schema import plan
 
 TEN_OF_A_HUNDRED = QuarantineSettings(client_share=0.1, max_messages=Count(100))
 
@@ -180,13 +184,32 @@ def test_a_commit_that_failed_is_counted_once(tmp_path: Path, when: str) -> None
 
 
 def test_a_commit_does_not_look_through_what_is_held() -> None:
-    """Statements of a commit and of the ring go by index: see their plans."""
-    from mqttproxy.quarantine import owners, writer  # noqa: PLC0415 # their statements only
-    from tests.quarantine.test_schema import plan  # noqa: PLC0415
-
-    assert "held_by_owner (owner=?" in plan(writer._OLDEST_OF.replace("?", "1"))
+    assert "held_by_owner (owner=?" in plan(writing._OLDEST_OF.replace("?", "1"))
     assert "PRIMARY KEY (owner=?" in plan(owners._HAS.replace("?", "1"))
     assert "SCAN" not in plan("UPDATE owners SET messages = messages - 1 WHERE owner = 1")
+
+
+def test_an_existing_database_is_brought_to_the_new_form_and_held_to_the_quota(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    connection = sqlite3.connect(tmp_path / DATABASE, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrations.apply(Database(connection), stop_before="m003_owners")
+    connection.executemany(
+        "INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, reason, weight,"
+        " payload_size, payload) VALUES (?, ?, ?, 'held', 'd', ?, '192.0.2.7', 'plain', 't', 1, 0, 153, 2, 2, '{}')",
+        [(seq, f"{seq:026}", NOW + seq, "ada" if seq > 20 else None) for seq in range(1, 26)],
+    )
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    writer = make_writer(tmp_path, TEN_OF_A_HUNDRED)
+    writer.commit([new := make_held(owner="user:ada", at=NOW + 99)])
+    assert tidy_all(writer)["quota"] == 10
+    writer.close()
+    assert identifiers(tmp_path) == {f"{seq:026}" for seq in range(11, 26)} | {new.id}
+    assert {owner: messages for owner, (messages, _) in counted(tmp_path).items()} == {
+        "address:192.0.2.7": 10,
+        "user:ada": 6,
+    }
 
 
 def test_without_a_share_the_oldest_of_all_go_as_before(tmp_path: Path) -> None:

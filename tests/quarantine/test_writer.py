@@ -164,6 +164,20 @@ def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # the row's
     assert len(kept(tmp_path)) == 20
 
 
+def test_G10_the_room_that_the_spool_needs_is_left_and_nothing_is_tried(tmp_path: Path) -> None:
+    disk, free = Disk(), [99]
+    writer = make_writer(tmp_path, evolve(SETTINGS, keep_free=Bytes(100)), connect=disk.connect, free=lambda _: free[0])
+    batch = [make_held(payload=b"x" * 20_000)]
+    with pytest.raises(OSError, match=r"99B left, which `quarantine.keep_free` leaves to the spool"):
+        writer.commit(batch)
+    assert not list(files_in(tmp_path / FOLDER))
+    free[0] = 100
+    writer.commit(batch)
+    assert disk.opened == 1  # no error of the disk: the connection can be trusted
+    writer.close()
+    assert kept(tmp_path) == {batch[0].id: batch[0].payload}
+
+
 def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # the row's id
     writer = make_writer(tmp_path)
     writer.open()
