@@ -201,6 +201,8 @@ class Quarantine(Committer):
         while writer.set_aside:
             self.set_aside, reason = writer.set_aside.pop(0)
             self._log.error("quarantine_set_aside", folder=str(self.set_aside), reason=reason)
+        while writer.removed_aside:
+            self._log.warning("quarantine_set_aside_removed", folder=str(writer.removed_aside.pop(0)))
 
     def _has_room(self) -> bool:
         return self.pending < self._settings.queue_messages and self.pending_bytes < self._settings.queue_bytes

@@ -26,6 +26,7 @@ from mqttproxy.quarantine.database import (
     is_broken,
     is_busy,
     open_for_writing,
+    remove_older,
     set_aside,
 )
 from mqttproxy.quarantine.filters import prepare
@@ -118,6 +119,7 @@ class Writer:
         self.issues: dict[str, int] = dict.fromkeys(STATES, 0)
         self.issues_forgotten = 0
         self.set_aside: list[tuple[Path, str]] = []  # broken databases, with the reason; the reader empties it
+        self.removed_aside: list[Path] = []  # of those, the older ones that are gone; the same
         self._directory: Final = directory
         self._now: Final = now
         self._new_name: Final = new_name
@@ -266,6 +268,9 @@ class Writer:
         self.set_aside.append((set_aside(self._directory, self._now()), reason))
         self._broken = None
         self._written.clear()
+        with suppress(OSError, ValueError):  # ValueError: somebody gave a folder a name like ours
+            for folder in remove_older(self._directory):
+                self.removed_aside.append(folder)  # also where the next cannot be removed
 
     def _count(self) -> None:
         row = self._execute("SELECT count(*), coalesce(sum(weight), 0) FROM held").fetchone()

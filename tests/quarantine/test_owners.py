@@ -195,8 +195,9 @@ def test_an_existing_database_is_brought_to_the_new_form_and_held_to_the_quota(t
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     migrations.apply(Database(connection), stop_before="m003_owners")
     connection.executemany(
-        "INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, reason, weight,"
-        " payload_size, payload) VALUES (?, ?, ?, 'held', 'd', ?, '192.0.2.7', 'plain', 't', 1, 0, 153, 2, 2, '{}')",
+        "INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, reason,"
+        " weight, payload_size, payload) VALUES"
+        " (?, ?, ?, 'held', 'd', ?, '192.0.2.7', 'plain', 't', 1, 0, 153, 2, 2, '{}')",
         [(seq, f"{seq:026}", NOW + seq, "ada" if seq > 20 else None) for seq in range(1, 26)],
     )
     connection.execute("PRAGMA user_version = 2")

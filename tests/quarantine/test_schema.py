@@ -107,7 +107,7 @@ def test_what_was_held_before_there_were_owners_is_counted_as_its_users_or_its_a
             (2, 'b', 2.0, 'released', 'two', 'ada', '192.0.2.8', 'plain', 't', 1, 0, 153, 20, 0),
             (3, 'c', 3.0, 'held', 'three', NULL, '2001:db8::1:2:3:4', 'plain', 't', 1, 0, 153, 30, 0),
             (4, 'd', 4.0, 'held', '', NULL, 'main', 'upstream:main', 't', 1, 0, 153, 40, 0);
-    """)  # our own words
+    """)  # noqa: S608 # our own words
     migrate(connection, VERSION)
     owners = "SELECT owner, messages, bytes FROM owners ORDER BY owner"
     assert connection.execute(owners).fetchall() == [
