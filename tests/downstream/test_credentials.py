@@ -71,7 +71,7 @@ async def test_G10_what_is_held_counts_as_the_users_only_if_somebody_asked_who_i
     access: str, autojump_clock: MockClock
 ) -> None:
     owners = []
-    for text, password in ((access, token()), ("", b"whatever")):
+    for text, password in ((access, token(acl={"publish": ["#"]})), ("", b"whatever")):
         async with open_house(text + JUDGED, files=NUMBERS) as house:
             device = await house.connect(username="ada", password=password)
             device.publish(Message("n/1", b"{}", 1))
