@@ -76,6 +76,8 @@ _OF_SETTING: Final = {
     ("upstreams", "qos0_patience"): Range(0, CENTURY),
     ("upstreams", "backoff_reset"): Range(0, CENTURY),
     ("upstreams", "breaker_ratio"): Range(0, 1, above=True),
+    ("quarantine", "client_share"): Range(0, 1, above=True),
+    ("quarantine", "keep_free"): Range(0, 2**50),
     ("quarantine", "inline_bytes"): Range(0, 2**30),
     ("recorder", "percent"): Range(0, 100),
     ("recorder", "keep_free"): Range(0, 2**50),

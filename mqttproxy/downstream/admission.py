@@ -102,7 +102,13 @@ class Arrival:
         except UnsafeAttributeError as error:
             self.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
         identity = Identity(
-            credentials.client_id, allowed.username, credentials.address, listener, attributes, allowed.grants
+            credentials.client_id,
+            allowed.username,
+            credentials.address,
+            listener,
+            attributes,
+            allowed.grants,
+            is_authenticated=bool(allowed.by),
         )
         acl = premises.pipeline.ruleset.acl
         try:

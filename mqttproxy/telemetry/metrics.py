@@ -316,6 +316,14 @@ class Metrics:
     quarantine_messages: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_messages", "messages in the quarantine")
     )
+    quarantine_expired: dict[str, int] = field(
+        factory=dict,
+        metadata=_counter(
+            "mqtt_proxy_quarantine_expired",
+            "held messages that were removed by retention: age, count, bytes; quota: one user or address had its share",
+            "bound",
+        ),
+    )
     quarantine_trouble: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_trouble", "1: the quarantine cannot be written")
     )
