@@ -6,13 +6,14 @@ default, and no bytes at all are a message with nothing in it. So a contract say
 A known field with the wrong encoding is a failure in any case, although the library takes it for an unknown one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final
 
 from attrs import define, field
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor as Field
 from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mqttproxy.validation.gate import PayloadError
 from mqttproxy.validation.protojson import CountedDocument, OutOfBoundsError
@@ -23,7 +24,7 @@ from mqttproxy.validation.words import MESSAGE_LENGTH, Json, pointer, printable,
 
 Path = tuple[Field, ...]
 
-_STEPS: Final = 10_000  # fields that are looked at to explain
+_STEPS: Final = 1_000  # fields that are looked at to explain; each takes some microseconds
 
 
 @define(eq=False)
@@ -72,8 +73,12 @@ class ProtobufContract:
             ]
         for path in self.required:
             found += _missing(message, path, ())
-        if found or self._enums or _has_unknown(message):
-            found = [*self._findings(payload, broken=False), *found]
+        keyword = "" if found else self._misfit(message, payload)
+        if found or keyword:
+            explained = self._findings(payload, broken=False)
+            if keyword and not explained:  # what is behind the steps of the explanation is refused all the same
+                explained = (Failure("", keyword, "there is one beyond what was looked at"),)
+            found = [*explained, *found]
         return tuple(dict.fromkeys(found))[:FAILURES_KEPT]
 
     def document(self, payload: bytes) -> Json:
@@ -94,6 +99,17 @@ class ProtobufContract:
             return bytes(message.SerializeToString(deterministic=True))
         except (json_format.ParseError, EncodeError, TypeError, ValueError, AttributeError) as error:
             raise PayloadError(Failure("", "protobuf", printable(str(error), MESSAGE_LENGTH))) from error
+
+    def _misfit(self, message: Any, payload: bytes) -> str:
+        """Return what is wrong with fields or values that a message's type does not know, empty: nothing."""
+        if self._enums and any(map(_has_odd_enum, _messages_in(message))):
+            return "enum"
+        if not _has_unknown(message):
+            return ""
+        if self._strict:
+            return "unknown-field"
+        # The others are allowed, but a known field with the wrong encoding is among them too. They were forgotten.
+        return "type" if any(map(_has_misread, _messages_in(self._parsed(payload)))) else ""
 
     def _parsed(self, payload: bytes) -> Any:
         if not payload and self.settings.empty == "refuse":
@@ -173,6 +189,43 @@ def _has_unknown(message: Any) -> bool:
     size: int = message.ByteSize()
     message.DiscardUnknownFields()
     return bool(message.ByteSize() != size)
+
+
+def _messages_in(message: Any) -> Iterator[Any]:
+    """Yield a message and all below it."""
+    waiting = [message]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        for one, value in found.ListFields():
+            if one.message_type is None:
+                continue
+            if one.message_type.GetOptions().map_entry:
+                if one.message_type.fields_by_name["value"].message_type is not None:
+                    waiting += value.values()
+            elif one.is_repeated:
+                waiting += value
+            else:
+                waiting.append(value)
+
+
+def _has_odd_enum(message: Any) -> bool:
+    """Return whether there is a value in a message itself that its enum does not know."""
+    for one, value in message.ListFields():
+        kind, values = one.enum_type, value
+        if one.message_type is not None and one.message_type.GetOptions().map_entry:
+            kind, values = one.message_type.fields_by_name["value"].enum_type, value.values()
+        elif not one.is_repeated:
+            values = (value,)
+        if kind is not None and any(number not in kind.values_by_number for number in values):
+            return True
+    return False
+
+
+def _has_misread(message: Any) -> bool:
+    """Return whether there is a field in a message itself that its type knows, but not as it was sent."""
+    known = message.DESCRIPTOR.fields_by_number
+    return any(one.field_number in known for one in UnknownFieldSet(message))  # type: ignore[attr-defined] # it can be
 
 
 def _missing(message: Any, path: Path, place: tuple[str | int, ...]) -> list[Failure]:

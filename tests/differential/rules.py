@@ -10,10 +10,12 @@ from attrs import evolve, frozen
 
 from tests.bad_input.wire import V311
 from tests.conformance.packets import Kind
-from tests.differential.sides import Heard, Said
+from tests.differential.bent import Verdict
+from tests.differential.sides import CLOSED, Heard, Said
 from tests.model.steps import Answer, Connect, Cut, LastWill, Publish, Step, Subscribe, Wanted
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
+TOLD_WHY: Final = "Why a connection is closed, which is told or not"
 APART: Final = ("a", "a/+", "b/#")  # no two of them match one topic
 KEPT: Final = 1000  # seconds: longer than any test
 
@@ -109,17 +111,59 @@ DIFFERENCES: Final = (
 )
 
 
-def level(heard: dict[str, Heard]) -> dict[str, Heard]:
-    """Return what was heard in a step without what is known to differ."""
-    levelled = {}
+@frozen
+class Bending:
+    """One difference in what is made of a packet that is none, or odd.
+
+    Attributes:
+        ours: how the words begin in which our state machine refuses it; empty: it takes it.
+        is_closed: Mosquitto closes the connection.
+        why: as on the page.
+
+    """
+
+    ours: str
+    is_closed: bool
+    why: str
+
+
+BENDINGS: Final[tuple[Bending, ...]] = (Bending("no packet starts with", is_closed=False, why="x"),)
+
+
+def level(heard: dict[str, Heard]) -> tuple[dict[str, Heard], set[str]]:
+    """Return what was heard in a step without what is known to differ, and the titles of that."""
+    levelled, titles = {}, set()
     for client, one in heard.items():
-        answers = [
-            Said(said.kind, (0,)) if said.says == (NO_MATCHING_SUBSCRIBERS,) else said
-            for said in one.answers
-            if said.kind != Kind.DISCONNECT.name
-        ]
+        answers = []
+        for said in one.answers:
+            if said.says == (NO_MATCHING_SUBSCRIBERS,):
+                titles.add(DIFFERENCES[0].title)
+                answers.append(Said(said.kind, (0,)))
+            elif said.kind == Kind.DISCONNECT.name:
+                titles.add(DIFFERENCES[1].title if client.startswith("the older") else TOLD_WHY)
+            elif said.kind == Kind.CONNACK.name and said.says[0]:
+                titles.add(TOLD_WHY)
+            else:
+                answers.append(said)
         levelled[client] = Heard(answers, one.messages)
-    return levelled
+    return levelled, titles
+
+
+def explained(verdict: Verdict | None, theirs: dict[str, Heard]) -> str:
+    """Return what explains a difference that a bent packet has made, nothing: it is not known.
+
+    Args:
+        verdict: of our state machine on the packet; None: there was none.
+        theirs: what was heard of Mosquitto.
+
+    """
+    if verdict is None:
+        return ""
+    is_closed = any(said.kind == CLOSED for one in theirs.values() for said in one.answers)
+    for one in BENDINGS:
+        if is_closed == one.is_closed and (verdict.words.startswith(one.ours) if one.ours else not verdict.words):
+            return one.why
+    return ""
 
 
 def narrowed(step: Step, last: Connect | None, *, is_online: bool) -> list[Step]:

@@ -101,6 +101,22 @@ def test_unknown_fields_are_refused_at_every_depth_or_allowed(payload: bytes, po
     assert told(STRICT, payload) == [(pointer, "unknown-field")]
 
 
+@pytest.mark.parametrize(
+    ("last", "keyword"), [(b"\xa0\x06\x05", "unknown-field"), (b"\x30\x07", "enum"), (b"\x52\x02\x30\x07", "enum")]
+)
+def test_what_stands_behind_very_many_fields_is_refused_too(last: bytes, keyword: str) -> None:
+    many = b"\x38\x01" * 20_000
+    assert told(STRICT, many) == []
+    assert [failure.keyword for failure in STRICT.failures(many + last)] == [keyword]
+
+
+def test_a_known_field_sent_otherwise_behind_very_many_is_refused_and_unknown_ones_are_not() -> None:
+    many = b"\x38\x01" * 20_000
+    assert told(PLAIN, many + b"\xa0\x06\x05") == []
+    assert told(PLAIN, many + b"\x0a\x03abc") == [("", "type")]
+    assert told(PLAIN, many + b"\x52\x05\x0a\x03abc") == [("", "type")]
+
+
 def test_a_value_that_an_enum_does_not_know_counts_as_unknown() -> None:
     assert told(PLAIN, b"\x30\x07") == []
     assert told(STRICT, b"\x30\x07") == [("/kind", "enum")]

@@ -1,0 +1,125 @@
+"""Conversations with both servers at once, made up by hypothesis."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final, Self
+
+from attrs import define, evolve, field, frozen
+from hypothesis import strategies as st
+
+from tests.differential.bent import Bent, Together, Turn, bent, together
+from tests.differential.rules import APART, explained, level, narrowed
+from tests.differential.sides import Side
+from tests.harness import running_proxy, write_settings
+from tests.model.steps import KINDS, Connect, Step, Wait, finale, next_step
+from tests.scenarios.mosquitto import running_brokers
+
+SETTINGS: Final = "[limits]\nflapping_connects = 0\n"
+MOSQUITTO: Final = "queue_qos0_messages false\n"
+LONGEST: Final = 30  # steps
+CLIENTS: Final = ("x", "y")
+
+_more = st.integers(0, 25).map(bool)
+_timeless = [kind for kind in KINDS if kind is not Wait]
+_ways = st.sampled_from(("step", "step", "step", "step", "bent", "together"))
+_numbers = count(1)
+
+
+@frozen
+class Ports:
+    """Where the two are."""
+
+    proxy: int
+    mosquitto: int
+
+
+@contextmanager
+def running_both(folder: Path) -> Iterator[Ports]:
+    """Start both and stop them at the end."""
+    with (
+        running_brokers(folder, "mosquitto", more=MOSQUITTO) as [broker],
+        running_proxy(write_settings(folder, SETTINGS)) as proxy,
+    ):
+        yield Ports(proxy.port(), broker.port)
+
+
+@define(eq=False)
+class Conversation:
+    """One conversation with both. Its topics and clients are its own.
+
+    Attributes:
+        known: how often which known difference was there.
+        is_over: one of them was such that the two are no longer in the same state.
+
+    """
+
+    ours: Side
+    theirs: Side
+    steps: list[Turn] = field(factory=list)
+    known: Counter[str] = field(factory=Counter)
+    is_over: bool = False
+    _bent: set[str] = field(factory=set)  # clients of whose sessions nobody knows what is in them
+
+    @classmethod
+    def at(cls, ports: Ports) -> Self:
+        """Begin one."""
+        prefix = f"c{next(_numbers)}/"
+        return cls(Side("mqttproxy", ports.proxy, prefix), Side("Mosquitto", ports.mosquitto, prefix))
+
+    def close(self) -> None:
+        """End it."""
+        self.ours.close()
+        self.theirs.close()
+
+    def play(self, *steps: Turn) -> None:
+        """Take some steps, and hold after each that both have said the same."""
+        for step in map(self._ready, steps):
+            if self.is_over:
+                return
+            self.steps.append(step)
+            number = len(self.steps)
+            ours, our_titles = level(self.ours.play(step, number))
+            theirs, their_titles = level(self.theirs.play(step, number))
+            self.known.update(our_titles | their_titles)
+            if ours != theirs:
+                why = explained(self.ours.verdict, theirs)
+                verdict = self.ours.verdict
+                assert why, f"the proxy {ours}\nand Mosquitto {theirs}\nin the last of {self.steps}, {verdict}"
+                self.known[why] += 1
+                self.is_over = True
+
+    def _ready(self, step: Turn) -> Turn:
+        """Let a client begin anew whose session has heard bent packets."""
+        parts = step.steps if isinstance(step, Together) else (step,)
+        self._bent |= {one.client for one in parts if isinstance(one, Bent)}
+        if isinstance(step, Connect) and step.client in self._bent:
+            self._bent.remove(step.client)
+            return evolve(step, clean=True)
+        return step
+
+
+def make_up(ports: Ports, data: st.DataObject) -> Conversation:
+    """Make up a conversation, hold it, and return it."""
+    with closing(Conversation.at(ports)) as conversation:
+        while not conversation.is_over and len(conversation.steps) < LONGEST and data.draw(_more):
+            conversation.play(*_next(conversation, data))
+        conversation.play(*finale(conversation.ours.last))
+    return conversation
+
+
+def _next(conversation: Conversation, data: st.DataObject) -> list[Turn]:
+    ours = conversation.ours
+    online = tuple(ours.online)
+    way = data.draw(_ways) if online else "step"
+    if way == "bent":
+        return [data.draw(bent(online))]
+    if way == "together":
+        return [data.draw(together(online))]
+    step: Step = data.draw(next_step(online, APART, _timeless))
+    client = getattr(step, "client", "")
+    if client not in CLIENTS:
+        return []
+    return [*narrowed(step, ours.last.get(client), is_online=client in online)]
