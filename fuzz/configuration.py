@@ -16,6 +16,10 @@ from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.load import decode, parse_config
 from mqttproxy.config.model import ProxyConfig
 
+LARGEST = (
+    4096  # bytes; `tomllib` takes the square of the length for `a.a.a.a…`, and only who may do all writes the file
+)
+LONGEST_CPU = 0.5  # seconds: read once, at start and reload
 BASE = Path("/etc/mqttproxy")
 _HEADS = (
     "[proxy]", "[limits]", "[payload]", "[[listeners]]", "[[upstreams]]", "[[policies]]", "[[policies.bindings]]",

@@ -64,7 +64,7 @@ class Program(ABC):
 
     def run(self, stream: bytes) -> object:
         """Let the stream arrive; return what marks the input as new."""
-        for piece in pieces(stream, max(7 if self.choices.is_cut else 300, len(stream) // 50)):
+        for piece in pieces(stream, max(7 if self.choices.is_cut else 300, len(stream) // 20)):
             try:
                 events = self.conn.receive(piece, 1.0)
                 while events or (events := self.conn.next_batch(1.0)):

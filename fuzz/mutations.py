@@ -56,7 +56,7 @@ class Mutator:
             return self._blown(data)
         for _ in range(1 + int(chance() * 4)):
             self._any(self._changes)(data, int(chance() * (len(data) + 1)))
-        return bytes(data[:LONGEST])
+        return bytes(data[: min(LONGEST, self._largest)])
 
     def _any(self, among: Sequence[T]) -> T:
         return among[int(self._rng.random() * len(among))]

@@ -16,6 +16,7 @@ from fuzz.mutations import LONGEST_BLOWN, Mutator
 
 HERE: Final = Path(__file__).resolve().parent
 MOST_KEPT: Final = 2_000  # inputs that take part in mutations; a new one takes the place of another
+MOST_FILES: Final = 100  # of a corpus, found ones among them
 LONGEST_KEPT: Final = 1_024  # bytes of one, since shorter ones are quicker
 GENERATED: Final = 60.0  # seconds at most for inputs by hypothesis, which are good and slow
 ROUND: Final = 500  # inputs between two looks at the clock
@@ -24,7 +25,8 @@ ROUND: Final = 500  # inputs between two looks at the clock
 class Target(Protocol):
     """What a target module offers.
 
-    It may offer `WORDS` too, bytes that mean something to it, and `LARGEST`, the bytes of an input.
+    It may offer `WORDS` too, bytes that mean something to it; `LARGEST`, the bytes of an input; and `LONGEST_CPU`, the
+    seconds that one may take.
     """
 
     strategy: SearchStrategy[bytes]
@@ -172,7 +174,7 @@ class Session:
         self.runs += 1
         if took > self.slowest:
             self.slowest = self._shortest(data, took)
-            if self.slowest > LONGEST_CPU:
+            if self.slowest > getattr(self.target, "LONGEST_CPU", LONGEST_CPU):
                 raise BrokenError(data, f"{self.slowest * 1000:.0f} ms of CPU")
         is_new = outcome not in self.outcomes
         if is_new:
@@ -196,7 +198,7 @@ class Session:
             self.pool.append(data)
         else:
             self.pool[self.rng.randrange(MOST_KEPT)] = data
-        if self.keep:
+        if self.keep and sum(1 for _ in self.corpus.iterdir()) < MOST_FILES:
             write(self.name, "found", data)
 
     def look(self) -> None:

@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 from hypothesis.errors import HypothesisException
 
-from tests.differential.talking import Ports, make_up, running_both
+from tests.differential.talking import Ports, UnexplainedError, make_up, running_both
 
 ROUND = 20  # conversations of one seed
 MOST_TOLD = 5  # findings after which a run ends
@@ -34,7 +35,7 @@ class Tally:
     unexplained: list[str] = field(factory=list)
 
 
-def play_round(ports: Ports, number: int, tally: Tally) -> None:
+def play_round(ports: Ports, number: int, tally: Tally, *, survey: bool) -> None:
     """Hold the conversations that a seed gives."""
 
     @seed(number)
@@ -42,14 +43,22 @@ def play_round(ports: Ports, number: int, tally: Tally) -> None:
         max_examples=ROUND,
         deadline=None,
         database=None,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate,) if survey else (Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
         print_blob=False,
     )
     @given(st.data())
     def converse(data: st.DataObject) -> None:
-        conversation = make_up(ports, data)
+        try:
+            conversation = make_up(ports, data)
+        except UnexplainedError as error:
+            if not survey:
+                raise
+            tally.conversations += 1
+            tally.unexplained.append(error.words)
+            print(f"\nUNEXPLAINED, seed {number}: {error.words}", flush=True)
+            return
         tally.conversations += 1
         tally.steps += len(conversation.steps)
         tally.packets += conversation.ours.packets
@@ -59,7 +68,7 @@ def play_round(ports: Ports, number: int, tally: Tally) -> None:
         converse()
     except (AssertionError, OSError, HypothesisException) as error:
         tally.unexplained.append(f"seed {number}: {error}")
-        print(f"\nUNEXPLAINED, seed {number}:\n{error}\n", flush=True)
+        print(f"\nUNEXPLAINED, seed {number}:\n", *traceback.format_exception(error)[-40:], sep="", flush=True)
 
 
 def main() -> int:
@@ -69,6 +78,7 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, help=f"of the first {ROUND} conversations; the next ones have the next seed"
     )
+    parser.add_argument("--survey", action="store_true", help="tell what is unexplained as it stands, and go on")
     asked = parser.parse_args()
     first: int = asked.seed if asked.seed is not None else time.time_ns() % 2**32
     tally = Tally()
@@ -76,8 +86,8 @@ def main() -> int:
     began = time.monotonic()
     number = first
     with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt), running_both(Path(folder)) as ports:
-        while time.monotonic() < began + asked.seconds and len(tally.unexplained) < MOST_TOLD:
-            play_round(ports, number, tally)
+        while time.monotonic() < began + asked.seconds and (asked.survey or len(tally.unexplained) < MOST_TOLD):
+            play_round(ports, number, tally, survey=asked.survey)
             number += 1
     print(
         f"{tally.conversations} conversations, {tally.steps} steps, {tally.packets} packets heard of each,"

@@ -76,12 +76,16 @@ class Verdict:
     """What the proxy's state machine makes of bytes.
 
     Attributes:
+        sent: the bytes, in hexadecimal.
+        version: that is spoken.
         words: why it refuses them; empty: it does not.
         owed: answers that may take a commit to disk.
         is_whole: no half packet is left.
 
     """
 
+    sent: str
+    version: int
     words: str
     owed: int
     is_whole: bool
@@ -122,7 +126,7 @@ def judged(step: Bent, version: int, data: bytes) -> Verdict:
             events = []
     except RemoteProtocolError as error:
         words = str(error)
-    return Verdict(words, owed if not words else 0, not conn._decoder.buffered)
+    return Verdict(data.hex(" "), conn.version, words, owed if not words else 0, not conn._decoder.buffered)
 
 
 _changes = st.lists(

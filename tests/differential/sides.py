@@ -21,6 +21,7 @@ from tests.waiting import PATIENCE
 FENCE: Final = 65_000  # a packet identifier
 WILL_TAKES: Final = 0.01  # seconds; nothing tells when the proxy is about to publish one
 STALLED: Final = 1.0  # seconds without a word, after bytes that a server may take for half a packet
+QUIET: Final = 0.05  # seconds without a word, after half a packet; whatever is owed has come then
 CLOSED: Final = "closed"  # said by who closes first
 
 
@@ -79,6 +80,7 @@ class Line:
 
     peer: Peer
     _socket: socket.socket
+    is_stranger: bool = False  # who has bent its CONNECT: in which version it is refused nobody knows
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -99,9 +101,11 @@ class Line:
 
     def _receive(self) -> bytes:
         try:
-            return self._socket.recv(65536)
+            data = self._socket.recv(65536)
         except ConnectionResetError:
             return b""
+        is_refused = self.is_stranger and len(data) > 3 and data[0] == 0x20 and data[3]
+        return b"" if is_refused else data
 
     def fence(self, owed: int = 0, *, rounds: int = 1) -> list[Packet]:
         """Return everything that the server had for us, up to the answer to a request that it gets now.
@@ -141,15 +145,15 @@ class Line:
         if is_whole:
             with suppress(OSError):  # it has closed already
                 self.send(unsubscribe(self.peer.version, "nothing", packet_id=FENCE))
-            self._socket.settimeout(STALLED)
-            while not is_closed and not (len(answers(heard)) > owed and any(map(_is_fence, heard))):
-                try:
-                    came = self.receive()
-                except TimeoutError:
-                    break
-                heard += came
-                is_closed = not came
-            self._socket.settimeout(PATIENCE)
+        while not is_closed and not (is_whole and len(answers(heard)) > owed and any(map(_is_fence, heard))):
+            self._socket.settimeout(STALLED if is_whole or len(answers(heard)) < owed else QUIET)
+            try:
+                came = self.receive()
+            except TimeoutError:
+                break
+            heard += came
+            is_closed = not came
+        self._socket.settimeout(PATIENCE)
         with suppress(OSError):
             self.cut()
         heard += self.rest()
@@ -255,7 +259,7 @@ class Side:
         data = bent_bytes(step, line.peer, number)
         verdict = self.verdict = judged(step, line.peer.version, data)
         if isinstance(step.packet, Connect):
-            line.peer.version = step.packet.version
+            line.peer.version, line.is_stranger = verdict.version, True
         line.peer.write(Cut(step.client), number)
         with suppress(OSError):
             line.send(data)

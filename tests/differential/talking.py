@@ -46,6 +46,14 @@ def running_both(folder: Path) -> Iterator[Ports]:
         yield Ports(proxy.port(), broker.port)
 
 
+class UnexplainedError(AssertionError):
+    """The two differ, in words, in the last of some steps."""
+
+    def __init__(self, words: str, steps: list[Turn]) -> None:
+        super().__init__(f"{words}\nin the last of {steps}")
+        self.words = f"{words}\nin {steps[-1]}"
+
+
 @define(eq=False)
 class Conversation:
     """One conversation with both. Its topics and clients are its own.
@@ -85,9 +93,14 @@ class Conversation:
             theirs, their_titles = level(self.theirs.play(step, number))
             self.known.update(our_titles | their_titles)
             if ours != theirs:
-                why = explained(self.ours.verdict, theirs)
+                why = explained(self.ours.verdict, ours, theirs)
                 verdict = self.ours.verdict
-                assert why, f"the proxy {ours}\nand Mosquitto {theirs}\nin the last of {self.steps}, {verdict}"
+                if not why:
+                    differ = [
+                        client for client in ours.keys() | theirs.keys() if ours.get(client) != theirs.get(client)
+                    ]
+                    sides = [{client: side.get(client) for client in differ} for side in (ours, theirs)]
+                    raise UnexplainedError(f"the proxy {sides[0]}\nand Mosquitto {sides[1]}, {verdict}", self.steps)
                 self.known[why] += 1
                 self.is_over = True
 
