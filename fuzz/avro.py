@@ -69,7 +69,7 @@ def check(data: bytes) -> object:
         assert len(failure.message) <= 400
         assert failure.message.isprintable()
         assert failure.pointer.isprintable()
-        return failure.keyword, _letters(failure.message)[:24], _letters(failure.pointer)[:10]
+        return failure.keyword, failure.message.split()[:1] == ["the"], failure.pointer.count("/"), failure.pointer[:4]
     document: Any = _contract_of_all.document(data)
     source = io.BytesIO(data)
     theirs = _as_json(fastavro.schemaless_reader(source, _contract_of_all.schema, None))
@@ -91,7 +91,3 @@ def _as_json(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _letters(words: str) -> str:
-    return "".join(filter(str.isalpha, words))

@@ -86,5 +86,5 @@ def _attributes(pattern: str, text: str) -> object:
 
 
 def _bare(words: str) -> str:
-    """Return words without what they quote."""
-    return words.rpartition("}")[2][:24]
+    """Return how words begin, without what they quote."""
+    return " ".join(words.rpartition("}")[2].split()[:3])

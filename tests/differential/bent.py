@@ -81,6 +81,7 @@ class Verdict:
         words: why it refuses them; empty: it does not.
         owed: answers that may take a commit to disk.
         is_whole: no half packet is left.
+        has_qos2: a message is among them of which no PUBREL will come: it is handed on, or is not.
 
     """
 
@@ -89,6 +90,7 @@ class Verdict:
     words: str
     owed: int
     is_whole: bool
+    has_qos2: bool
 
 
 def bent_bytes(step: Bent, peer: Peer, number: int) -> bytes:
@@ -112,7 +114,7 @@ def bent_bytes(step: Bent, peer: Peer, number: int) -> bytes:
 def judged(step: Bent, version: int, data: bytes) -> Verdict:
     """Return what the proxy's state machine makes of the bytes."""
     conn = ServerConnection(ServerLimits(), now=0.0)
-    owed, words = 0, ""
+    owed, words, has_qos2 = 0, "", False
     is_greeting = isinstance(step.packet, Connect)
     stream = data if is_greeting else connect(version, "judged") + data
     try:
@@ -122,11 +124,12 @@ def judged(step: Bent, version: int, data: bytes) -> Verdict:
                 if isinstance(event, packets.Connect):
                     conn.accept(SessionState(), session_present=False, client_id=event.client_id or "judged")
                 owed += isinstance(event, packets.Publish) and event.qos > 0
+                has_qos2 |= isinstance(event, packets.Publish) and event.qos == 2
             owed += sum(isinstance(event, packets.Connect) for event in events) * is_greeting
             events = []
     except RemoteProtocolError as error:
         words = str(error)
-    return Verdict(data.hex(" "), conn.version, words, owed if not words else 0, not conn._decoder.buffered)
+    return Verdict(data.hex(" "), conn.version, words, owed if not words else 0, not conn._decoder.buffered, has_qos2)
 
 
 _changes = st.lists(

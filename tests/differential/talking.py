@@ -11,8 +11,8 @@ from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
 from tests.differential.bent import Bent, Together, Turn, bent, together
-from tests.differential.rules import APART, explained, level, narrowed
-from tests.differential.sides import Side
+from tests.differential.rules import APART, HANDED_ON, explained, level, narrowed
+from tests.differential.sides import Heard, Side
 from tests.harness import running_proxy, write_settings
 from tests.model.steps import KINDS, Connect, Step, Wait, finale, next_step
 from tests.scenarios.mosquitto import running_brokers
@@ -92,9 +92,13 @@ class Conversation:
             ours, our_titles = level(self.ours.play(step, number))
             theirs, their_titles = level(self.theirs.play(step, number))
             self.known.update(our_titles | their_titles)
+            verdict = self.ours.verdict
+            if verdict is not None and verdict.has_qos2:
+                self.known[HANDED_ON] += 1
+                self.is_over = True
+                ours, theirs = (_answers_of(side) for side in (ours, theirs))
             if ours != theirs:
-                why = explained(self.ours.verdict, ours, theirs)
-                verdict = self.ours.verdict
+                why = explained(verdict, ours, theirs)
                 if not why:
                     differ = [
                         client for client in ours.keys() | theirs.keys() if ours.get(client) != theirs.get(client)
@@ -112,6 +116,11 @@ class Conversation:
             self._bent.remove(step.client)
             return evolve(step, clean=True)
         return step
+
+
+def _answers_of(heard: dict[str, Heard]) -> dict[str, Heard]:
+    """Return what was heard without messages."""
+    return {client: Heard(one.answers) for client, one in heard.items()}
 
 
 def make_up(ports: Ports, data: st.DataObject) -> Conversation:
