@@ -20,8 +20,8 @@ from mqttproxy.downstream.entrances import (
 )
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
-from mqttproxy.downstream.rights import watch_users
-from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.downstream.rights import end_stay, watch_users
+from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError
@@ -40,6 +40,7 @@ class Door:
         self._accepting: trio.Nursery | None = None
         self._nursery: trio.Nursery | None = None
         self._handshake_over = trio.lowlevel.ParkingLot()
+        premises.shedding.calmer = self._handshake_over.unpark_all
 
     @property
     def listeners(self) -> list[Listener]:
@@ -142,7 +143,8 @@ class Door:
             await trio.lowlevel.checkpoint()  # reading many certificates takes its time
             if (der := device.stream.peer.der) and revoked.has(der):
                 self.premises.log.info("certificate_revoked", client_id=device.client_id, peer=str(device.stream.peer))
-                device.disconnect(ReasonCode.NOT_AUTHORIZED, "the certificate was revoked")
+                rule = f"listener {device.identity.listener}"
+                end_stay(self.premises, device, "revoked", "the certificate was revoked", rule)
 
     async def run(self) -> None:
         """Serve devices until cancelled."""
@@ -214,14 +216,19 @@ class Door:
 
         After a restart all devices come at once. Closing the door on them would make each come again, at a moment of
         its own choosing and at the price of one more handshake; waiting brings them in as fast as it can be done.
+        Under overload no more are accepted at all.
         """
         metrics = self.premises.metrics
-        if metrics.handshakes < self.premises.limits.handshakes:
+        if self._may_accept():
             return
         metrics.handshake_waits += 1
         self.premises.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
-        while metrics.handshakes >= self.premises.limits.handshakes:
+        while not self._may_accept():
             await self._handshake_over.park()
+
+    def _may_accept(self) -> bool:
+        premises = self.premises
+        return premises.metrics.handshakes < premises.limits.handshakes and not premises.shedding.closes_door
 
     def _accept_failed(self, words: str) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")
@@ -242,14 +249,15 @@ class Door:
             self.premises.alerts.warning(reason, reason, address=host)
             return False
         self._connections += 1
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         metrics.handshakes += 1
         return True
 
     def _why_no_more_from(self, host: str) -> str:
         """Return why an address may not have one more connection; empty: it may."""
         limits = self.premises.limits
-        return "too_many_from_address" if self._by_address[host] >= limits.connections_per_address else ""
+        most = limits.connections_per_address
+        return "too_many_from_address" if self._by_address[counted_as(host)] >= most else ""
 
     async def _connection(self, entrance: Entrance, raw: TcpStream) -> None:
         """Live one connection, from accept to close. An error in here ends this connection and nothing else."""
@@ -273,9 +281,10 @@ class Door:
         self._count_out(host)
 
     def _count_out(self, host: str) -> None:
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+        address = counted_as(host)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     async def _introduce(self, listener: Listener, raw: TcpStream) -> None:
         """Learn who is there from a load balancer: that address counts from now on, and not the balancer's.
@@ -292,7 +301,7 @@ class Door:
         self._count_out(balancer)
         is_client = introduction is not None and introduction.header.source is not None
         reason = self._why_no_more_from(host) if is_client else ""
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         if reason:
             self.premises.alerts.warning(reason, reason, address=host)
             raise NotWelcome(reason)

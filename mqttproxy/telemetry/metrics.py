@@ -145,7 +145,8 @@ class Metrics:
     handshake_waits: int = field(
         default=0,
         metadata=_counter(
-            "mqtt_proxy_handshake_waits", "times that no more were accepted, because `limits.handshakes` were on"
+            "mqtt_proxy_handshake_waits",
+            "times that no more were accepted: `limits.handshakes` were on, or overload",
         ),
     )
     connections_opened: BoundedCounter = field(
