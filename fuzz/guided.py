@@ -6,6 +6,7 @@ Atheris is no dependency, since its wheels are not for every Python that we run 
 import importlib
 import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,9 @@ def run(session: Session, seed: int, ended: Callable[[str, bytes | None], None])
 
     """
     atheris = importlib.import_module("atheris")
-    session.replay()
-    session.generate()
+    with watched():
+        session.replay()
+        session.generate()
 
     def try_one(data: bytes) -> None:
         try:
@@ -56,20 +58,26 @@ def run(session: Session, seed: int, ended: Callable[[str, bytes | None], None])
 
     def end(why: str, data: bytes | None) -> None:
         ended(why, data)
+        shutil.rmtree(folder)
         os._exit(bool(why))
 
-    with tempfile.TemporaryDirectory() as folder, watched():
-        for number, data in enumerate(session.pool):
-            (Path(folder) / str(number)).write_bytes(data)
-        words = _dictionary(Path(folder).with_suffix(".dict"), getattr(session.target, "WORDS", ()))
+    folder = Path(tempfile.mkdtemp())
+    pool = folder / "pool"
+    pool.mkdir()
+    for number, data in enumerate(session.pool):
+        (pool / str(number)).write_bytes(data)
+    with watched():
+        words = _dictionary(folder / "words", getattr(session.target, "WORDS", ()))
         options = [
             f"-seed={seed % 2**31}",
             f"-max_len={getattr(session.target, 'LARGEST', LONGEST)}",
             "-rss_limit_mb=0",
             "-verbosity=0",
+            "-handle_int=0",
+            "-handle_term=0",  # see fuzz/run.py
             *words,
         ]
-        atheris.Setup(["fuzz", folder, *options], try_one)
+        atheris.Setup(["fuzz", str(pool), *options], try_one)
         atheris.Fuzz()
 
 

@@ -5,6 +5,9 @@ then from mutations of the corpus,
 until its seconds or its inputs are over. An input with an outcome not seen before joins
 the mutations, and with `--keep` the corpus. With `--guided` Atheris chooses the inputs, by the lines that they reach.
 
+With `--report FILE` the row of each target is written to the table in a file as soon as the target is done. A run that
+is interrupted (ctrl-C, SIGTERM) prints the row of the target that it was at, which is not kept, and ends.
+
 An input that breaks the invariant, takes more than 50 ms of CPU, never ends, or ends the process is written to the
 corpus, named `broken-...`, and the run ends with status 1; from then on every run replays it. So does what grows.
 """
@@ -13,18 +16,22 @@ import argparse
 import importlib
 import mmap
 import multiprocessing
+import os
 import random
+import signal
 import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Final, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, only this folder would be on the path
 
 from fuzz import guided
 from fuzz.mutations import LONGEST_BLOWN
+from fuzz.report import add_row
 from fuzz.session import HEAD, BrokenError, GrownError, Session, Summary, Target, write
 
 TARGETS: Final = (
@@ -45,6 +52,7 @@ TARGETS: Final = (
     "certificates",
 )
 NO_BOUND: Final = 10**12
+INTERRUPTED: Final = 130  # status of a run that was, as shells have it
 _fork: Final = multiprocessing.get_context("fork")
 
 
@@ -82,9 +90,15 @@ def run_target(name: str, asked: argparse.Namespace, seed: int, last: LastInput,
             why += f", see {write(name, 'broken', data).name}"
         pipe.send(session.summary(why))
 
-    if asked.guided:
-        guided.run(session, seed, ended)
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        pipe.send(session.summary(is_whole=False))
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who ends the run ends this process too
     try:
+        if asked.guided:
+            guided.run(session, seed, ended)
         session.run()
     except BrokenError as broken:
         traceback.print_exception(broken.__cause__ or broken)
@@ -105,6 +119,9 @@ def run_apart(name: str, asked: argparse.Namespace, seed: int) -> Summary:
     theirs.close()
     try:
         summary: Summary = ours.recv()
+    except KeyboardInterrupt:
+        process.terminate()
+        summary = ours.recv()
     except EOFError:
         process.join()
         why = f"the process ended ({process.exitcode}), see {write(name, 'broken', last.get()).name}"
@@ -121,6 +138,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, help="most inputs of each target; default: no bound")
     parser.add_argument("--seed", type=int, help="of the mutations; default: another one each time")
     parser.add_argument("--keep", action="store_true", help="write inputs with new outcomes to the corpus")
+    parser.add_argument("--report", type=Path, help="write the rows to the table in this file too, such as a page")
     parser.add_argument("--guided", action="store_true", help="let Atheris choose inputs by the lines that they reach")
     asked = parser.parse_args()
     names: list[str] = asked.targets or list(TARGETS)
@@ -133,9 +151,14 @@ def main() -> int:
     seed: int = asked.seed if asked.seed is not None else time.time_ns() % 2**32
     print(f"seed {seed}, {time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}\n\n{HEAD}", flush=True)
     summaries = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in names:
         summaries.append(run_apart(name, asked, seed))
         print(summaries[-1], flush=True)
+        if not summaries[-1].is_whole:
+            return INTERRUPTED
+        if asked.report is not None:
+            add_row(asked.report, summaries[-1])
     return int(any(summary.finding for summary in summaries))
 
 

@@ -60,14 +60,18 @@ class Summary:
     objects: int
     resident: int
     finding: str = ""
+    is_whole: bool = True  # False: it was interrupted
 
     def __str__(self) -> str:
         """Return one row of the table in docs/security.md."""
         how = "coverage" if self.guided else "outcomes"
+        finding = " ".join(self.finding.replace("|", "/").split()) or "none"
+        if not self.is_whole:
+            finding += ", interrupted"
         grown = f"{self.objects:+} objects, {self.resident / 2**20:+.1f} MiB"
         return (
             f"| `{self.target}` | {how} | {self.inputs:,} | {self.seconds:,.0f} | {self.inputs / self.seconds:,.0f}"
-            f" | {self.outcomes} | {self.slowest * 1000:.1f} | {grown} | {self.finding or 'none'} |"
+            f" | {self.outcomes} | {self.slowest * 1000:.1f} | {grown} | {finding} |"
         )
 
 
@@ -216,7 +220,7 @@ class Session:
         if self.growth is not None and (fault := self.growth.fault()):
             raise GrownError(fault)
 
-    def summary(self, finding: str = "") -> Summary:
+    def summary(self, finding: str = "", *, is_whole: bool = True) -> Summary:
         """Return what became of it."""
         return Summary(
             target=self.name,
@@ -228,6 +232,7 @@ class Session:
             objects=self.growth.objects if self.growth else 0,
             resident=self.growth.resident if self.growth else 0,
             finding=finding,
+            is_whole=is_whole,
         )
 
 

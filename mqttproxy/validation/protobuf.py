@@ -25,6 +25,13 @@ from mqttproxy.validation.words import MESSAGE_LENGTH, Json, pointer, printable,
 Path = tuple[Field, ...]
 
 _STEPS: Final = 1_000  # fields that are looked at to explain; each takes some microseconds
+# What is said where the explanation has not come across it: it stands behind them, or in an entry of a map, which the
+# library then passes over as a whole.
+_MISFITS: Final = {
+    "enum": "there is a value that its enum does not have",
+    "unknown-field": "there is a field that the schema does not have, or not in this encoding",
+    "type": "there is a field of the schema that cannot be read as what it is",
+}
 
 
 @define(eq=False)
@@ -77,7 +84,7 @@ class ProtobufContract:
         if found or keyword:
             explained = self._findings(payload, broken=False)
             if keyword and not explained:  # what is behind the steps of the explanation is refused all the same
-                explained = (Failure("", keyword, "there is one beyond what was looked at"),)
+                explained = (Failure("", keyword, _MISFITS[keyword]),)
             found = [*explained, *found]
         return tuple(dict.fromkeys(found))[:FAILURES_KEPT]
 

@@ -1,8 +1,9 @@
-"""fuzz/session.py and fuzz/run.py: what is a finding, and what is none."""
+"""fuzz/session.py, fuzz/run.py and fuzz/report.py: what is a finding, and what is none."""
 
 import argparse
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from fuzz import limits, run, session
 from fuzz.limits import Growth
 from fuzz.mutations import Mutator
-from fuzz.session import BrokenError, GrownError, Session
+from fuzz.report import add_row
+from fuzz.session import HEAD, BrokenError, GrownError, Session, Summary
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +130,28 @@ def test_an_input_that_ends_the_process_is_written_to_the_corpus(corpus: Path, m
     assert summary.finding.startswith("the process ended (7)")
     (broken,) = corpus.glob("broken-*")
     assert broken.read_bytes() == b"seed"
+
+
+def test_an_interrupted_run_tells_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(data: bytes) -> None:
+        if data == b"seed":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setitem(sys.modules, "fuzz.fake", target(check))
+    summary = run.run_apart("fake", argparse.Namespace(guided=False, seconds=10.0, inputs=100, keep=False), 1)
+    assert not summary.is_whole
+    assert str(summary).endswith("| none, interrupted |")
+
+
+def test_the_row_of_a_target_takes_the_place_of_its_former_one_in_a_page(tmp_path: Path) -> None:
+    def row(target: str, inputs: int, finding: str = "", *, guided: bool = False) -> Summary:
+        return Summary(target, guided, inputs, 2.0, 3, 0.004, 0, 0, finding)
+
+    page = tmp_path / "page.md"
+    add_row(page, row("a", 1))
+    add_row(page, row("b", 2))
+    page.write_text(f"# Page\n\n{page.read_text()}\nwords\n")
+    add_row(page, row("a", 3, "one | two\nthree"))
+    add_row(page, row("a", 4, guided=True))
+    rows = [row("a", 3, "one / two three"), row("b", 2), row("a", 4, guided=True)]
+    assert page.read_text() == f"# Page\n\n{HEAD}\n" + "".join(f"{one}\n" for one in rows) + "\nwords\n"

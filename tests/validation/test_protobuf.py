@@ -117,6 +117,13 @@ def test_a_known_field_sent_otherwise_behind_very_many_is_refused_and_unknown_on
     assert told(PLAIN, many + b"\x52\x05\x0a\x03abc") == [("", "type")]
 
 
+def test_an_entry_of_a_map_that_the_library_would_pass_over_is_refused() -> None:
+    entry = b"\x4a\x07\x0a\x00\x10\x01\xa0\x06\x05"  # with a field that no entry has
+    assert "counts" not in {one.name for one, _ in PLAIN._parsed(entry).ListFields()}
+    assert told(PLAIN, entry) == [("", "type")]
+    assert told(STRICT, entry) == [("/counts/0", "unknown-field")]
+
+
 def test_a_value_that_an_enum_does_not_know_counts_as_unknown() -> None:
     assert told(PLAIN, b"\x30\x07") == []
     assert told(STRICT, b"\x30\x07") == [("/kind", "enum")]
