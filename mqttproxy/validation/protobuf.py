@@ -13,7 +13,6 @@ from attrs import define, field
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor as Field
 from google.protobuf.message import DecodeError, EncodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mqttproxy.validation.gate import PayloadError
 from mqttproxy.validation.protojson import CountedDocument, OutOfBoundsError
@@ -25,13 +24,6 @@ from mqttproxy.validation.words import MESSAGE_LENGTH, Json, pointer, printable,
 Path = tuple[Field, ...]
 
 _STEPS: Final = 1_000  # fields that are looked at to explain; each takes some microseconds
-# What is said where the explanation has not come across it: it stands behind them, or in an entry of a map, which the
-# library then passes over as a whole.
-_MISFITS: Final = {
-    "enum": "there is a value that its enum does not have",
-    "unknown-field": "there is a field that the schema does not have, or not in this encoding",
-    "type": "there is a field of the schema that cannot be read as what it is",
-}
 
 
 @define(eq=False)
@@ -80,12 +72,10 @@ class ProtobufContract:
             ]
         for path in self.required:
             found += _missing(message, path, ())
-        keyword = "" if found else self._misfit(message, payload)
-        if found or keyword:
-            explained = self._findings(payload, broken=False)
-            if keyword and not explained:  # what is behind the steps of the explanation is refused all the same
-                explained = (Failure("", keyword, _MISFITS[keyword]),)
-            found = [*explained, *found]
+        if found:
+            found = [*self._findings(payload, broken=False), *found]
+        else:
+            found += self._misfits(message, payload)
         return tuple(dict.fromkeys(found))[:FAILURES_KEPT]
 
     def document(self, payload: bytes) -> Json:
@@ -107,16 +97,19 @@ class ProtobufContract:
         except (json_format.ParseError, EncodeError, TypeError, ValueError, AttributeError) as error:
             raise PayloadError(Failure("", "protobuf", printable(str(error), MESSAGE_LENGTH))) from error
 
-    def _misfit(self, message: Any, payload: bytes) -> str:
-        """Return what is wrong with fields or values that a message's type does not know, empty: nothing."""
+    def _misfits(self, message: Any, payload: bytes) -> tuple[Failure, ...]:
+        """Return what is wrong with fields and values that the type of a message does not know."""
         if self._enums and any(map(_has_odd_enum, _messages_in(message))):
-            return "enum"
-        if not _has_unknown(message):
-            return ""
-        if self._strict:
-            return "unknown-field"
-        # The others are allowed, but a known field with the wrong encoding is among them too. They were forgotten.
-        return "type" if any(map(_has_misread, _messages_in(self._parsed(payload)))) else ""
+            failure = Failure("", "enum", "there is a value that its enum does not have")
+        elif not _has_unknown(message):
+            return ()
+        elif self._strict:
+            failure = Failure("", "unknown-field", "there is a field that the schema does not have, or not so encoded")
+        else:  # They are allowed, but a known field with the wrong encoding is among them too: each is looked at.
+            words = f"more than {self.max_items} fields, some of them unknown"
+            beyond = Failure("", "items", words)
+            return self._findings(payload, broken=False, most_steps=self.max_items, beyond=beyond)
+        return self._findings(payload, broken=False) or (failure,)  # it stands behind what was looked at
 
     def _parsed(self, payload: bytes) -> Any:
         if not payload and self.settings.empty == "refuse":
@@ -139,8 +132,12 @@ class ProtobufContract:
             raise PayloadError(error.failure) from None
         return document
 
-    def _findings(self, payload: bytes, *, broken: bool) -> tuple[Failure, ...]:
-        return findings(self.descriptor, payload, unknown=self._strict, broken=broken, most_steps=_STEPS)
+    def _findings(
+        self, payload: bytes, *, broken: bool, most_steps: int = _STEPS, beyond: Failure | None = None
+    ) -> tuple[Failure, ...]:
+        return findings(
+            self.descriptor, payload, unknown=self._strict, broken=broken, most_steps=most_steps, beyond=beyond
+        )
 
 
 def types_in(descriptor: Descriptor) -> list[Descriptor]:
@@ -227,12 +224,6 @@ def _has_odd_enum(message: Any) -> bool:
         if kind is not None and any(number not in kind.values_by_number for number in values):
             return True
     return False
-
-
-def _has_misread(message: Any) -> bool:
-    """Return whether there is a field in a message itself that its type knows, but not as it was sent."""
-    known = message.DESCRIPTOR.fields_by_number
-    return any(one.field_number in known for one in UnknownFieldSet(message))  # type: ignore[attr-defined] # it can be
 
 
 def _missing(message: Any, path: Path, place: tuple[str | int, ...]) -> list[Failure]:
