@@ -14,7 +14,7 @@ from mqttproxy.mqtt import packets
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.mqtt.session_state import SessionState
-from tests.conformance.packets import connect
+from tests.conformance.packets import Kind, connect
 from tests.model.peer import Peer
 from tests.model.steps import Connect, Leave, Publish, Step, Subscribe, Unsubscribe, Wanted, connects
 
@@ -82,6 +82,7 @@ class Verdict:
         owed: answers that may take a commit to disk.
         is_whole: no half packet is left.
         has_qos2: a message is among them of which no PUBREL will come: it is handed on, or is not.
+        is_second_connect: they begin as a CONNECT does, on a connection that has one.
 
     """
 
@@ -91,6 +92,7 @@ class Verdict:
     owed: int
     is_whole: bool
     has_qos2: bool
+    is_second_connect: bool
 
 
 def bent_bytes(step: Bent, peer: Peer, number: int) -> bytes:
@@ -129,7 +131,15 @@ def judged(step: Bent, version: int, data: bytes) -> Verdict:
             events = []
     except RemoteProtocolError as error:
         words = str(error)
-    return Verdict(data.hex(" "), conn.version, words, owed if not words else 0, not conn._decoder.buffered, has_qos2)
+    return Verdict(
+        data.hex(" "),
+        conn.version,
+        words,
+        owed if not words else 0,
+        not conn._decoder.buffered,
+        has_qos2,
+        not is_greeting and data[0] >> 4 == Kind.CONNECT,
+    )
 
 
 _changes = st.lists(

@@ -17,6 +17,7 @@ from tests.model.steps import Answer, Connect, Cut, LastWill, Publish, Step, Sub
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 HANDED_ON: Final = "When a message at QoS 2 is handed on"
+SECOND_CONNECT: Final = "a second CONNECT, or a packet that begins as one, from a client with a will"
 TOLD_WHY: Final = "Why a connection is closed, which is told or not"
 APART: Final = ("a", "a/+", "b/#")  # no two of them match one topic
 KEPT: Final = 1000  # seconds: longer than any test
@@ -181,6 +182,13 @@ BENDINGS: Final = (
         _TAKES,
         "2.1.2-1, 2.1.3-1",
         _refused("no packet starts with"),
+    ),
+    Bending(
+        SECOND_CONNECT,
+        "closes the connection, and publishes the will",
+        "closes the connection, and forgets the will",
+        "3.1.2-8",
+        lambda _verdict, _ours, _theirs: False,  # it may show only later, so the conversation ends: see talking.py
     ),
     Bending(
         "a packet that is larger than allowed",

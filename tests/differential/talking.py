@@ -10,8 +10,8 @@ from typing import Final, Self
 from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
-from tests.differential.bent import Bent, Together, Turn, bent, together
-from tests.differential.rules import APART, HANDED_ON, explained, level, narrowed
+from tests.differential.bent import Bent, Together, Turn, Verdict, bent, together
+from tests.differential.rules import APART, HANDED_ON, SECOND_CONNECT, explained, level, narrowed
 from tests.differential.sides import Heard, Side
 from tests.harness import running_proxy, write_settings
 from tests.model.steps import KINDS, Connect, Step, Wait, finale, next_step
@@ -93,8 +93,9 @@ class Conversation:
             theirs, their_titles = level(self.theirs.play(step, number))
             self.known.update(our_titles | their_titles)
             verdict = self.ours.verdict
-            if verdict is not None and verdict.has_qos2:
-                self.known[HANDED_ON] += 1
+            lost = self._lost(step, verdict)
+            if lost:
+                self.known[lost] += 1
                 self.is_over = True
                 ours, theirs = (_answers_of(side) for side in (ours, theirs))
             if ours != theirs:
@@ -108,14 +109,28 @@ class Conversation:
                 self.known[why] += 1
                 self.is_over = True
 
+    def _lost(self, step: Turn, verdict: Verdict | None) -> str:
+        """Return why a message of one of the two may be missing, at once or later, because of a bent packet."""
+        if verdict is None:
+            return ""
+        if verdict.has_qos2:
+            return HANDED_ON
+        senders = [one.client for one in _parts(step) if isinstance(one, Bent)]
+        has_will = any(name in self.ours.last and self.ours.last[name].will for name in senders)
+        return SECOND_CONNECT if verdict.is_second_connect and has_will else ""
+
     def _ready(self, step: Turn) -> Turn:
         """Let a client begin anew whose session has heard bent packets."""
-        parts = step.steps if isinstance(step, Together) else (step,)
-        self._bent |= {one.client for one in parts if isinstance(one, Bent)}
+        self._bent |= {one.client for one in _parts(step) if isinstance(one, Bent)}
         if isinstance(step, Connect) and step.client in self._bent:
             self._bent.remove(step.client)
             return evolve(step, clean=True)
         return step
+
+
+def _parts(step: Turn) -> tuple[Turn, ...]:
+    """Return what is done in a step, at the same time."""
+    return step.steps if isinstance(step, Together) else (step,)
 
 
 def _answers_of(heard: dict[str, Heard]) -> dict[str, Heard]:
