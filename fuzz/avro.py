@@ -58,6 +58,7 @@ _readings: SearchStrategy[Any] = st.deferred(
         "at": st.integers(-(2**63), 2**63 - 1), "rough": st.just(0.5),
     })
 )  # fmt: skip
+LONGEST_CPU = 0.25  # seconds: it is read five times, once by fastavro, and written once
 strategy: SearchStrategy[bytes] = st.binary(max_size=60) | _readings.map(_contract_of_all.encode)
 
 

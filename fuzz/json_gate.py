@@ -16,6 +16,7 @@ from mqttproxy.validation.gate import PayloadError, check_long, read
 from mqttproxy.validation.verdict import Failure
 from tests.validation.slow_reader import NotAcceptedError, slow
 
+LONGEST_CPU = 0.25  # seconds: the slow reader takes nearly all of it
 DEPTH, ITEMS = 5, 30  # small, so that short inputs reach both
 WORDS = (
     b'"a"', b'"b":', b'{"a":', b"[", b"]", b"{", b"}", b",", b":", b'\\"', b"\\u0000", b"\\ud800", b"\\udc00",

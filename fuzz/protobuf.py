@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from mqttproxy.validation.protobuf import ProtobufContract
 from tests.validation.schema_shelf import contract_of, generation, policy
 
+LONGEST_CPU = 0.25  # seconds: it is read five times and written once
 WORDS = (
     b"\x0a",
     b"\x12\x02",

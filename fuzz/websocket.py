@@ -24,6 +24,7 @@ from fuzz.awaiting import finished
 from mqttproxy.transport.stream import Peer, Spawn, Take, TransportError
 from mqttproxy.transport.websocket import HANDSHAKE_BYTES, WebSocketStream
 
+LONGEST_CPU = 0.25  # seconds: it is read twice, and by a slow reader
 LONGEST: Final = 256  # bytes of a frame, small so that short inputs reach it
 KEY: Final = "dGhlIHNhbXBsZSBub25jZQ=="
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
