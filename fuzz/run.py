@@ -91,6 +91,7 @@ def run_target(name: str, asked: argparse.Namespace, seed: int, last: LastInput,
         pipe.send(session.summary(why))
 
     def interrupted(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be told twice
         pipe.send(session.summary(is_whole=False))
         os._exit(1)
 
@@ -117,16 +118,19 @@ def run_apart(name: str, asked: argparse.Namespace, seed: int) -> Summary:
     began = time.monotonic()
     process.start()
     theirs.close()
+    before = [  # of who interrupts us, the process is told: it tells how far it came
+        (number, signal.signal(number, lambda _number, _frame: process.terminate()))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
     try:
         summary: Summary = ours.recv()
-    except KeyboardInterrupt:
-        process.terminate()
-        summary = ours.recv()
     except EOFError:
         process.join()
         why = f"the process ended ({process.exitcode}), see {write(name, 'broken', last.get()).name}"
         summary = Summary(name, asked.guided, 0, time.monotonic() - began, 0, 0.0, 0, 0, why)
     process.join()
+    for number, handler in before:
+        signal.signal(number, handler)
     return summary
 
 
@@ -151,7 +155,6 @@ def main() -> int:
     seed: int = asked.seed if asked.seed is not None else time.time_ns() % 2**32
     print(f"seed {seed}, {time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}\n\n{HEAD}", flush=True)
     summaries = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in names:
         summaries.append(run_apart(name, asked, seed))
         print(summaries[-1], flush=True)

@@ -14,7 +14,7 @@ from mqttproxy.config.topic_templates import TopicParts, UnsafeValueError, parse
 from mqttproxy.mqtt.topics import check_topic_filter
 from tests.mqtt.strategies import texts, topic_filters
 
-LARGEST = 16 * 1024  # bytes of an input: templates and patterns stand in the settings, and are read once
+LARGEST = 8 * 1024  # bytes of an input: templates and patterns stand in the settings, and are read once
 WORDS = (
     b"${client_id}",
     b"${username}",
