@@ -24,14 +24,14 @@ WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 # of proxies: where Python is told to keep nothing that it has compiled, each would compile everything anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(WITH_SERVERS) $(BIN)/python -m pytest -n auto
 
-.PHONY: help run test lint types map docs check fuzz bad-input faults faults-tests faults-kills faults-power \
+.PHONY: help run test lint types map docs check fuzz differential bad-input faults faults-tests faults-kills faults-power \
   faults-syscalls faults-corruption faults-simulation faults-reloads bench bench-devices audit dist lock servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
-	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
+	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds; make differential: hold conversations with Mosquitto too'
 	@echo 'make bad-input  every case of bad input over every transport, whole and byte by byte'
 	@echo 'make faults  break it under load and count what is lost: longer tests, kills (KILLS=200, beside a bridge), power'
 	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
@@ -97,8 +97,14 @@ docs: $(VENV)/.dev
 
 check: lint types map docs
 
+# Guided by coverage where Atheris is installed, see fuzz/README.md; the table tells.
 fuzz: $(VENV)/.dev
-	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH)
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS_EACH) \
+	  $$($(BIN)/python -c 'import atheris' 2>/dev/null && echo --guided) $(ARGS)
+
+# Conversations with a real Mosquitto beside the proxy, in turn, at once and bent, for SECONDS_EACH seconds.
+differential: $(VENV)/.dev servers
+	$(WITH_SERVERS) $(BIN)/python -m tests.differential --seconds $(SECONDS_EACH) $(ARGS)
 
 # About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
 faults: faults-tests faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads

@@ -22,6 +22,8 @@ from mqttproxy.mqtt.reasons import ReasonCode
 
 T = TypeVar("T")
 
+# The library's errors have no class in common.
+_UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _MAC: Final = str.maketrans("", "", ":-.")
 _HEX: Final = frozenset("0123456789abcdef")
 _KINDS: Final = {"san_dns": x509.DNSName, "san_uri": x509.UniformResourceIdentifier, "san_email": x509.RFC822Name}
@@ -61,12 +63,13 @@ class ByCertificate(Simple):
             name = credentials.common_name
             return None if name is None else self._told(name, credentials.client_id)
         try:
-            certificate = x509.load_der_x509_certificate(credentials.certificate)
-            if (why := self._why_not(certificate)) is not None:
-                return self._denied(why)
-            with warnings.catch_warnings(action="ignore"):  # that a name is too short or too long, which is seen below
+            # The library warns of numbers and names that are odd; those that matter are seen here.
+            with warnings.catch_warnings(action="ignore"):
+                certificate = x509.load_der_x509_certificate(credentials.certificate)
+                if (why := self._why_not(certificate)) is not None:
+                    return self._denied(why)
                 names = self._names(certificate)
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except _UNREADABLE as error:
             return self._denied(f"a certificate that cannot be read: {error}")
         if len(names) != 1:
             return self._denied(f"{len(names)} names of kind {self.settings.identity}, not one")

@@ -183,6 +183,21 @@ async def test_bytes_that_are_no_certificate_are_refused(der: bytes) -> None:
     assert isinstance(await outcome(der), Denied)
 
 
+async def test_a_certificate_of_a_version_that_there_is_not_is_refused() -> None:
+    version = b"\xa0\x03\x02\x01"
+    der = CA.issue("d")
+    assert version + b"\x02" in der
+    assert isinstance(await outcome(der.replace(version + b"\x02", version + b"\x12", 1)), Denied)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_an_odd_serial_number_is_no_matter_for_warnings() -> None:
+    serial = b"\x02\x01"
+    der = CA.issue("d", serial=7)
+    assert serial + b"\x07" in der
+    assert isinstance(await outcome(der.replace(serial + b"\x07", serial + b"\x00", 1)), Allowed)
+
+
 @pytest.mark.parametrize(
     ("bound_to", "name", "client_id", "comes_in"),
     [
