@@ -185,10 +185,8 @@ class Quarantine(Committer):
         tidied = await self._in_thread(self._writer.tidy)
         for bound, count in tidied.expired.items():
             self.expired_total[bound] += count
-        if tidied.owner:
-            self._limited_log.warning(
-                tidied.owner, "quarantine_quota", owner=tidied.owner, removed=tidied.expired["quota"]
-            )
+        for owner, count in tidied.owners.items():
+            self._limited_log.warning(owner, "quarantine_quota", owner=owner, removed=count)
         self._tidy_at = trio.current_time() + (0.0 if tidied.more else self._tidy_every)
 
     def _close(self) -> None:

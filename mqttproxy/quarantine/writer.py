@@ -10,11 +10,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.config.units import write_size
@@ -67,12 +68,12 @@ _OLDEST_OF: Final = "SELECT seq, weight, file FROM held WHERE owner = ? ORDER BY
 class Tidied:
     """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once.
 
-    `owner` is whose were removed by the quota.
+    `owners` are those whose messages were removed by the quota, with how many.
     """
 
     expired: dict[str, int]
     more: bool
-    owner: str = ""
+    owners: dict[str, int] = field(factory=dict)
 
 
 class DiskLowError(OSError):
@@ -126,7 +127,7 @@ class Writer:
         self._connect: Final = connect
         self._fsync: Final = fsync
         self._free: Final = free
-        self._over: dict[str, None] = {}  # owners that may have more than their share, in order
+        self._over: dict[str, float] = {}  # owners that have more than their share, with how many shares that is
         self._quota: owners.Quota | None = None  # that `_over` is about
         self._opened: _Opened | None = None
         self._next_seq = 1
@@ -185,12 +186,7 @@ class Writer:
 
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
-        return (
-            bool(self._over)
-            or self.messages > self.settings.max_messages
-            or self.size_bytes > self.settings.max_bytes
-            or self._since_checkpoint >= _CHECKPOINT_EVERY
-        )
+        return self._is_over(self.messages, self.size_bytes) or self._since_checkpoint >= _CHECKPOINT_EVERY
 
     def tidy(self) -> Tidied:
         """Do a bounded piece of housekeeping: retention, checkpoint, free pages, and what others have removed.
@@ -207,13 +203,16 @@ class Writer:
             if (version := self._number("PRAGMA data_version")) != self._seen_version:
                 self._seen_version = version
                 self._count()
+                self._look_for_owners()
+            elif self._quota != owners.quota_of(self.settings):
+                self._look_for_owners()
             self.issues = count_states(self._disk.connection)
-            # First, and to the end: what one has too much must not drive out what others have.
-            owner, count = self._trim_owner()
-            expired = dict.fromkeys(BOUNDS, 0) if self._over else self._trim()
-            expired["quota"] += count
+            expired = self._trim()
+            trimmed = self._trim_owners(SLICE - sum(expired.values()))
+            expired["quota"] = sum(trimmed.values())
             shrunk = self._shrink()
-        return Tidied(expired, more=sum(expired.values()) >= SLICE or bool(self._over) or shrunk, owner=owner)
+        is_over = self._is_over(self.messages, self.size_bytes)
+        return Tidied(expired, more=sum(expired.values()) >= SLICE or is_over or shrunk, owners=trimmed)
 
     def close(self) -> None:
         """Close everything. Never raises; the writer may be opened again."""
@@ -315,8 +314,7 @@ class Writer:
         self._execute("COMMIT")
         self.issues_forgotten += forgotten
         self._next_seq += len(batch)
-        if self._quota is not None:
-            self._over |= {owner: None for owner, has in owned.items() if self._quota.is_over(*has)}
+        self._note(owned)
 
     def _leave_room(self) -> None:
         free = self._free(self._directory)
@@ -326,8 +324,21 @@ class Writer:
 
     def _look_for_owners(self) -> None:
         self._quota = owners.quota_of(self.settings)
-        found = [] if self._quota is None else owners.all_over(self._disk.connection, self._quota)
-        self._over = dict.fromkeys(found)
+        self._over.clear()
+        if self._quota is not None:
+            self._note(owners.all_over(self._disk.connection, self._quota))
+
+    def _note(self, owned: dict[str, tuple[int, int]]) -> None:
+        """Keep in mind which of these owners, with what they have now, have more than their share."""
+        for owner, has in owned.items():
+            if self._quota is not None and self._quota.is_over(*has):
+                self._over[owner] = self._quota.shares(*has)
+            else:
+                self._over.pop(owner, None)
+
+    def _is_over(self, messages: int, size: int) -> bool:
+        """Return whether that is more than the whole may have."""
+        return messages > self.settings.max_messages or size > self.settings.max_bytes
 
     def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
         written = self._written
@@ -358,29 +369,8 @@ class Writer:
                 storable(held.owner),
             )
 
-    def _trim_owner(self) -> tuple[str, int]:
-        """Remove the oldest of one owner that has more than its share; return who that is and how many."""
-        if self._quota != owners.quota_of(self.settings):
-            self._look_for_owners()
-        if not self._over or self._quota is None:
-            return "", 0
-        owner = next(iter(self._over))
-        messages, size = owners.has(self._disk.connection, owner)
-        rows = self._execute(_OLDEST_OF, (owner, SLICE)).fetchall()
-        removed: list[tuple[int, str | None]] = []
-        weights = 0
-        for seq, weight, file in rows:
-            if not self._quota.is_over(messages - len(removed), size - weights):
-                del self._over[owner]
-                break
-            removed.append((seq, file))
-            weights += weight
-        if not rows:
-            del self._over[owner]
-        self._remove(removed, weights)
-        return owner, len(removed)
-
     def _trim(self) -> dict[str, int]:
+        """Remove what is too old, and of a whole that is over its bounds the oldest if nobody has more than a share."""
         rows = self._execute("SELECT seq, at, weight, file FROM held ORDER BY at LIMIT ?", (SLICE,)).fetchall()
         oldest = self._now() - self.settings.max_age
         messages, size = self.messages, self.size_bytes
@@ -388,6 +378,8 @@ class Writer:
         for _, at, weight, _ in rows:
             if at < oldest:
                 expired["age"] += 1
+            elif self._over:
+                break
             elif messages > self.settings.max_messages:
                 expired["count"] += 1
             elif size > self.settings.max_bytes:
@@ -400,12 +392,42 @@ class Writer:
         self._remove(removed, self.size_bytes - size)
         return expired
 
+    def _trim_owners(self, most: int) -> dict[str, int]:
+        """Of a whole that is over its bounds, remove the oldest of those who have most, down to the share of each.
+
+        Returns:
+            how many it removed of each owner, in all `most` or fewer.
+
+        """
+        trimmed: dict[str, int] = {}
+        removed: list[tuple[int, str | None]] = []
+        whole, whole_size = self.messages, self.size_bytes
+        for owner in nlargest(most, self._over, key=self._over.__getitem__):
+            if self._quota is None or len(removed) >= most or not self._is_over(whole, whole_size):
+                break
+            del self._over[owner]  # removing what it has notes it again if that is too much still
+            messages, size = owners.has(self._disk.connection, owner)
+            before = len(removed)
+            for seq, weight, file in self._execute(_OLDEST_OF, (owner, most - before)).fetchall():
+                if not (self._is_over(whole, whole_size) and self._quota.is_over(messages, size)):
+                    break
+                removed.append((seq, file))
+                whole, whole_size = whole - 1, whole_size - weight
+                messages, size = messages - 1, size - weight
+            if count := len(removed) - before:
+                trimmed[owner] = count
+        self._remove(removed, self.size_bytes - whole_size)
+        return trimmed
+
     def _remove(self, rows: Sequence[tuple[int, str | None]], weights: int) -> None:
         if rows:
+            connection = self._disk.connection
+            owned = owners.of(connection, [seq for seq, _ in rows])
             remove_rows(*self._disk, rows)
             self.messages -= len(rows)
             self.size_bytes -= weights
             self._since_checkpoint += _ROW_COST * len(rows)
+            self._note({owner: owners.has(connection, owner) for owner in owned})
 
     def _shrink(self) -> bool:
         spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT
