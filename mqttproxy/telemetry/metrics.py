@@ -162,6 +162,14 @@ class Metrics:
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_authentications", "devices whose credentials were looked at", "outcome"),
     )
+    users_watched: dict[str, int] = field(
+        factory=dict,
+        metadata=_gauge(
+            "mqtt_proxy_users_watched",
+            "1: the users of an authenticator, which may change without a reload, can be read; 0: its server is away",
+            "authenticator",
+        ),
+    )
     access_denied: BoundedCounter = field(
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_access_denied", "what the access rules did not allow", "what"),

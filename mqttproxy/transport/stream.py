@@ -73,6 +73,12 @@ class Peer:
         tls = None if self.introduction is None else self.introduction.header.tls
         return None if tls is None or tls.certificate else tls.common_name
 
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the client has shown one that was verified, which the load balancer may not have passed on."""
+        tls = None if self.introduction is None else self.introduction.header.tls
+        return self.der is not None or (tls is not None and tls.is_verified)
+
     def introduced(self, header: ProxyHeader) -> "Peer":
         """Return who is there by what a load balancer says; it stays itself where it speaks for itself."""
         host, port = header.source or (self.host, self.port)

@@ -120,6 +120,25 @@ async def test_of_a_certificate_that_is_not_passed_on_the_common_name_is_known(f
     ours.abort()
 
 
+@pytest.mark.parametrize(
+    ("flags", "inside", "shows"),
+    [
+        (0x07, (tlv(TLS_CN, b"d"), tlv(TLS_CERTIFICATE, b"DER")), True),
+        (0x07, (tlv(TLS_CN, b"d"),), True),
+        (0x07, (), True),
+        (0x01, (), False),
+        (0x01, (tlv(TLS_CERTIFICATE, b"DER"),), False),
+    ],
+)
+async def test_D11_a_certificate_that_was_shown_is_known_of_though_it_is_not_passed_on(
+    flags: int, inside: tuple[bytes, ...], shows: bool
+) -> None:
+    balancer, ours = await introduced(SETTINGS, saying(v2_from("192.0.2.7", 1, tls_tlv(*inside, flags=flags))))
+    assert ours.peer.shows_certificate is shows
+    balancer.abort()
+    ours.abort()
+
+
 async def test_D12_a_look_whether_we_live_is_the_balancers_own() -> None:
     balancer, ours = await introduced(SETTINGS, saying(v2(b"", command=0x20, family=0)))
     assert ours.peer.host == "127.0.0.1"
