@@ -5,7 +5,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mqttproxy.mqtt.grammar import PacketType
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Timed
@@ -76,6 +76,7 @@ def of_frame(number: int, count: int) -> list[int]:
 
 
 @given(batches(), st.data())
+@settings(max_examples=50)
 def test_what_is_written_comes_back_whole_and_in_order(batch: Batch, data: st.DataObject) -> None:
     whole = expected(batch)
     encoded = bytes(batch.encode())
@@ -85,6 +86,7 @@ def test_what_is_written_comes_back_whole_and_in_order(batch: Batch, data: st.Da
 
 
 @given(batches(), st.data())
+@settings(max_examples=50)
 def test_changed_bytes_are_never_taken_for_a_message(batch: Batch, data: st.DataObject) -> None:
     whole = expected(batch)
     encoded = batch.encode()

@@ -84,7 +84,7 @@ TEXTS = st.recursive(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.one_of(
         TEXTS.map(str.encode),
