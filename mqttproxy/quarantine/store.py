@@ -17,7 +17,8 @@ from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
 from mqttproxy.quarantine.model import Held, weigh
 from mqttproxy.quarantine.payloads import PayloadFolder
-from mqttproxy.quarantine.writer import BOUNDS, SLICE, Writer
+from mqttproxy.quarantine.retention import BOUNDS, SLICE
+from mqttproxy.quarantine.writer import Writer
 from mqttproxy.telemetry.logs import RateLimited
 
 T = TypeVar("T")

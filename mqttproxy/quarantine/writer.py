@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -40,33 +39,23 @@ from mqttproxy.quarantine.issues import (
     failure_rows,
     fingerprints,
 )
-from mqttproxy.quarantine.model import Held, attributes_to_json, properties_to_json, storable, storable_or_none, weigh
+from mqttproxy.quarantine.model import INSERT_HELD, Held, held_rows, storable, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+from mqttproxy.quarantine.retention import SLICE, Retention, is_over
 from mqttproxy.sqlite import close_after_error, renew_log
 
 T = TypeVar("T")
-
-SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
-
-BOUNDS: Final = ("age", "count", "bytes", "quota")  # what removes messages
 
 _CHECKPOINT_EVERY: Final = 4 * 1024 * 1024  # bytes written to the log, about
 _ROW_COST: Final = 1024  # of them for a row, besides what it weighs
 _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is given back to the file system
 
-_INSERT_HELD: Final = """
-    INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
-                      reason, weight, payload_size, file, properties, destination, attributes, is_masked,
-                      payload, owner)
-    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 _DELETE: Final = "DELETE FROM held WHERE id = ?"
-_OLDEST_OF: Final = "SELECT seq, weight, file FROM held WHERE owner = ? ORDER BY at LIMIT ?"
 
 
 @frozen
 class Tidied:
-    """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once.
+    """What housekeeping did: messages removed by each bound. `more`: there is more of it to do at once.
 
     `owners` are those whose messages were removed by the quota, with how many.
     """
@@ -127,8 +116,7 @@ class Writer:
         self._connect: Final = connect
         self._fsync: Final = fsync
         self._free: Final = free
-        self._over: dict[str, float] = {}  # owners that have more than their share, with how many shares that is
-        self._quota: owners.Quota | None = None  # that `_over` is about
+        self._retention: Final = Retention()
         self._opened: _Opened | None = None
         self._next_seq = 1
         self._seen_version = 0
@@ -186,7 +174,8 @@ class Writer:
 
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
-        return self._is_over(self.messages, self.size_bytes) or self._since_checkpoint >= _CHECKPOINT_EVERY
+        has_too_much = is_over(self.settings, self.messages, self.size_bytes)
+        return has_too_much or self._since_checkpoint >= _CHECKPOINT_EVERY
 
     def tidy(self) -> Tidied:
         """Do a bounded piece of housekeeping: retention, checkpoint, free pages, and what others have removed.
@@ -203,16 +192,18 @@ class Writer:
             if (version := self._number("PRAGMA data_version")) != self._seen_version:
                 self._seen_version = version
                 self._count()
-                self._look_for_owners()
-            elif self._quota != owners.quota_of(self.settings):
-                self._look_for_owners()
+                self._retention.look(self._disk.connection, self.settings)
             self.issues = count_states(self._disk.connection)
-            expired = self._trim()
-            trimmed = self._trim_owners(SLICE - sum(expired.values()))
-            expired["quota"] = sum(trimmed.values())
+            removed = self._retention.trim(
+                *self._disk, self.settings, now=self._now(), messages=self.messages, size=self.size_bytes
+            )
+            count = sum(removed.expired.values())
+            self.messages -= count
+            self.size_bytes -= removed.size
+            self._since_checkpoint += _ROW_COST * count
             shrunk = self._shrink()
-        is_over = self._is_over(self.messages, self.size_bytes)
-        return Tidied(expired, more=sum(expired.values()) >= SLICE or is_over or shrunk, owners=trimmed)
+        more = count >= SLICE or shrunk or is_over(self.settings, self.messages, self.size_bytes)
+        return Tidied(removed.expired, more=more, owners=removed.owners)
 
     def close(self) -> None:
         """Close everything. Never raises; the writer may be opened again."""
@@ -260,7 +251,7 @@ class Writer:
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
         self._seen_version = self._number("PRAGMA data_version")
         self._count()
-        self._look_for_owners()
+        self._retention.look(self._disk.connection, self.settings)
         self._remove_orphans()
 
     def _set_aside(self, reason: str) -> None:
@@ -307,127 +298,20 @@ class Writer:
             # What is there already was counted in the same transaction.
             fresh = [held for held in batch if not self._execute(_DELETE, (held.id,)).rowcount]
         first = self._next_seq
-        connection.executemany(_INSERT_HELD, self._rows(batch, weights))
+        connection.executemany(INSERT_HELD, held_rows(first, batch, weights, self._written))
         connection.executemany(INSERT_FAILURE, _failure_rows(first, batch))
         forgotten = count_in(connection, fresh, self.settings.max_issues)
         owned = owners.add(connection, zip((storable(held.owner) for held in batch), weights, strict=True))
         self._execute("COMMIT")
         self.issues_forgotten += forgotten
         self._next_seq += len(batch)
-        self._note(owned)
+        self._retention.note(owned)
 
     def _leave_room(self) -> None:
         free = self._free(self._directory)
         if free < self.settings.keep_free:
             words = f"the disk has {write_size(free)} left, which `quarantine.keep_free` leaves to the spool"
             raise DiskLowError(errno.ENOSPC, words)
-
-    def _look_for_owners(self) -> None:
-        self._quota = owners.quota_of(self.settings)
-        self._over.clear()
-        if self._quota is not None:
-            self._note(owners.all_over(self._disk.connection, self._quota))
-
-    def _note(self, owned: dict[str, tuple[int, int]]) -> None:
-        """Keep in mind which of these owners, with what they have now, have more than their share."""
-        for owner, has in owned.items():
-            if self._quota is not None and self._quota.is_over(*has):
-                self._over[owner] = self._quota.shares(*has)
-            else:
-                self._over.pop(owner, None)
-
-    def _is_over(self, messages: int, size: int) -> bool:
-        """Return whether that is more than the whole may have."""
-        return messages > self.settings.max_messages or size > self.settings.max_bytes
-
-    def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
-        written = self._written
-        for seq, (held, weight) in enumerate(zip(batch, weights, strict=True), self._next_seq):
-            file = written.get(held.id)
-            yield (
-                seq,
-                held.id,
-                held.at,
-                storable(held.client_id),
-                storable_or_none(held.username),
-                storable(held.address),
-                storable(held.listener),
-                storable(held.topic),
-                held.qos,
-                held.retain,
-                storable_or_none(held.policy),
-                storable_or_none(held.schema),
-                int(held.reason),
-                weight,
-                len(held.payload),
-                file,
-                properties_to_json(held.properties),
-                storable_or_none(held.destination),
-                attributes_to_json(held.attributes),
-                held.is_masked,
-                held.payload if file is None else None,
-                storable(held.owner),
-            )
-
-    def _trim(self) -> dict[str, int]:
-        """Remove what is too old, and of a whole that is over its bounds the oldest if nobody has more than a share."""
-        rows = self._execute("SELECT seq, at, weight, file FROM held ORDER BY at LIMIT ?", (SLICE,)).fetchall()
-        oldest = self._now() - self.settings.max_age
-        messages, size = self.messages, self.size_bytes
-        expired = dict.fromkeys(BOUNDS, 0)
-        for _, at, weight, _ in rows:
-            if at < oldest:
-                expired["age"] += 1
-            elif self._over:
-                break
-            elif messages > self.settings.max_messages:
-                expired["count"] += 1
-            elif size > self.settings.max_bytes:
-                expired["bytes"] += 1
-            else:
-                break
-            messages -= 1
-            size -= weight
-        removed = [(seq, file) for seq, _, _, file in rows[: sum(expired.values())]]
-        self._remove(removed, self.size_bytes - size)
-        return expired
-
-    def _trim_owners(self, most: int) -> dict[str, int]:
-        """Of a whole that is over its bounds, remove the oldest of those who have most, down to the share of each.
-
-        Returns:
-            how many it removed of each owner, in all `most` or fewer.
-
-        """
-        trimmed: dict[str, int] = {}
-        removed: list[tuple[int, str | None]] = []
-        whole, whole_size = self.messages, self.size_bytes
-        for owner in nlargest(most, self._over, key=self._over.__getitem__):
-            if self._quota is None or len(removed) >= most or not self._is_over(whole, whole_size):
-                break
-            del self._over[owner]  # removing what it has notes it again if that is too much still
-            messages, size = owners.has(self._disk.connection, owner)
-            before = len(removed)
-            for seq, weight, file in self._execute(_OLDEST_OF, (owner, most - before)).fetchall():
-                if not (self._is_over(whole, whole_size) and self._quota.is_over(messages, size)):
-                    break
-                removed.append((seq, file))
-                whole, whole_size = whole - 1, whole_size - weight
-                messages, size = messages - 1, size - weight
-            if count := len(removed) - before:
-                trimmed[owner] = count
-        self._remove(removed, self.size_bytes - whole_size)
-        return trimmed
-
-    def _remove(self, rows: Sequence[tuple[int, str | None]], weights: int) -> None:
-        if rows:
-            connection = self._disk.connection
-            owned = owners.of(connection, [seq for seq, _ in rows])
-            remove_rows(*self._disk, rows)
-            self.messages -= len(rows)
-            self.size_bytes -= weights
-            self._since_checkpoint += _ROW_COST * len(rows)
-            self._note({owner: owners.has(connection, owner) for owner in owned})
 
     def _shrink(self) -> bool:
         spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT
@@ -443,30 +327,6 @@ class Writer:
 
     def _number(self, sql: str) -> int:
         return int(self._execute(sql).fetchone()[0])
-
-
-def remove_rows(connection: sqlite3.Connection, folder: PayloadFolder, rows: Sequence[tuple[int, str | None]]) -> int:
-    """Remove messages in one transaction, and their payload files once that is durable; return how many were there.
-
-    Args:
-        connection: to the database, with foreign keys on.
-        folder: of the payload files.
-        rows: sequence number and payload file of each.
-
-    Raises:
-        sqlite3.Error, OSError: all or none of the rows are gone; files without a row are removed at the next start.
-
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        cursor = connection.executemany("DELETE FROM held WHERE seq = ?", ((seq,) for seq, _ in rows))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    folder.remove(file for _, file in rows if file is not None)
-    return cursor.rowcount
 
 
 def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[FailureRow]:

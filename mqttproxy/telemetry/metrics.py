@@ -328,8 +328,7 @@ class Metrics:
         factory=dict,
         metadata=_counter(
             "mqtt_proxy_quarantine_expired",
-            "held messages that were removed by retention: age; count and bytes, when nobody had more than a share; "
-            "quota: the whole was full, and one user or address had more than its share",
+            "held messages that were removed by retention: age, count, bytes; quota: of who had more than a share",
             "bound",
         ),
     )

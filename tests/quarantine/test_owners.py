@@ -8,15 +8,16 @@ from attrs import evolve
 from sqlite_utils import Database
 
 from mqttproxy.config.model import Bytes, Count, QuarantineSettings, Seconds
-from mqttproxy.quarantine import owners, writer as writing
+from mqttproxy.quarantine import owners, retention
 from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.owners import Quota, owner_of, quota_of
 from mqttproxy.quarantine.payloads import FOLDER
+from mqttproxy.quarantine.retention import BOUNDS, SLICE
 from mqttproxy.quarantine.schema import migrations
-from mqttproxy.quarantine.writer import BOUNDS, SLICE, Tidied, Writer
+from mqttproxy.quarantine.writer import Tidied, Writer
 from tests.quarantine.examples import NOW, SETTINGS, Disk, files_in, io_error, make_held, make_writer
 from tests.quarantine.test_schema import plan
 
@@ -249,16 +250,16 @@ def test_who_has_too_much_is_found_again_after_a_restart_and_after_a_reload(tmp_
     old = held_by("user:old", 15, topic="old")
     batch = [make_held(owner="user:a", at=NOW + 20 + number) for number in range(50)]
     writer.commit(old + batch)
-    assert not writer._over
+    assert not writer._retention.over
     writer.close()
     again = make_writer(tmp_path, evolve(TEN_OF_A_HUNDRED, client_share=0.2))
     again.open()
-    assert list(again._over) == ["user:a"]
+    assert list(again._retention.over) == ["user:a"]
     again.settings = evolve(TEN_OF_A_HUNDRED, max_messages=Count(60), client_share=0.25)
     assert again.tidy().owners == {"user:a": 5}
     again.settings = evolve(again.settings, max_messages=Count(50))
     assert again.tidy().owners == {"user:a": 10}
-    assert set(again._over) == {"user:a", "user:old"}
+    assert set(again._retention.over) == {"user:a", "user:old"}
     again.close()
     assert identifiers(tmp_path) == ids(old + batch[-35:])
 
@@ -268,14 +269,14 @@ def test_who_has_too_much_no_longer_is_forgotten(tmp_path: Path) -> None:
     settings = evolve(TEN_OF_A_HUNDRED, max_age=Seconds(100.0))
     writer = make_writer(tmp_path, settings, now=lambda: now)
     writer.commit(held_by("user:aged", 20) + held_by("user:purged", 20, at=NOW + 90, client_id="p"))
-    assert set(writer._over) == {"user:aged", "user:purged"}
+    assert set(writer._retention.over) == {"user:aged", "user:purged"}
     now += 109.5
     assert writer.tidy().expired["age"] == 10
-    assert set(writer._over) == {"user:purged"}
+    assert set(writer._retention.over) == {"user:purged"}
     with Archive(tmp_path, writable=True) as archive:
         archive.purge(Filters(client_id="p"))
     writer.tidy()
-    assert not writer._over
+    assert not writer._retention.over
     writer.close()
 
 
@@ -295,7 +296,7 @@ def test_a_commit_that_failed_is_counted_once(tmp_path: Path, when: str) -> None
 
 
 def test_a_commit_does_not_look_through_what_is_held() -> None:
-    assert "held_by_owner (owner=?" in plan(writing._OLDEST_OF.replace("?", "1"))
+    assert "held_by_owner (owner=?" in plan(retention._OLDEST_OF.replace("?", "1"))
     assert "PRIMARY KEY (owner=?" in plan(owners._HAS.replace("?", "1"))
     assert "INTEGER PRIMARY KEY (rowid=?" in plan(owners._OF.format("1,2"))
     assert "SCAN" not in plan("UPDATE owners SET messages = messages - 1 WHERE owner = 1")

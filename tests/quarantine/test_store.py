@@ -18,8 +18,9 @@ from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.payloads import FOLDER
+from mqttproxy.quarantine.retention import SLICE
 from mqttproxy.quarantine.store import Quarantine
-from mqttproxy.quarantine.writer import SLICE, Writer
+from mqttproxy.quarantine.writer import Writer
 from tests.fake_rooms import FakeLog
 from tests.quarantine.examples import (
     NOW,
