@@ -174,6 +174,32 @@ def test_G10_several_that_have_too_much_are_brought_to_their_share_in_one_slice(
     writer.close()
 
 
+def test_a_slice_is_one_for_all_that_goes(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path, evolve(TEN_OF_A_HUNDRED, max_age=Seconds(100.0)))
+    aged = [make_held(owner="user:old", at=NOW - 101) for _ in range(100)]
+    writer.commit(aged + held_by("user:a", 350) + held_by("user:b", 300))
+    first = writer.tidy()
+    assert (first.expired, first.more) == ({"age": 100, "count": 0, "bytes": 0, "quota": SLICE - 100}, True)
+    assert first.owners == {"user:a": 340, "user:b": 60}
+    assert tidy_all(writer)["quota"] == 150
+    writer.close()
+
+
+def test_who_has_too_much_is_known_after_a_disk_that_failed_housekeeping(tmp_path: Path) -> None:
+    disk = Disk()
+    writer = make_writer(tmp_path, TEN_OF_A_HUNDRED, connect=disk.connect)
+    others = held_by("user:ada", 5)
+    writer.commit(others)
+    writer.commit(flood := held_by("user:evil", 100))
+    disk.before["COMMIT"] = io_error()
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
+        writer.tidy()
+    disk.before.clear()
+    assert writer.tidy().owners == {"user:evil": 5}
+    writer.close()
+    assert identifiers(tmp_path) == ids(others) | ids(flood[5:])
+
+
 def test_once_nobody_has_more_than_a_share_the_oldest_of_all_go(tmp_path: Path) -> None:
     writer = make_writer(tmp_path, TEN_OF_A_HUNDRED)
     oldest = [make_held(owner="user:old", at=NOW - 9 + number) for number in range(9)]
