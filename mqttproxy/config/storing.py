@@ -36,8 +36,9 @@ class QuarantineSettings:
     max_messages: Count = setting(Count(1_000_000), "messages kept in all")
     client_share: float = setting(
         0.1,
-        "share of `max_bytes` and `max_messages` for what one user has sent (who is not authenticated: one address, of "
-        "IPv6 a /64); beyond it its own oldest go, and what others had held stays. 1: no such bound",
+        "share of `max_bytes` and `max_messages` that is left to one user (who is not authenticated: one address, of "
+        "IPv6 a /64) when the whole is full: then the oldest of those who have more go first. While there is room, "
+        "anybody may have more. 1: the oldest of all go",
     )
     keep_free: Bytes = setting(
         Bytes(128 * 1024**2),

@@ -18,7 +18,7 @@ from mqttproxy.quarantine.issues import Issue, State
 from mqttproxy.quarantine.model import Record, attributes_from_json, properties_from_json, storable
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
 from mqttproxy.quarantine.releases import Order, Release
-from mqttproxy.quarantine.writer import SLICE, remove_rows
+from mqttproxy.quarantine.retention import SLICE, remove_rows
 
 _PAGE: Final = SLICE  # records read in one go, so that a slow reader of ours never keeps the log from being cut
 Row = dict[str, Any]  # a column's type is SQLite's

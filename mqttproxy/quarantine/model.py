@@ -1,6 +1,6 @@
 """What is held: a message that was not let through, who sent it, and every reason why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -13,6 +13,14 @@ Failures = tuple[tuple[str, str, str], ...]  # pointer, keyword, message of each
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_attributes: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_properties: Final = msgspec.json.Decoder(Properties).decode
+
+
+INSERT_HELD: Final = """
+    INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
+                      reason, weight, payload_size, file, properties, destination, attributes, is_masked,
+                      payload, owner)
+    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 
 
 @frozen(kw_only=True)
@@ -146,3 +154,35 @@ def _storable_properties(properties: Properties) -> Properties:
 
 def _fields(properties: Properties) -> Iterable[tuple[str, object]]:
     return msgspec.structs.asdict(properties).items()
+
+
+def held_rows(
+    first: int, batch: Sequence[Held], weights: Sequence[int], files: Mapping[str, str]
+) -> Iterator[tuple[object, ...]]:
+    """Return the rows for `INSERT_HELD`, numbered from `first`; `files` has the payload files, by identifier."""
+    for seq, (held, weight) in enumerate(zip(batch, weights, strict=True), first):
+        file = files.get(held.id)
+        yield (
+            seq,
+            held.id,
+            held.at,
+            storable(held.client_id),
+            storable_or_none(held.username),
+            storable(held.address),
+            storable(held.listener),
+            storable(held.topic),
+            held.qos,
+            held.retain,
+            storable_or_none(held.policy),
+            storable_or_none(held.schema),
+            int(held.reason),
+            weight,
+            len(held.payload),
+            file,
+            properties_to_json(held.properties),
+            storable_or_none(held.destination),
+            attributes_to_json(held.attributes),
+            held.is_masked,
+            held.payload if file is None else None,
+            storable(held.owner),
+        )

@@ -4,7 +4,7 @@ Not the client identifier: whoever sends nothing but invalid messages would take
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -23,11 +23,12 @@ _ADD: Final = """
     ON CONFLICT (owner) DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes
 """
 _HAS: Final = "SELECT messages, bytes FROM owners WHERE owner = ?"
+_OF: Final = "SELECT DISTINCT owner FROM held WHERE seq IN ({})"
 
 
 @frozen
 class Quota:
-    """What one owner may have, by `messages` and `size` in bytes. The newest message of an owner is always kept."""
+    """What one owner may have of a whole that is full, by `messages` and `size` in bytes; one message in any case."""
 
     messages: int
     size: int
@@ -35,6 +36,10 @@ class Quota:
     def is_over(self, messages: int, size: int) -> bool:
         """Return whether that is more."""
         return messages > 1 and (messages > self.messages or size > self.size)
+
+    def shares(self, messages: int, size: int) -> float:
+        """Return how many times as much as it may have that is."""
+        return max(messages / max(self.messages, 1), size / max(self.size, 1))
 
 
 def quota_of(settings: QuarantineSettings) -> Quota | None:
@@ -79,10 +84,16 @@ def has(connection: sqlite3.Connection, owner: str) -> tuple[int, int]:
     return messages, size
 
 
-def all_over(connection: sqlite3.Connection, quota: Quota) -> list[str]:
-    """Return who has more. Goes through all owners."""
-    sql = "SELECT owner FROM owners WHERE messages > 1 AND (messages > ? OR bytes > ?)"
-    return [row[0] for row in connection.execute(sql, (quota.messages, quota.size))]
+def of(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[str]:
+    """Return whose these messages are, each owner once."""
+    return [row[0] for row in connection.execute(_OF.format(",".join("?" * len(seqs))), seqs)]
+
+
+def all_over(connection: sqlite3.Connection, quota: Quota) -> dict[str, tuple[int, int]]:
+    """Return who has more, with how many messages and bytes. Goes through all owners."""
+    sql = "SELECT owner, messages, bytes FROM owners WHERE messages > 1 AND (messages > ? OR bytes > ?)"
+    rows = connection.execute(sql, (quota.messages, quota.size))
+    return {owner: (messages, size) for owner, messages, size in rows}
 
 
 def _short(name: str) -> str:

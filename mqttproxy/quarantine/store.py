@@ -17,7 +17,8 @@ from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
 from mqttproxy.quarantine.model import Held, weigh
 from mqttproxy.quarantine.payloads import PayloadFolder
-from mqttproxy.quarantine.writer import BOUNDS, SLICE, Writer
+from mqttproxy.quarantine.retention import BOUNDS, SLICE
+from mqttproxy.quarantine.writer import Writer
 from mqttproxy.telemetry.logs import RateLimited
 
 T = TypeVar("T")
@@ -185,10 +186,8 @@ class Quarantine(Committer):
         tidied = await self._in_thread(self._writer.tidy)
         for bound, count in tidied.expired.items():
             self.expired_total[bound] += count
-        if tidied.owner:
-            self._limited_log.warning(
-                tidied.owner, "quarantine_quota", owner=tidied.owner, removed=tidied.expired["quota"]
-            )
+        for owner, count in tidied.owners.items():
+            self._limited_log.warning(owner, "quarantine_quota", owner=owner, removed=count)
         self._tidy_at = trio.current_time() + (0.0 if tidied.more else self._tidy_every)
 
     def _close(self) -> None:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mqttproxy.config.model import QuarantineSettings
 from mqttproxy.config.units import write_size
@@ -39,40 +39,30 @@ from mqttproxy.quarantine.issues import (
     failure_rows,
     fingerprints,
 )
-from mqttproxy.quarantine.model import Held, attributes_to_json, properties_to_json, storable, storable_or_none, weigh
+from mqttproxy.quarantine.model import INSERT_HELD, Held, held_rows, storable, weigh
 from mqttproxy.quarantine.payloads import FOLDER, PayloadFolder
+from mqttproxy.quarantine.retention import SLICE, Retention, is_over
 from mqttproxy.sqlite import close_after_error, renew_log
 
 T = TypeVar("T")
-
-SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
-
-BOUNDS: Final = ("age", "count", "bytes", "quota")  # what removes messages
 
 _CHECKPOINT_EVERY: Final = 4 * 1024 * 1024  # bytes written to the log, about
 _ROW_COST: Final = 1024  # of them for a row, besides what it weighs
 _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is given back to the file system
 
-_INSERT_HELD: Final = """
-    INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
-                      reason, weight, payload_size, file, properties, destination, attributes, is_masked,
-                      payload, owner)
-    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 _DELETE: Final = "DELETE FROM held WHERE id = ?"
-_OLDEST_OF: Final = "SELECT seq, weight, file FROM held WHERE owner = ? ORDER BY at LIMIT ?"
 
 
 @frozen
 class Tidied:
-    """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once.
+    """What housekeeping did: messages removed by each bound. `more`: there is more of it to do at once.
 
-    `owner` is whose were removed by the quota.
+    `owners` are those whose messages were removed by the quota, with how many.
     """
 
     expired: dict[str, int]
     more: bool
-    owner: str = ""
+    owners: dict[str, int] = field(factory=dict)
 
 
 class DiskLowError(OSError):
@@ -126,8 +116,7 @@ class Writer:
         self._connect: Final = connect
         self._fsync: Final = fsync
         self._free: Final = free
-        self._over: dict[str, None] = {}  # owners that may have more than their share, in order
-        self._quota: owners.Quota | None = None  # that `_over` is about
+        self._retention: Final = Retention()
         self._opened: _Opened | None = None
         self._next_seq = 1
         self._seen_version = 0
@@ -185,12 +174,8 @@ class Writer:
 
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
-        return (
-            bool(self._over)
-            or self.messages > self.settings.max_messages
-            or self.size_bytes > self.settings.max_bytes
-            or self._since_checkpoint >= _CHECKPOINT_EVERY
-        )
+        has_too_much = is_over(self.settings, self.messages, self.size_bytes)
+        return has_too_much or self._since_checkpoint >= _CHECKPOINT_EVERY
 
     def tidy(self) -> Tidied:
         """Do a bounded piece of housekeeping: retention, checkpoint, free pages, and what others have removed.
@@ -207,13 +192,18 @@ class Writer:
             if (version := self._number("PRAGMA data_version")) != self._seen_version:
                 self._seen_version = version
                 self._count()
+                self._retention.look(self._disk.connection, self.settings)
             self.issues = count_states(self._disk.connection)
-            # First, and to the end: what one has too much must not drive out what others have.
-            owner, count = self._trim_owner()
-            expired = dict.fromkeys(BOUNDS, 0) if self._over else self._trim()
-            expired["quota"] += count
+            removed = self._retention.trim(
+                *self._disk, self.settings, now=self._now(), messages=self.messages, size=self.size_bytes
+            )
+            count = sum(removed.expired.values())
+            self.messages -= count
+            self.size_bytes -= removed.size
+            self._since_checkpoint += _ROW_COST * count
             shrunk = self._shrink()
-        return Tidied(expired, more=sum(expired.values()) >= SLICE or bool(self._over) or shrunk, owner=owner)
+        more = count >= SLICE or shrunk or is_over(self.settings, self.messages, self.size_bytes)
+        return Tidied(removed.expired, more=more, owners=removed.owners)
 
     def close(self) -> None:
         """Close everything. Never raises; the writer may be opened again."""
@@ -261,7 +251,7 @@ class Writer:
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
         self._seen_version = self._number("PRAGMA data_version")
         self._count()
-        self._look_for_owners()
+        self._retention.look(self._disk.connection, self.settings)
         self._remove_orphans()
 
     def _set_aside(self, reason: str) -> None:
@@ -308,104 +298,20 @@ class Writer:
             # What is there already was counted in the same transaction.
             fresh = [held for held in batch if not self._execute(_DELETE, (held.id,)).rowcount]
         first = self._next_seq
-        connection.executemany(_INSERT_HELD, self._rows(batch, weights))
+        connection.executemany(INSERT_HELD, held_rows(first, batch, weights, self._written))
         connection.executemany(INSERT_FAILURE, _failure_rows(first, batch))
         forgotten = count_in(connection, fresh, self.settings.max_issues)
         owned = owners.add(connection, zip((storable(held.owner) for held in batch), weights, strict=True))
         self._execute("COMMIT")
         self.issues_forgotten += forgotten
         self._next_seq += len(batch)
-        if self._quota is not None:
-            self._over |= {owner: None for owner, has in owned.items() if self._quota.is_over(*has)}
+        self._retention.note(owned)
 
     def _leave_room(self) -> None:
         free = self._free(self._directory)
         if free < self.settings.keep_free:
             words = f"the disk has {write_size(free)} left, which `quarantine.keep_free` leaves to the spool"
             raise DiskLowError(errno.ENOSPC, words)
-
-    def _look_for_owners(self) -> None:
-        self._quota = owners.quota_of(self.settings)
-        found = [] if self._quota is None else owners.all_over(self._disk.connection, self._quota)
-        self._over = dict.fromkeys(found)
-
-    def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
-        written = self._written
-        for seq, (held, weight) in enumerate(zip(batch, weights, strict=True), self._next_seq):
-            file = written.get(held.id)
-            yield (
-                seq,
-                held.id,
-                held.at,
-                storable(held.client_id),
-                storable_or_none(held.username),
-                storable(held.address),
-                storable(held.listener),
-                storable(held.topic),
-                held.qos,
-                held.retain,
-                storable_or_none(held.policy),
-                storable_or_none(held.schema),
-                int(held.reason),
-                weight,
-                len(held.payload),
-                file,
-                properties_to_json(held.properties),
-                storable_or_none(held.destination),
-                attributes_to_json(held.attributes),
-                held.is_masked,
-                held.payload if file is None else None,
-                storable(held.owner),
-            )
-
-    def _trim_owner(self) -> tuple[str, int]:
-        """Remove the oldest of one owner that has more than its share; return who that is and how many."""
-        if self._quota != owners.quota_of(self.settings):
-            self._look_for_owners()
-        if not self._over or self._quota is None:
-            return "", 0
-        owner = next(iter(self._over))
-        messages, size = owners.has(self._disk.connection, owner)
-        rows = self._execute(_OLDEST_OF, (owner, SLICE)).fetchall()
-        removed: list[tuple[int, str | None]] = []
-        weights = 0
-        for seq, weight, file in rows:
-            if not self._quota.is_over(messages - len(removed), size - weights):
-                del self._over[owner]
-                break
-            removed.append((seq, file))
-            weights += weight
-        if not rows:
-            del self._over[owner]
-        self._remove(removed, weights)
-        return owner, len(removed)
-
-    def _trim(self) -> dict[str, int]:
-        rows = self._execute("SELECT seq, at, weight, file FROM held ORDER BY at LIMIT ?", (SLICE,)).fetchall()
-        oldest = self._now() - self.settings.max_age
-        messages, size = self.messages, self.size_bytes
-        expired = dict.fromkeys(BOUNDS, 0)
-        for _, at, weight, _ in rows:
-            if at < oldest:
-                expired["age"] += 1
-            elif messages > self.settings.max_messages:
-                expired["count"] += 1
-            elif size > self.settings.max_bytes:
-                expired["bytes"] += 1
-            else:
-                break
-            messages -= 1
-            size -= weight
-        removed = [(seq, file) for seq, _, _, file in rows[: sum(expired.values())]]
-        self._remove(removed, self.size_bytes - size)
-        return expired
-
-    def _remove(self, rows: Sequence[tuple[int, str | None]], weights: int) -> None:
-        if rows:
-            remove_rows(*self._disk, rows)
-            self.messages -= len(rows)
-            self.size_bytes -= weights
-            self._since_checkpoint += _ROW_COST * len(rows)
 
     def _shrink(self) -> bool:
         spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT
@@ -421,30 +327,6 @@ class Writer:
 
     def _number(self, sql: str) -> int:
         return int(self._execute(sql).fetchone()[0])
-
-
-def remove_rows(connection: sqlite3.Connection, folder: PayloadFolder, rows: Sequence[tuple[int, str | None]]) -> int:
-    """Remove messages in one transaction, and their payload files once that is durable; return how many were there.
-
-    Args:
-        connection: to the database, with foreign keys on.
-        folder: of the payload files.
-        rows: sequence number and payload file of each.
-
-    Raises:
-        sqlite3.Error, OSError: all or none of the rows are gone; files without a row are removed at the next start.
-
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        cursor = connection.executemany("DELETE FROM held WHERE seq = ?", ((seq,) for seq, _ in rows))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    folder.remove(file for _, file in rows if file is not None)
-    return cursor.rowcount
 
 
 def _failure_rows(first: int, batch: Sequence[Held]) -> Iterator[FailureRow]:

@@ -328,7 +328,7 @@ class Metrics:
         factory=dict,
         metadata=_counter(
             "mqtt_proxy_quarantine_expired",
-            "held messages that were removed by retention: age, count, bytes; quota: one user or address had its share",
+            "held messages that were removed by retention: age, count, bytes; quota: of who had more than a share",
             "bound",
         ),
     )

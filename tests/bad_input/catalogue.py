@@ -160,7 +160,7 @@ CATALOGUE: Final = (
     Entry(
         "G10",
         "nothing but invalid messages",
-        "a share for each user or address, whose own oldest go; the spool's room on the disk stays",
+        "when the whole is full, first the oldest of whoever has more than a share; the spool's room on the disk stays",
     ),
     Entry("G11", "labels by the thousand", "64, then `other`"),
     Entry("G12", "files that others may read", "0600"),

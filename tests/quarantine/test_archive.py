@@ -12,7 +12,7 @@ from mqttproxy.quarantine.database import DATABASE
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.payloads import FOLDER
-from mqttproxy.quarantine.writer import SLICE
+from mqttproxy.quarantine.retention import SLICE
 from tests.quarantine.examples import NOW, SMALL_INLINE, damage, files_in, make_held, make_writer
 
 LARGE = b"larger than ten bytes"

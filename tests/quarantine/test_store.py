@@ -18,8 +18,9 @@ from mqttproxy.quarantine.archive import Archive
 from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.payloads import FOLDER
+from mqttproxy.quarantine.retention import SLICE
 from mqttproxy.quarantine.store import Quarantine
-from mqttproxy.quarantine.writer import SLICE, Writer
+from mqttproxy.quarantine.writer import Writer
 from tests.fake_rooms import FakeLog
 from tests.quarantine.examples import (
     NOW,
@@ -455,7 +456,7 @@ async def test_G10_a_flood_without_end_does_not_outgrow_the_bounds(tmp_path: Pat
 
 async def test_G10_the_quota_is_counted_and_told_once_in_a_while(tmp_path: Path) -> None:
     committed = Committed()
-    settings = evolve(SETTINGS, max_messages=Count(100), client_share=0.1)
+    settings = evolve(SETTINGS, max_messages=Count(20), client_share=0.1)
     log = FakeLog()
     quarantine = make_quarantine(tmp_path, committed, settings=settings)
     quarantine._limited_log.log = log
@@ -463,9 +464,9 @@ async def test_G10_the_quota_is_counted_and_told_once_in_a_while(tmp_path: Path)
         for number in range(30):
             quarantine.hold_nowait(make_held(owner="user:ada", at=NOW + number), number)
             await committed.wait_tokens(number + 1)
-        await eventually(lambda: quarantine.expired_total["quota"] == 20)
+        await eventually(lambda: quarantine.expired_total["quota"] == 10)
     assert log.lines == [{"event": "quarantine_quota", "owner": "user:ada", "removed": 1}]
-    assert quarantine.messages == 10
+    assert quarantine.messages == 20
 
 
 async def test_G10_retention_goes_on_while_the_disk_is_low_and_makes_room(tmp_path: Path) -> None:

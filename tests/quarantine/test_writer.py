@@ -15,7 +15,8 @@ from mqttproxy.quarantine.database import DATABASE
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.payloads import FOLDER
-from mqttproxy.quarantine.writer import SLICE, Writer
+from mqttproxy.quarantine.retention import SLICE
+from mqttproxy.quarantine.writer import Writer
 from tests.quarantine.examples import (
     NOW,
     SETTINGS,

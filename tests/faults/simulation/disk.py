@@ -21,8 +21,9 @@ from mqttproxy.database import LAYOUT
 from mqttproxy.journal import Changes, Key, Loaded, Row
 from mqttproxy.quarantine.database import VERSION
 from mqttproxy.quarantine.model import Held, weigh
+from mqttproxy.quarantine.retention import BOUNDS
 from mqttproxy.quarantine.schema import migrate
-from mqttproxy.quarantine.writer import BOUNDS, Tidied
+from mqttproxy.quarantine.writer import Tidied
 from mqttproxy.spool.reader import Run, Sum
 from mqttproxy.spool.rows import ConsumedRow, DestinationRow, RunRow
 
