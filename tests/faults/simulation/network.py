@@ -79,6 +79,7 @@ class SimulatedListener:
     """A `transport.Listener`: accepts what `Network.connect` brings."""
 
     is_behind_balancers = False
+    revoked = None
 
     def __init__(self, settings: ListenerSettings) -> None:
         self.settings = settings
