@@ -29,7 +29,7 @@ from mqttproxy.keeping import Keeping
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline
-from mqttproxy.process import share_interpreter, share_memory, tidy_memory
+from mqttproxy.process import share_interpreter, share_memory, take_descriptors, tidy_memory
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
@@ -376,6 +376,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
     """
     share_memory()
     share_interpreter()
+    take_descriptors()
     data = read_file(path)
     config = config_of(data, str(path), path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)

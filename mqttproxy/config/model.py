@@ -90,7 +90,8 @@ class LimitSettings:
         Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
     )
     handshakes: Count = setting(
-        Count(1000), "connections that may be between accept and CONNECT at once; those beyond it wait to be accepted"
+        Count(1000),
+        "connections between their first byte and CONNECT at once; those beyond it wait, see denial-of-service.md",
     )
     packet_size: Bytes = setting(Bytes(1024 * 1024), "largest packet from a device, checked on the fixed header")
     packet_size_before_connect: Bytes = setting(Bytes(64 * 1024), "the same for the CONNECT packet")

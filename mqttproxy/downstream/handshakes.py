@@ -1,0 +1,218 @@
+"""Who is between accept and CONNECT: whose turn it is, and who must go so that others can come in.
+
+A handshake takes memory and time, so `limits.handshakes` are on at once; what it takes is a place. Nobody needs one who
+has not said a word. Who finds none waits in line, accepted: after a restart all devices come at once, and closing the
+door on them would make each come again, at a moment of its own choosing and at the price of one more handshake.
+
+Slow connections must not keep the others out, however many they are. So while somebody waits, a place is lost by
+whoever lets us wait: after GRACE, or at once if its address has more than a FEW connections here and who needs the
+place comes from one that has not. Those with a FEW are also first in line. A peer that waits for us stays.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from math import inf
+from typing import Final
+
+import trio
+from attrs import Factory, define, field
+
+from mqttproxy.config.model import LimitSettings
+from mqttproxy.downstream.unwelcome import NotWelcome
+from mqttproxy.telemetry.logs import RateLimited
+from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.transport.tcp import TcpStream
+
+FEW: Final = 8  # connections of one address that have said something and are not in yet
+GRACE: Final = 1.0  # seconds that a peer may let us wait while others wait: a few round trips on a bad line
+HASTE: Final = 0.2  # the same, while more than a LONG line waits
+LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
+AT_ONCE: Final = 16  # begin in one turn of the loop, so that others have theirs: some ms
+LOOK: Final = 0.05  # seconds between two looks for those who let us wait
+SEEN: Final = 32  # looked at for one who comes
+ROOM: Final = 10  # of those who say nothing, one in so many goes when the process has no room for more
+
+
+@define(eq=False)
+class Handshake:
+    """A connection between accept and CONNECT.
+
+    Attributes:
+        scope: has its deadline, and ends it.
+        since: monotonic seconds of its accept, and of its getting a place later on.
+        host: its address; empty: it has not said a word yet.
+        is_of_crowd: its address had a FEW when it came.
+        is_sent_away: it had to go for others.
+
+    """
+
+    stream: TcpStream
+    scope: trio.CancelScope
+    since: float
+    host: str = ""
+    is_of_crowd: bool = False
+    is_sent_away: bool = False
+    turn: trio.Event = Factory(trio.Event)
+
+    def lets_wait(self, since: float) -> bool:
+        """Tell whether it has been here since then, and it is its peer who lets us wait."""
+        return self.since <= since and not self.is_sent_away and self.stream.is_silent
+
+
+_InOrder = OrderedDict[Handshake, None]
+
+
+@define(eq=False)
+class Handshakes:
+    """All of them."""
+
+    limits: LimitSettings
+    metrics: Metrics
+    alerts: RateLimited
+    _here: dict[Handshake, None] = field(init=False, factory=dict)
+    _of_host: Counter[str] = field(init=False, factory=Counter)  # that have said something
+    # Those with a place and those in line, by `is_of_crowd`; the oldest first.
+    _holders: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
+    _lines: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
+    _begun: int = field(init=False, default=0)  # in this turn
+    _waits: trio.lowlevel.ParkingLot = field(init=False, factory=trio.lowlevel.ParkingLot)
+
+    @contextmanager
+    def begun(self, stream: TcpStream) -> Iterator[Handshake]:
+        """Go through a handshake in here, within `limits.connect_deadline`; then nothing is raised, as by `move_on`."""
+        now = trio.current_time()
+        one = Handshake(stream, trio.CancelScope(deadline=now + self.limits.connect_deadline), now)
+        self._here[one] = None
+        self.metrics.handshakes += 1
+        try:
+            with one.scope:
+                yield one
+        finally:
+            self.metrics.handshakes -= 1
+            del self._here[one]
+            if one.host:
+                self._of_host[one.host] -= 1
+                if not self._of_host[one.host]:
+                    del self._of_host[one.host]
+            if self._holders[one.is_of_crowd].pop(one, self) is None:
+                self._fill()
+
+    async def take_place(self, one: Handshake) -> None:
+        """Wait for its first word, then until it is its turn, which is not held against it. It is known who it is.
+
+        Raises:
+            NotWelcome: it has hung up.
+            TransportError: the connection broke.
+
+        """
+        if not await one.stream.wait_first():
+            raise NotWelcome("closed_before_connect")
+        one.host = one.stream.peer.host
+        one.is_of_crowd = self._of_host[one.host] >= FEW
+        self._of_host[one.host] += 1
+        if self._has_place or (self._is_full and not one.is_of_crowd and self._make_way()):
+            self._hold(one)
+        else:
+            await self._wait(one)
+            if one.stream.has_hung_up:
+                raise NotWelcome("closed_before_connect")
+
+    def make_room(self) -> bool:
+        """Send some of those away who have said nothing for long; False: there are none.
+
+        For when the process can have no more connections: one tenth of them goes, the oldest, so that looking for them
+        again for each newcomer costs nothing.
+        """
+        most = 1 + len(self._here) // ROOM
+        since = trio.current_time() - GRACE
+        found = [*islice((one for one in self._here if one.lets_wait(since)), most)]
+        for one in found:
+            self._send_away(one)
+        self._fill()
+        return bool(found)
+
+    async def run(self) -> None:
+        """Have those in line come in, in turns, and take places for them from those who let us wait, until cancelled."""
+        look = 0.0
+        while True:
+            if not self._begun and not self.has_line:
+                await self._waits.park()
+            if self._is_full:
+                await trio.sleep(LOOK)
+            else:
+                await trio.lowlevel.checkpoint()
+            self._begun = 0
+            if self.has_line and (now := trio.current_time()) >= look:
+                look = now + LOOK
+                self._look()
+            self._fill()
+
+    @property
+    def has_line(self) -> bool:
+        """Whether somebody waits for a place."""
+        return any(self._lines)
+
+    @property
+    def _is_full(self) -> bool:
+        return sum(map(len, self._holders)) >= self.limits.handshakes
+
+    @property
+    def _has_place(self) -> bool:
+        return self._begun < AT_ONCE and not self._is_full
+
+    async def _wait(self, one: Handshake) -> None:
+        metrics, line = self.metrics, self._lines[one.is_of_crowd]
+        if self._is_full:
+            metrics.handshake_waits += 1
+            self.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
+        left, one.scope.deadline = one.scope.deadline - trio.current_time(), inf
+        line[one] = None
+        metrics.handshakes_waiting += 1
+        try:
+            await one.turn.wait()
+        finally:
+            metrics.handshakes_waiting -= 1
+            line.pop(one, None)
+        one.scope.deadline = trio.current_time() + left
+
+    def _hold(self, one: Handshake) -> None:
+        one.since = trio.current_time()
+        self._holders[one.is_of_crowd][one] = None
+        self._begun += 1
+        self._waits.unpark_all()
+
+    def _fill(self) -> None:
+        """Give away the places that are free: to those with a few before a crowd."""
+        few, crowd = self._lines
+        while (few or crowd) and self._has_place:  # the next turn goes on where this one's share ends
+            # In a long line it is the newest's turn: nobody else would be served before he gives up.
+            one, _ = few.popitem(last=self._is_long) if few else crowd.popitem(last=False)
+            self._hold(one)
+            one.turn.set()
+
+    @property
+    def _is_long(self) -> bool:
+        return len(self._lines[False]) > LONG * self.limits.handshakes
+
+    def _make_way(self) -> bool:
+        """Take the place of one of a crowd, for one who is not."""
+        now = trio.current_time()
+        for one in islice(self._holders[True], SEEN):
+            if one.lets_wait(now):
+                self._send_away(one)
+                return True
+        return False
+
+    def _look(self) -> None:
+        since = trio.current_time() - (HASTE if self._is_long else GRACE)
+        holders = [*chain.from_iterable(self._holders[is_of_crowd] for is_of_crowd in (True, False))]
+        wanted = sum(map(len, self._lines))
+        for one in islice((one for one in holders if one.lets_wait(since)), wanted):
+            self._send_away(one)
+
+    def _send_away(self, one: Handshake) -> None:
+        one.is_sent_away = True
+        one.scope.cancel()
+        self._holders[one.is_of_crowd].pop(one, None)
