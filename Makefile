@@ -21,7 +21,8 @@ WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 # of proxies: where Python is told to keep nothing that it has compiled, each would compile everything anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(WITH_SERVERS) $(BIN)/python -m pytest -n auto
 
-.PHONY: help run test lint types map docs check fuzz faults faults-tests faults-kills faults-power faults-syscalls \
+.PHONY: help run test lint types map docs check fuzz bad-input faults faults-tests faults-kills faults-power \
+  faults-syscalls \
   faults-corruption faults-simulation faults-reloads bench bench-devices lock servers clean
 
 help:
@@ -29,6 +30,7 @@ help:
 	@echo 'make test    set up (real servers too), and run all tests'
 	@echo 'make check   lint, types, map of imports, docs'
 	@echo 'make fuzz    fuzz every target for SECONDS_EACH=60 seconds'
+	@echo 'make bad-input  every case of bad input over every transport, whole and byte by byte'
 	@echo 'make faults  break it under load and count what is lost: longer tests, kills (KILLS=200, beside a bridge), power'
 	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
 	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations, RELOADS=1000; or one: make faults-power'
@@ -85,6 +87,10 @@ fuzz: $(VENV)/.dev
 
 # About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
 faults: faults-tests faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads
+
+# Every case of bad input over every transport, whole and byte by byte: see tests/bad_input/every_row.py.
+bad-input: $(VENV)/.dev
+	BAD_INPUT=long $(PYTEST) tests/bad_input $(ARGS)
 
 # The tests of tests/faults in their long form, see forms.py there.
 faults-tests: $(VENV)/.dev servers

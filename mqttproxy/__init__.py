@@ -7,6 +7,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     explain       what becomes of one message and why; cases, and which rules they exercise
     sim           a fleet of devices that are not there: messages made from a schema, good and bad
     app           where the rooms meet: builds them, owns the root nursery, drain and shutdown
+    measuring     what the process measures of itself, and so what is shed under overload
     steering      how a running proxy is told to change: signal, watched files, commands; trials that roll back
     reload        build a new generation, swap it in whole, or keep the old one and say why
     keeping       what the proxy keeps for devices: builds the sessions' rooms, brings them back from disk
@@ -29,6 +30,7 @@ Rooms marked ∘ are sans-IO: no waiting, no clock, no sockets, no disk, no logg
     ruleset       what a generation means for messages
     shaping       what each upstream gets of a message
     handover      between an acknowledgement and the destinations: tickets, lanes, plans
+    limiting      who may do how much: rates, bans, what is shed under overload
     access        who may connect, publish, subscribe
     database      the tables of sessions and spool in one database
     tables        makes the tables of both databases, in a process of its own

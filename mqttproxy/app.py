@@ -26,6 +26,7 @@ from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.handover import Lane
 from mqttproxy.keeping import Keeping
+from mqttproxy.measuring import Measuring
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline
@@ -40,7 +41,7 @@ from mqttproxy.reload import check_schemas, digest_of, remember_schemas
 from mqttproxy.ruleset import Ruleset
 from mqttproxy.spool import TooManyDestinationsError
 from mqttproxy.sqlite import NewerDatabaseError
-from mqttproxy.steering import Cause, Control, Records, Resumed, Steering, resume, watch
+from mqttproxy.steering import Banning, Cause, Control, Records, Resumed, Steering, resume, watch
 from mqttproxy.telemetry.audit import AuditTrail
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.health import Gates, Health
@@ -73,6 +74,7 @@ class Proxy:
         self.outside = outside = evolve(outside, wall=SteadyWall(outside.wall, outside.now))
         self.log = get_log()
         self.metrics = Metrics(node=config.proxy.id, version=__version__, now=outside.now)
+        self.banning = Banning(self)
         self.steering = Steering(self, Records(config.proxy.data_dir))
         self._hangup = trio.Event()
         self.health = Health(wall=outside.wall, now=outside.now)
@@ -165,9 +167,7 @@ class Proxy:
                 sessions=self.keeping.sessions,
                 wills=self.keeping.wills,
                 publisher=self.keeping.publisher,
-                flapping=Flapping(
-                    connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban
-                ),
+                flapping=Flapping.by(limits),
                 metrics=self.metrics,
                 log=self.log,
                 alerts=alerts,
@@ -200,11 +200,9 @@ class Proxy:
         yield DestinationSnapshot(name=LOCAL, kind="local", connected=True, offered=handed, delivered=handed)
 
     def _refresh(self) -> None:
-        metrics, flapping = self.metrics, self.door.premises.flapping
+        metrics = self.metrics
         self.keeping.refresh()
         metrics.spool_waiting = self.pipeline.spool_lanes.waiting
-        metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
-        metrics.flapping_forgotten = flapping.forgotten
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
         metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
         metrics.quarantine_issues = self.quarantine.issues
@@ -280,6 +278,7 @@ class Proxy:
 
     async def open_rooms(self, background: trio.Nursery) -> None:
         """Start everything behind the door in this nursery; what was kept is back then. A simulation begins here."""
+        await background.start(self.banning.run)
         await background.start(self.audit.run)
         await background.start(_started, self.quarantine)
         await background.start(self.keeping.run, self.pool)
@@ -292,6 +291,7 @@ class Proxy:
         background.start_soon(self.releases.run)
         background.start_soon(self.pipeline.shadowing.run)
         background.start_soon(self._watch_health)
+        background.start_soon(Measuring(self).run)
 
     def _say_ready(self, metrics_at: str | None) -> None:
         tidy_memory()

@@ -1,5 +1,7 @@
 """Behaviour rules at work: asked beside the judge for each message from a device that one covers, and for silence.
 
+Rates that refuse messages are asked here too, and first: what is one too many goes no further, whatever else it is.
+
 What they find joins the verdict of the policies, and goes through `refusal` as theirs does. Silence has no message:
 it is told in the log, the audit trail and the metrics.
 """
@@ -9,6 +11,7 @@ from typing import Final
 from attrs import define, field
 
 from mqttproxy.config.model import ProxyConfig
+from mqttproxy.limiting.rates import Rates
 from mqttproxy.mqtt.packets import Publish
 from mqttproxy.refusal import Refusal
 from mqttproxy.validation import Identity, Verdict
@@ -25,6 +28,7 @@ class Behaving:
     refusal: Refusal
     watch: Watch
     has_rules: bool = field(init=False, default=False)
+    _rates: Rates | None = field(init=False, default=None)  # those that refuse messages, if there are any
 
     def __attrs_post_init__(self) -> None:
         """Tell the metrics."""
@@ -33,7 +37,12 @@ class Behaving:
     def use(self, config: ProxyConfig) -> None:
         """Put the rules of a configuration in force; those that did not change go on with what they remember."""
         self.watch.use(config.behaviours, config.payload)
-        self.has_rules = bool(self.watch.rules)
+        self.has_rules = bool(self.watch.rules) or self._rates is not None
+
+    def limit(self, rates: Rates) -> None:
+        """Ask these too."""
+        if rates.refusing:
+            self._rates, self.has_rules = rates, True
 
     def judge(self, verdict: Verdict, message: Publish, identity: Identity, now: float) -> Verdict:
         """Return the verdict on a message by its policies and by what its device has done before.
@@ -45,6 +54,8 @@ class Behaving:
             now: monotonic seconds.
 
         """
+        if self._rates is not None and (refused := self._rates.judge(message, identity, now)) is not None:
+            return refused
         if not (rules := self.watch.covering(message.topic)):
             return verdict
         try:

@@ -48,5 +48,10 @@ def tidy_memory() -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: no need to look at it again
     gc.set_threshold(*GC_THRESHOLDS)
+    give_back_memory()  # up to 2 MB that only the start needed
+
+
+def give_back_memory() -> None:
+    """Give the system what the allocator keeps although nobody uses it. Takes milliseconds for each GB."""
     with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)  # up to 2 MB that only the start needed
+        ctypes.CDLL(None).malloc_trim(0)

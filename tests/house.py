@@ -113,11 +113,12 @@ class House:
         *,
         session: SessionState | None = None,
         acknowledges: bool = True,
+        host: str = HOST,
         **connect: Any,
     ) -> Client:
         """Open a connection and send CONNECT. `session`: what the device has kept of its own."""
         wanted = Connect(client_id=client_id, version=version, **connect)
-        return Client(self.arrive(), wanted, self.nursery, session=session, acknowledges=acknowledges)
+        return Client(self.arrive(host), wanted, self.nursery, session=session, acknowledges=acknowledges)
 
     async def connect(self, client_id: str = "d", version: ProtocolVersion = V5, **how: Any) -> Client:
         """Connect a device as `device` does; it must be accepted."""
@@ -251,7 +252,7 @@ def make_house(
         sessions=sessions,
         wills=wills,
         publisher=publisher,
-        flapping=Flapping(connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban),
+        flapping=Flapping.by(limits),
         metrics=metrics,
         log=log,
         alerts=alerts,

@@ -5,13 +5,13 @@ before any password is looked at.
 """
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_address
 from typing import Final
+
+from mqttproxy.transport.addresses import counted_as
 
 FIRST_WAIT: Final = 1.0  # seconds
 MOST_DOUBLINGS: Final = 40
 SWEPT: Final = 2  # entries whose time is over that one failure sweeps out; more than it adds
-IPV6_PREFIX: Final = 64  # bits: whoever has one address has all of those
 
 
 class Throttle:
@@ -37,13 +37,13 @@ class Throttle:
 
     def wait_of(self, address: str, now: float) -> float:
         """Return the seconds that an address must wait before it may try; 0: it may."""
-        count, last = self._known.get(_network(address), (0, 0.0))
+        count, last = self._known.get(counted_as(address), (0, 0.0))
         return max(0.0, last + self._wait(count) - now)
 
     def failed(self, address: str, now: float) -> None:
         """Count a failed attempt."""
         self._sweep(now)
-        key = _network(address)
+        key = counted_as(address)
         count, last = self._known.pop(key, (0, now))
         if now - last >= self.window + self._wait(count):
             count = 0
@@ -64,14 +64,3 @@ class Throttle:
             if now - last < self.window + self._wait(count):
                 return
             del self._known[key]
-
-
-def _network(address: str) -> str:
-    """Return what stands for an address: itself, or its network where that is one customer's."""
-    if ":" not in address:
-        return address
-    try:
-        number = int(ip_address(address))
-    except ValueError:  # no address, as in memory
-        return address
-    return str(IPv6Address(number >> IPV6_PREFIX << IPV6_PREFIX))

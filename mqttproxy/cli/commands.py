@@ -62,6 +62,16 @@ app.command(
     name="shadow",
     help="Ask a running proxy what the candidates for its policies would break, and what they would heal.",
 )
+app.command(
+    "mqttproxy.cli.ban:ban_app",
+    name="ban",
+    help="Keep clients, users or networks out of a running proxy, and see who is.",
+)
+app.command(
+    "mqttproxy.cli.ban:refused",
+    name="refused",
+    help="Ask a running proxy which devices it has refused in the last three days, and why.",
+)
 app.command("mqttproxy.cli.reload:confirm", name="confirm", help="Keep what was applied for a while.")
 app.command("mqttproxy.cli.reload:rollback", name="rollback", help="Take back what was applied for a while.")
 app.command(

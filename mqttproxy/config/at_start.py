@@ -22,7 +22,9 @@ _DEFAULTS: Final = ProxyConfig()
 
 
 def is_at_start(table: str, key: str) -> bool:
-    """Tell whether a setting is read at start only."""
+    """Tell whether a setting is read at start only; that of a table within a table is as the outer one says."""
+    if "." in table:
+        return is_at_start(*table.split(".", 2)[:2])
     return (table, key) in ALONE or (table in AT_START and key not in AT_START[table])
 
 

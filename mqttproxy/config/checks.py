@@ -20,6 +20,7 @@ from mqttproxy.config.mapping_checks import as_filter, check_mappings
 from mqttproxy.config.model import LOCAL, PolicyTopic, ProxyConfig, Quorum, RouteSettings, TopicFilter
 from mqttproxy.config.policy_checks import capture_fault, check_admitting, check_candidates, check_policy
 from mqttproxy.config.ranges import number_words, range_of
+from mqttproxy.config.rate_checks import check_rates
 from mqttproxy.config.report import Report
 from mqttproxy.config.transform_checks import check_transforms
 from mqttproxy.config.units import write_size
@@ -55,6 +56,8 @@ def check(config: ProxyConfig, file: str, unreadable: Callable[[Path], str | Non
         check_mappings(upstream.topics, f"upstreams[{index}].topics", config.limits, report)
     check_upstreams_together(config.upstreams, report)
     check_transforms(config, report)
+    check_rates(config, report)
+    _check_names("limits.rates", config.limits.rates, report)
     destinations = [upstream.name for upstream in config.upstreams] + [LOCAL]
     for index, route in enumerate(config.routes):
         _check_route(route, f"routes[{index}]", destinations, report)

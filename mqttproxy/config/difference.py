@@ -125,7 +125,7 @@ def _place_in(identity: str, old: dict[str, Any], new: dict[str, Any]) -> tuple[
 def _item(table: str, key: str, name: str, item: Any, what: What) -> Change:
     effect, why = effect_of_item(table, item, added=what == "added")
     before, after = (None, key) if what == "added" else (key, None)
-    return Change(key, table, name, what, before, after, effect, why)
+    return Change(key, table, name, what, before, after, effect, why, "." in table and is_at_start(table, ""))
 
 
 def _settings(table: str, place: str, name: str | None, before: Any, after: Any) -> Iterator[Change]:

@@ -16,6 +16,7 @@ TopicTemplate = NewType("TopicTemplate", str)  # a topic filter with `${name}` f
 
 PolicyTopic = NewType("PolicyTopic", str)  # a topic filter, with `{name}` in the place of `+` where it has a name
 Conditions = NewType("Conditions", tuple[tuple[str, tuple[str, ...]], ...])  # by name, a glob or comparison, or some
+Windows = NewType("Windows", str)  # "10:1,300:60": so much in so many seconds, several of those
 Labels = NewType("Labels", tuple[tuple[str, str], ...])  # a text for each name
 
 JsonValue = NewType("JsonValue", object)  # what can be written as JSON

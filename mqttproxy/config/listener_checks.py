@@ -1,5 +1,6 @@
 """The cross-checks of `[[listeners]]`, and of every other address that is bound."""
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Final
@@ -11,6 +12,7 @@ from mqttproxy.config.units import parse_address
 
 _SECURE: Final = frozenset({"tls", "wss"})
 _WEB: Final = frozenset({"ws", "wss"})
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-]+(:[0-9]+)?|https?://\[[0-9a-f:.]+\](:[0-9]+)?")
 _EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104  # compared with, not bound
 _EVERY_IPV6: Final = "::"
 
@@ -24,7 +26,17 @@ def check_listener(listener: ListenerSettings, key: str, report: Report) -> None
         report.add_unwanted(key, listener, keys, "none, because the transport is neither tls nor wss")
     if listener.transport in _WEB and not (listener.path.startswith("/") and listener.path.isprintable()):
         report.add(f"{key}.path", quoted(listener.path), 'a path such as "/mqtt"')
+    _check_origins(listener, key, report)
     _check_introductions(listener, key, report)
+
+
+def _check_origins(listener: ListenerSettings, key: str, report: Report) -> None:
+    if listener.transport not in _WEB:
+        report.add_unwanted(key, listener, ("origins",), "none, because the transport is neither ws nor wss")
+        return
+    for position, origin in enumerate(listener.origins or ()):
+        if not _ORIGIN.fullmatch(origin):  # a browser says it in exactly this form
+            report.add(f"{key}.origins[{position}]", quoted(origin), 'an origin such as "https://dashboard.example"')
 
 
 def _check_introductions(listener: ListenerSettings, key: str, report: Report) -> None:

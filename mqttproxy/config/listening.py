@@ -43,6 +43,11 @@ class ListenerSettings:
     )
     tls_minimum: Literal["1.2", "1.3"] = setting("1.2", "oldest version of TLS that is spoken, for tls and wss")
     path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")
+    origins: tuple[str, ...] | None = setting(
+        None,
+        "web pages whose scripts may connect, for ws and wss, by scheme, host and port; by default all. Programs that "
+        "are no browsers say no origin, and may always",
+    )
     proxy_protocol: ProxyProtocolSettings = setting(
         ProxyProtocolSettings(), "load balancers in front of it, who say by a PROXY header who is there"
     )

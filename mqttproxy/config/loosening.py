@@ -53,6 +53,7 @@ CARRYING: Final = frozenset(
         "tests",
         "shadow",
         "policies.shadow",
+        "overload",
     }
 )
 _LOOPBACK: Final = ("127.", "::1", "localhost")
@@ -239,6 +240,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("listeners", "certificate"): Rule(lambda _before, _after: "neither"),
     ("listeners", "private_key"): Rule(lambda _before, _after: "neither"),
     ("listeners", "path"): Rule(lambda _before, _after: "neither"),
+    ("listeners", "origins"): Rule(allowing, "more web pages may connect", "fewer web pages may connect"),
     ("listeners.proxy_protocol", "from_"): Rule(_balancers, "more are believed who is there", "fewer are believed"),
     ("listeners.proxy_protocol", "header_timeout"): _LIMIT,
     ("listeners.proxy_protocol", "header_bytes"): _LIMIT,
@@ -317,12 +319,19 @@ def effect_of(table: str, key: str, before: Any, after: Any) -> tuple[Effect, st
     return ("neither" if table in CARRYING else "either"), ""
 
 
+# One more table of a kind, and one less.
+_ITEMS: Final[Mapping[str, tuple[tuple[Effect, str], tuple[Effect, str]]]] = {
+    "listeners": (("loosens", "another way in"), ("tightens", "one way in less")),
+    "limits.rates": (("tightens", "one more limit"), ("loosens", "one limit less")),
+}
+
+
 def effect_of_item(table: str, item: Any, *, added: bool) -> tuple[Effect, str]:
     """Return what it does that one more table of a kind is there, or one less."""
     if not getattr(item, "enabled", True):
         return "neither", ""
-    if table == "listeners":
-        return ("loosens", "another way in") if added else ("tightens", "one way in less")
+    if table in _ITEMS:
+        return _ITEMS[table][0 if added else 1]
     if table == "policies":
         if getattr(item, "level", "enforce") != "enforce":
             return "neither", ""

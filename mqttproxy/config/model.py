@@ -30,10 +30,12 @@ from mqttproxy.config.kinds import (
     Seconds,
     TopicFilter,
     TopicPattern,
+    Windows,
     inner_tables,
     setting,
     table_class,
 )  # fmt: skip
+from mqttproxy.config.limiting import OverloadSettings, RateSettings
 from mqttproxy.config.listening import ListenerSettings, ProxyProtocolSettings
 from mqttproxy.config.observing import AuditSettings, RecorderSettings, TelemetrySettings
 from mqttproxy.config.policies import (
@@ -52,9 +54,10 @@ __all__ = [  # of other modules: everybody looks for them here
     "LOCAL", "MOST_DESTINATIONS", "REQUIRED", "AccessSettings", "Ack", "Address", "AttributeSettings",
     "AuditSettings", "BehaviourSettings", "BindingSettings", "Bytes", "CaseFolderSettings", "Conditions", "Count",
     "ExpressionSettings", "Labels", "ListenerSettings", "Network", "PluginSettings", "PolicySettings", "PolicyTopic",
-    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RecorderSettings", "RequireSettings", "Seconds",
+    "ProxyProtocolSettings", "QuarantineSettings", "Quorum", "RateSettings", "RecorderSettings",
+    "RequireSettings", "Seconds",
     "ShadowSettings", "SpoolSettings", "TelemetrySettings", "TopicFilter", "TopicPattern", "WhenSettings",
-    "table_class",
+    "Windows", "table_class",
 ]  # fmt: skip
 
 
@@ -85,7 +88,7 @@ class LimitSettings:
     """`[limits]`: what bounds each buffer and wait on the devices' side."""
 
     connections: Count = setting(Count(100_000), "connections in total; one more is closed at once")
-    connections_per_address: Count = setting(Count(256), "connections from one IP address")
+    connections_per_address: Count = setting(Count(256), "connections from one IP address, or from one /64 of IPv6")
     connect_deadline: Seconds = setting(
         Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
     )
@@ -164,6 +167,14 @@ class LimitSettings:
     flapping_window: Seconds = setting(Seconds(60.0), "counted from the first of them")
     flapping_ban: Seconds = setting(Seconds(300.0), "how long it is not let in; trying does not prolong it")
     behaviour_devices: Count = setting(Count(100_000), "devices, or their topics, that each behaviour rule remembers")
+    rate_keys: Count = setting(
+        Count(100_000), "clients, addresses and so on that each rate remembers, beside those that are connected"
+    )
+    bans: Count = setting(Count(10_000), "bans by `mqttproxy ban`; one more is refused")
+    refused_clients: Count = setting(
+        Count(1000), "refused clients that `mqttproxy refused` can tell of; those refused longest ago are forgotten"
+    )
+    rates: tuple[RateSettings, ...] = setting((), "how much may come in how much time")
 
 
 @frozen(kw_only=True)
@@ -344,6 +355,7 @@ class ProxyConfig:
     proxy: ProxySettings = field(default=ProxySettings())
     listeners: tuple[ListenerSettings, ...] = field(default=Factory(_default_listeners))
     limits: LimitSettings = field(default=LimitSettings())
+    overload: OverloadSettings = field(default=OverloadSettings())
     sessions: SessionSettings = field(default=SessionSettings())
     access: AccessSettings = field(default=AccessSettings())
     topics: TopicSettings = field(default=TopicSettings())

@@ -39,6 +39,9 @@ _OF_SETTING: Final = {
     ("proxy", "hop_limit"): Range(0, 1000),
     ("proxy", "drain_grace"): Range(0, CENTURY),
     ("listeners.proxy_protocol", "header_bytes"): Range(256, 65_551),  # as long as one can be
+    ("overload", "sustained"): Range(0, CENTURY),
+    ("overload", "memory"): Range(0, 1, above=True),
+    ("overload", "descriptors"): Range(0, 1, above=True),
     ("limits", "packet_size"): Range(16, _28_BIT),
     ("limits", "packet_size_before_connect"): Range(16, _28_BIT),
     ("limits", "payload_size"): Range(1, _28_BIT),

@@ -33,4 +33,11 @@ class Report:
         for key in keys:
             value = getattr(settings, key)
             if value != fields[key].default:
-                self.add(f"{table}.{key}", shown(str(value) if isinstance(value, Path) else value), expected)
+                self.add(f"{table}.{key}", shown(_plain(value)), expected)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as the file has it."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn
 from mqttproxy.config.cases import CaseFile
 from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
 from mqttproxy.config.kinds import JsonValue, TopicTemplate, file_key
+from mqttproxy.config.limiting import parse_windows
 from mqttproxy.config.model import (
     Ack,
     Address,
@@ -36,6 +37,7 @@ from mqttproxy.config.model import (
     TelemetrySettings,
     TopicFilter,
     TopicPattern,
+    Windows,
     every_table,
     table_class,
 )
@@ -159,6 +161,10 @@ def _template(value: object) -> str | None:
     return _text(value) if parse_template(value) else None
 
 
+def _windows(value: object) -> str | None:
+    return text if (text := _text(value)) and parse_windows(text) else None
+
+
 def _json(value: object) -> object | None:
     """Return a value that JSON can say; TOML has dates beside, and numbers that are none."""
     if isinstance(value, dict | list):
@@ -183,6 +189,7 @@ _READERS: Final[dict[Any, tuple[Callable[[object], Any], str]]] = {
     TopicPattern: (_text, 'a topic pattern such as "plant/{line}/#"'),
     TopicTemplate: (_text, 'a topic filter such as "plant/${site}/#"'),
     PolicyTopic: (_text, 'a topic filter such as "sensor/{device}/temperature"'),
+    Windows: (_windows, 'amount:seconds of each window, such as "10:1,300:60" or "1MiB:1s", at most 30 days'),
     Labels: (_labels, "a table of names and texts"),
     Conditions: (_conditions, "a table of names, and a text or some texts for each"),
     JsonPointer: (_pointer, 'a JSON Pointer such as "/values/0/unit"'),

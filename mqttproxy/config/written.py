@@ -31,6 +31,7 @@ _EXAMPLES: Final = {
     ("listeners", "private_key"): '"tls/server.key"',
     ("listeners", "client_ca"): '"tls/devices-ca.pem"',
     ("listeners", "crl"): '"tls/devices-crl.pem"',
+    ("listeners", "origins"): '["https://dashboard.example"]',
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',
@@ -72,6 +73,10 @@ _EXAMPLES: Final = {
     ("behaviours.when", "username"): '["plant-?"]',
     ("behaviours.when", "listener"): '["tls"]',
     ("behaviours.when", "attributes"): '{ model = "tx-*", firmware = ">=2.1" }',
+    ("limits.rates", "name"): '"of each client"',
+    ("limits.rates", "per"): '"client"',
+    ("limits.rates", "what"): '"messages"',
+    ("limits.rates", "windows"): '"10:1,300:60"',
     ("access.attributes", "property"): '"firmware"',
     ("access.attributes", "pattern"): '"{model}-{firmware}-+"',
     ("access", "no_match"): '"deny"',
@@ -140,7 +145,7 @@ _COMMENTED_OUT: Final = frozenset(
         "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
         "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
         "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions", "policies.shadow",
-        "policies.plugins", "behaviours", "behaviours.when", "listeners.proxy_protocol", "upstreams",
+        "policies.plugins", "behaviours", "behaviours.when", "limits.rates", "listeners.proxy_protocol", "upstreams",
         "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip

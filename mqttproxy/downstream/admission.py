@@ -8,7 +8,7 @@ from mqttproxy.access import UnsafeAttributeError, attributes_of
 from mqttproxy.access.credentials import Allowed, Credentials, Denied
 from mqttproxy.config.topic_templates import UnsafeValueError, safe_value
 from mqttproxy.downstream.premises import Premises
-from mqttproxy.downstream.refusing import note_connect
+from mqttproxy.downstream.refusing import note_connect, note_refused, rule_of, shown_name
 from mqttproxy.downstream.unwelcome import NotWelcome, read_early
 from mqttproxy.mqtt.packets import Auth, Connect, Properties
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -22,7 +22,6 @@ _UNSAFE: Final[dict[str, ReasonCode]] = {
     "username": ReasonCode.BAD_USER_NAME_OR_PASSWORD,
 }
 
-TOKEN: Final = 64  # characters; what is longer and has two dots may be one
 # What says nothing of anybody: no credentials were shown, or in a way that nobody knows.
 _PLAIN: Final = frozenset({ReasonCode.NOT_AUTHORIZED, ReasonCode.BAD_AUTHENTICATION_METHOD})
 _OUTCOMES: Final = {ReasonCode.SERVER_UNAVAILABLE: "down", ReasonCode.CONNECTION_RATE_EXCEEDED: "throttled"}
@@ -146,18 +145,15 @@ def _outcome(answer: Allowed | Denied) -> str:
 
 def tell_denied(premises: Premises, credentials: Credentials, denied: Denied, peer: str) -> None:
     """Count, log and write down that a device did not come in. The device itself is told nothing of why."""
+    name = shown_name(credentials.username)
     premises.alerts.warning(
         "authentication", "authentication_failed", why=denied.why, authenticator=denied.by,
-        client_id=credentials.client_id, username=_name(credentials), peer=peer, listener=credentials.listener,
+        client_id=credentials.client_id, username=name, peer=peer, listener=credentials.listener,
     )  # fmt: skip
+    who = Identity(credentials.client_id, name, credentials.address, credentials.listener)
+    note_refused(premises, who, denied.reason, rule_of(denied.by), denied.why)
     if denied.reason is not ReasonCode.CONNECTION_RATE_EXCEEDED:  # or whoever knocks for ever fills the trail
         audit(premises, credentials, "denied", denied.by, denied.why)
-
-
-def _name(credentials: Credentials) -> str | None:
-    """Return a user name as it may be written down: some devices show a token there."""
-    name = credentials.username
-    return "(a token)" if name is not None and len(name) > TOKEN and name.count(".") == 2 else name
 
 
 def audit(premises: Premises, credentials: Credentials, action: str, by: str, why: str) -> None:
@@ -169,7 +165,7 @@ def audit(premises: Premises, credentials: Credentials, action: str, by: str, wh
             "authenticator": by,
             "why": why,
             "client_id": credentials.client_id,
-            "username": _name(credentials),
+            "username": shown_name(credentials.username),
             "address": credentials.address,
             "listener": credentials.listener,
         }

@@ -14,7 +14,6 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 # Bytes that may wait for the kernel, or for a commit, before no more is taken from the device's queue.
 UNSENT_HIGH: Final = 256 * 1024
 UNSENT_LOW: Final = 64 * 1024
-LOOK_AGAIN: Final = 3600.0  # seconds; the wall clock may be set meanwhile
 CONNACK: Final = b"\x20"  # its first byte
 
 
@@ -58,15 +57,6 @@ class Delivering:
             self.disconnect(ReasonCode.USE_ANOTHER_SERVER, properties=Properties(server_reference=reference))
         else:
             self.disconnect(ReasonCode.SERVER_SHUTTING_DOWN, "the proxy is shutting down")
-
-    async def end_at(self, expires_at: float) -> None:
-        """End the connection when what let the device in expires, in seconds since 1970."""
-        while True:
-            seconds = expires_at - self._premises.gate.wall()
-            if seconds <= 0:
-                break
-            await trio.sleep(min(seconds, LOOK_AGAIN))
-        self.disconnect(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
 
     def _say_goodbye(self) -> None:
         """Send the last words, which follow from nothing that must be on disk first; what is held back never goes."""

@@ -1,6 +1,5 @@
 """One connected device: its task tree, its acknowledgements in arrival order, and what is on its way to it."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
 from typing import Final
@@ -9,13 +8,13 @@ import trio
 
 from mqttproxy.access.credentials import NOBODYS
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
-from mqttproxy.downstream.acknowledging import Acknowledging
+from mqttproxy.downstream.carrying import Carrying
 from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.reauthenticating import Reauthenticating
+from mqttproxy.downstream.rights import end_at_expiry
 from mqttproxy.downstream.subscribing import Subscribing
-from mqttproxy.groups import Backlog
 from mqttproxy.mqtt.errors import RemoteProtocolError
 from mqttproxy.mqtt.events import Event, Sent, Settled
 from mqttproxy.mqtt.packets import Auth, Disconnect, Publish, Subscribe, Unsubscribe
@@ -28,7 +27,7 @@ from mqttproxy.validation import Identity
 UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
 
 
-class Device(Acknowledging):
+class Device(Carrying):
     """A device between CONNACK and the end of its connection. Whatever goes wrong here ends this connection only."""
 
     def __init__(
@@ -39,25 +38,17 @@ class Device(Acknowledging):
         identity: Identity,
         session: Session,
     ) -> None:
-        super().__init__(premises, stream, connection, session)
-        self.identity: Identity = identity
+        super().__init__(premises, stream, connection, identity, session)
         self.client_id = identity.client_id
         self.admission = NOBODYS  # by what it was let in
-        self.gone = trio.Event()  # set when nothing of this device is left but closing its socket
-        self._pipeline = premises.pipeline
         self._will = None if connection.connect is None else connection.connect.will
         self._said_goodbye = False
         self._expiry: float | None = None  # of the session, if DISCONNECT said one
         self._reauthenticating: Reauthenticating | None = None
         self._subscribing = Subscribing(premises, session, connection, identity)
         self._reading = trio.CancelScope()
-        self.is_gathered = False
         self._is_paused = False  # something is waited for, and nothing read
         self._paused_until = 0.0
-        self._backlog: Backlog | None = None  # what has no place yet
-        self._is_clearing = False  # that is being waited for
-        self._left: list[Event] = []  # decoded, and not handled yet
-        self._wait_for: Callable[[], Awaitable[None]] | None = None  # what must be waited for before reading on
 
     def begin(self, resumed: Sent, *, is_present: bool) -> None:
         """Go to work, after CONNACK: the session delivers to this device from now on.
@@ -89,7 +80,7 @@ class Device(Acknowledging):
                     self._subscribing.spawn = nursery.start_soon
                     self.pump()
                     if self.admission.expires_at < inf:
-                        nursery.start_soon(self.end_at, self.admission.expires_at)
+                        nursery.start_soon(end_at_expiry, self._premises, self)
                     # It goes on while the connection is being closed, so it must outlive this nursery.
                     self.stream.flush_with((self._premises.nursery or nursery).start_soon)
                     with self._reading:
@@ -191,7 +182,7 @@ class Device(Acknowledging):
         self._metrics.bytes_in += len(data)
         connection = self.connection
         events = connection.receive(data, now)
-        if len(events) == 1 and type(events[0]) is Publish and self._gather(events):  # type: ignore[arg-type] # as said
+        if len(events) == 1 and type(events[0]) is Publish and self._gather(events, now):  # type: ignore[arg-type] # as said
             if connection.is_idle:
                 return True  # most devices, most of the time: there is nothing else to look at
             events = []
@@ -211,7 +202,7 @@ class Device(Acknowledging):
                     break
             else:
                 # All are Publish.
-                if events and not (self._gather(events) or self._carry(events, now)):  # type: ignore[arg-type] # as said
+                if events and not (self._gather(events, now) or self._carry(events, now)):  # type: ignore[arg-type] # as said
                     return False
             if not connection.has_unread or not (events := connection.next_batch(now)):
                 break
@@ -247,56 +238,6 @@ class Device(Acknowledging):
                 self._left = rest
                 return False
         return True
-
-    def _gather(self, publishes: list[Publish]) -> bool:
-        """Leave what was read to the end of the turn, if one is on and it surely fits."""
-        limits = self._premises.limits
-        return (
-            len(publishes) + len(self.pending) <= limits.receive_maximum
-            and self.unacknowledged < limits.unacknowledged_bytes
-            and not self.is_gathered
-            and not (self._pipeline.asking.has_plugins and self._pipeline.asking.concerns(publishes))
-            and self._pipeline.gather(self, publishes)
-        )
-
-    def hold_up(self, backlog: Backlog) -> None:
-        """Hear what must be waited for, of what was gathered."""
-        if self.gone.is_set():
-            self._pipeline.give_up(backlog)
-            return
-        self._backlog = backlog  # if the connection is ending, `_leave` gives it up
-        self._wait_for = partial(self._clear, backlog)
-        self.stream.interrupt()
-
-    def _carry(self, publishes: list[Publish], now: float) -> bool:
-        """Carry what was read, never more at once than the device may have unacknowledged; False: wait first."""
-        if self.is_gathered:  # in the same turn: that came first
-            self._pipeline.carry_gathered()
-            if self._wait_for is not None:
-                self._left = [*publishes]
-                return False
-        limits = self._premises.limits
-        is_full = self.unacknowledged >= limits.unacknowledged_bytes
-        room = 0 if is_full else max(0, limits.receive_maximum - len(self.pending))
-        if self._pipeline.asking.has_plugins and (ask := self._pipeline.asking.must_wait(self, publishes[:room])):
-            self._left, self._wait_for = [*publishes], ask
-            return False
-        if len(publishes) <= room:
-            backlog = self._pipeline.carry_up(self, publishes, now)
-            if backlog is None:
-                return True
-            self._left = []
-        else:
-            backlog = self._pipeline.carry_up(self, publishes[:room], now) if room else None
-            self._left = [*publishes[room:]]
-        self._backlog = backlog
-        self._wait_for = self._wait_for_room if backlog is None else partial(self._clear, backlog)
-        return False
-
-    async def _clear(self, backlog: Backlog) -> None:
-        self._is_clearing = True
-        await self._pipeline.clear(backlog)
-        self._is_clearing, self._backlog = False, None
 
     async def _wait(self) -> None:
         """Wait for what keeps us from reading on. That time is not held against the device's keep alive."""

@@ -21,8 +21,8 @@ from mqttproxy.downstream.entrances import (
 from mqttproxy.downstream.greeting import NotWelcome, greet
 from mqttproxy.downstream.handshakes import Handshakes
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
-from mqttproxy.downstream.rights import watch_users
-from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.downstream.rights import end_stay, watch_users
+from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.listen import EXHAUSTED, BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import ByteStream, TransportError, words
@@ -41,6 +41,8 @@ class Door:
         self._accepting: trio.Nursery | None = None
         self._nursery: trio.Nursery | None = None
         self._handshakes = Handshakes(premises.limits, premises.metrics, premises.alerts)
+        self._calmer = trio.lowlevel.ParkingLot()
+        premises.shedding.calmer = self._calmer.unpark_all
 
     @property
     def listeners(self) -> list[Listener]:
@@ -144,7 +146,8 @@ class Door:
             await trio.lowlevel.checkpoint()  # reading many certificates takes its time
             if (der := device.stream.peer.der) and revoked.has(der):
                 self.premises.log.info("certificate_revoked", client_id=device.client_id, peer=str(device.stream.peer))
-                device.disconnect(ReasonCode.NOT_AUTHORIZED, "the certificate was revoked")
+                rule = f"listener {device.identity.listener}"
+                end_stay(self.premises, device, "revoked", "the certificate was revoked", rule)
 
     async def run(self) -> None:
         """Serve devices until cancelled."""
@@ -194,6 +197,7 @@ class Door:
         try:
             with scope:
                 while True:
+                    await self._wait_for_calm()
                     raw = await listener.accept()
                     if self._may_enter(listener, raw):
                         self._let_in(listener, raw)
@@ -209,6 +213,12 @@ class Door:
             raw.abort()
         else:
             self._nursery.start_soon(self._connection, entrance, raw)
+
+    async def _wait_for_calm(self) -> None:
+        """Accept no more under overload: the kernel keeps those who come. Some who say nothing make room for them."""
+        while self.premises.shedding.closes_door:
+            self._handshakes.make_room()
+            await self._calmer.park()
 
     def _accept_failed(self, error: OSError) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")
@@ -236,13 +246,14 @@ class Door:
             self.premises.alerts.warning(reason, reason, address=host)
             return False
         self._connections += 1
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         return True
 
     def _why_no_more_from(self, host: str) -> str:
         """Return why an address may not have one more connection; empty: it may."""
         limits = self.premises.limits
-        return "too_many_from_address" if self._by_address[host] >= limits.connections_per_address else ""
+        most = limits.connections_per_address
+        return "too_many_from_address" if self._by_address[counted_as(host)] >= most else ""
 
     async def _connection(self, entrance: Entrance, raw: TcpStream) -> None:
         """Live one connection, from accept to close. An error in here ends this connection and nothing else."""
@@ -266,9 +277,10 @@ class Door:
         self._count_out(host)
 
     def _count_out(self, host: str) -> None:
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+        address = counted_as(host)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     async def _introduce(self, listener: Listener, raw: TcpStream) -> None:
         """Learn who is there from a load balancer: that address counts from now on, and not the balancer's.
@@ -285,7 +297,7 @@ class Door:
         self._count_out(balancer)
         is_client = introduction is not None and introduction.header.source is not None
         reason = self._why_no_more_from(host) if is_client else ""
-        self._by_address[host] += 1
+        self._by_address[counted_as(host)] += 1
         if reason:
             self.premises.alerts.warning(reason, reason, address=host)
             raise NotWelcome(reason)

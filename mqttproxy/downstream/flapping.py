@@ -8,7 +8,10 @@ can make a client identifier banned, and the device that is connected stays.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
+
+from mqttproxy.config.model import LimitSettings
 
 SWEPT: Final = 2  # entries whose time is over that one question sweeps out; more than it can add
 
@@ -38,10 +41,30 @@ class Flapping:
         self.bans = 0
         self.forgotten = 0  # while they still meant something
 
+    @classmethod
+    def by(cls, limits: LimitSettings) -> "Flapping":
+        """Make it as `[limits]` say."""
+        return cls(connects=limits.flapping_connects, window=limits.flapping_window, ban=limits.flapping_ban)
+
     @property
     def banned(self) -> int:
         """How many client identifiers are banned; those whose ban is just over are among them for a while."""
         return len(self._banned)
+
+    @property
+    def words(self) -> str:
+        """Why somebody is banned here."""
+        return f"more than {self._connects} connections within {self._window:g} s"
+
+    def now_banned(self, now: float) -> Iterator[tuple[str, float, float]]:
+        """Go through who is banned: client identifier, for how many seconds still, and for how many already."""
+        for client_id, until in tuple(self._banned.items()):
+            if now < until:
+                yield client_id, until - now, self._ban - (until - now)
+
+    def lift(self, client_id: str) -> bool:
+        """Let a client in again, and begin to count anew; returns whether it was banned."""
+        return self._banned.pop(client_id, None) is not None
 
     def admit(self, client_id: str, now: float) -> float | None:
         """Count a connection, and decide on it.

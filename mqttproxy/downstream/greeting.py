@@ -26,6 +26,7 @@ from mqttproxy.validation.plugins import Answers
 __all__ = ["NotWelcome", "greet", "server_limits"]
 
 FOR_EVER: Final = 0xFFFF_FFFF  # as a session expiry interval
+PATIENCE: Final = 0.5  # of `limits.connect_deadline`: how long a CONNECT may wait for a rate
 
 
 def server_limits(limits: LimitSettings) -> ServerLimits:
@@ -60,6 +61,8 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     assert isinstance(connect, Connect)  # noqa: S101 # the state machine lets nothing else be the first
     identity = Identity(connect.client_id, connect.username, stream.peer.host, listener)
     arrival = Arrival(premises, stream, connection, connect, identity)
+    _keep_out_banned(arrival)  # whoever it says it is: before anything is done for it
+    patience = await _keep_to_rates(arrival, premises.limits.connect_deadline * PATIENCE, is_known=False)
     if not connect.client_id and connect.version is ProtocolVersion.V311 and not connect.clean_start:
         words = "a session that is kept needs a client identifier"
         arrival.refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "protocol", words)  # [MQTT-3.1.3-8]
@@ -67,7 +70,9 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     arrival.identity = Identity(client_id, connect.username, stream.peer.host, listener)
     chains = premises.gate.chains
     allowed = await arrival.admit()
+    _keep_out_banned(arrival)  # whoever it is
     await _judge_will(arrival)
+    await _keep_to_rates(arrival, patience, is_known=True)
     # While the disk fails, what is withheld makes devices come again: that is our fault, not theirs.
     is_ours = premises.sessions.ledger.journal.trouble is not None
     if not is_ours and (seconds := premises.flapping.admit(client_id, trio.current_time())) is not None:
@@ -77,6 +82,7 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
     await _take_over(premises, client_id)
     if premises.gate.chains is not chains:
         arrival.refuse(ReasonCode.SERVER_BUSY, "access", "other settings came in force meanwhile: come again")
+    _keep_out_banned(arrival)  # who was banned meanwhile
     return _enter(arrival, allowed)  # at once, before another can
 
 
@@ -122,6 +128,34 @@ def wanted_expiry(connect: Connect, cap: float) -> float:
         return 0.0 if connect.clean_start else float(cap)
     seconds = connect.properties.session_expiry_interval or 0
     return inf if seconds == FOR_EVER else float(seconds)
+
+
+def _keep_out_banned(arrival: Arrival) -> None:
+    ban = arrival.premises.bans.against(arrival.identity, arrival.premises.pipeline.refusal.wall())
+    if ban is not None:
+        arrival.refuse(ReasonCode.BANNED, ban.rule, ban.words)
+
+
+async def _keep_to_rates(arrival: Arrival, patience: float, *, is_known: bool) -> float:
+    """Refuse a device that exceeds a rate of connections, or have it wait: not so long that others cannot come in.
+
+    Args:
+        arrival: of the device.
+        patience: for how many seconds it may wait.
+        is_known: who it is has been proven.
+
+    Returns:
+        For how many seconds it may wait later.
+
+    """
+    premises = arrival.premises
+    rule, seconds = premises.rates.connect(arrival.identity, trio.current_time(), patience, is_known=is_known)
+    if rule is not None:
+        words = f"{rule.words}: wait {ceil(seconds)} s"
+        arrival.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED, f"rate {rule.name}", words)
+    if seconds > 0:
+        await trio.sleep(seconds)
+    return patience - seconds
 
 
 async def _judge_will(arrival: Arrival) -> None:

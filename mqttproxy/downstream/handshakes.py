@@ -23,6 +23,7 @@ from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.unwelcome import NotWelcome
 from mqttproxy.telemetry.logs import RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.tcp import TcpStream
 
 FEW: Final = 8  # connections of one address that have said something and are not in yet
@@ -109,7 +110,7 @@ class Handshakes:
         """
         if not await one.stream.wait_first():
             raise NotWelcome("closed_before_connect")
-        one.host = one.stream.peer.host
+        one.host = counted_as(one.stream.peer.host)
         one.is_of_crowd = self._of_host[one.host] >= FEW
         self._of_host[one.host] += 1
         if self._has_place or (self._is_full and not one.is_of_crowd and self._make_way()):

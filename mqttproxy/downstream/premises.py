@@ -14,11 +14,16 @@ from mqttproxy.downstream.departed import Publisher
 from mqttproxy.downstream.flapping import Flapping
 from mqttproxy.downstream.homes import Homes, UpstreamLink
 from mqttproxy.downstream.keepalive import KeepAliveWatch
+from mqttproxy.downstream.shedding import Shedding
+from mqttproxy.limiting.bans import Bans
+from mqttproxy.limiting.rates import Rates
+from mqttproxy.limiting.refused import RefusedClients
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
 from mqttproxy.sessions import Session, Sessions
 from mqttproxy.sessions.wills import Wills
+from mqttproxy.telemetry.limited import LimitingMetrics
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.validation import Identity
@@ -69,12 +74,30 @@ class Premises:
     nursery: trio.Nursery | None = None  # of the door: for what outlives a connection
     gate: Gate = Factory(lambda: Gate(time.time))
     homes: Homes = field(init=False)
+    limited: LimitingMetrics = Factory(LimitingMetrics)
+    rates: Rates = field(init=False)
+    bans: Bans = field(init=False)
+    shedding: Shedding = field(init=False)
+    refused: RefusedClients = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Hear of sessions that are over, and let in who may."""
+        """Hear of sessions that are over, let in who may, and tell the numbers of limits."""
         self.homes = Homes(self.upstreams, self._homes_for_filter)
+        self.rates = Rates(self.limits, self.limited)
+        self.bans, self.refused = Bans(self.limits.bans), RefusedClients(self.limits.refused_clients)
+        self.shedding = Shedding(self.metrics, self.limited, self.alerts)
+        self.pipeline.behaving.limit(self.rates)
+        self.metrics.more.append(self.limited)
+        self.metrics.refresh.append(self._refresh)
         self.sessions.on_discard = self._session_over
         self.gate.use(self.pipeline.ruleset.chains, self.access)
+
+    def _refresh(self) -> None:
+        metrics, flapping = self.metrics, self.flapping
+        metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
+        metrics.flapping_forgotten = flapping.forgotten
+        self.limited.rate_keys, self.limited.bans = self.rates.keys, len(self.bans)
+        self.limited.refused_clients, self.limited.refused_forgotten = len(self.refused), self.refused.forgotten
 
     def _homes_for_filter(self, topic_filter: str) -> set[str]:
         return self.pipeline.ruleset.routes.homes_for_filter(topic_filter)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 from attrs import frozen
+from msgspec.structs import replace
 
 from mqttproxy.access import error_topic
 from mqttproxy.mqtt.packets import Message, Properties
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FILTERS_TOLD: Final = 16  # of one packet
 FILTER_LENGTH: Final = 200  # characters of each, as it is told
+TOKEN: Final = 64  # characters; what is longer and has two dots may be one
 
 
 @frozen
@@ -83,9 +85,26 @@ def refuse_filters(premises: "Premises", identity: Identity, refused: Sequence[R
     return explained(refused)
 
 
+def shown_name(name: str | None) -> str | None:
+    """Return a user name as it may be written down: some devices show a token there."""
+    return "(a token)" if name is not None and len(name) > TOKEN and name.count(".") == 2 else name
+
+
+def rule_of(authenticator: str) -> str:
+    """Return what says that a device may not come in, or not stay."""
+    return f"authenticator {authenticator}" if authenticator else "access"
+
+
+def note_refused(premises: "Premises", identity: Identity, reason: ReasonCode, rule: str, words: str) -> None:
+    """Put a device into the list of refused clients: it did not come in, or may not stay."""
+    who = replace(identity, username=shown_name(identity.username))
+    premises.refused.add(who, reason, rule, words, premises.pipeline.refusal.wall())
+
+
 def note_connect(premises: "Premises", identity: Identity, reason: ReasonCode, rule: str, words: str) -> None:
     """Write down that a device was not let in. It has no session, and so nowhere to read a document."""
     refusal = premises.pipeline.refusal
+    note_refused(premises, identity, reason, rule, words)
     refusal.audit.write(
         {
             "event": "connect",
@@ -102,7 +121,7 @@ def note_connect(premises: "Premises", identity: Identity, reason: ReasonCode, r
 def _who(identity: Identity) -> dict[str, object]:
     return {
         "client_id": identity.client_id,
-        "username": identity.username,
+        "username": shown_name(identity.username),
         "address": identity.address,
         "listener": identity.listener,
     }

@@ -6,7 +6,7 @@ and who may stay at all.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 import trio
 from attrs import frozen
@@ -15,6 +15,7 @@ from mqttproxy.access.acl import Acl, Rights
 from mqttproxy.access.credentials import Authenticator, BackEndDownError
 from mqttproxy.access.rules import error_topic
 from mqttproxy.config.topic_templates import UnsafeValueError
+from mqttproxy.downstream.refusing import note_refused, rule_of, shown_name
 from mqttproxy.mqtt.packets import Subscription
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.pipeline import Pipeline
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mqttproxy.downstream.premises import Premises
 
 WATCH_EVERY: Final = 0.5  # seconds between two looks at databases of users
+LOOK_AGAIN: Final = 3600.0  # seconds; the wall clock may be set meanwhile
 SLICE: Final = 100  # devices looked at before others have their turn
 
 
@@ -127,13 +129,55 @@ async def recheck(premises: "Premises", *, admissions: bool) -> None:
             await _recheck_admission(premises, device)
 
 
+async def end_at_expiry(premises: "Premises", device: "Device") -> None:
+    """End the connection of a device when what it was let in by expires."""
+    while True:
+        seconds = device.admission.expires_at - premises.gate.wall()
+        if seconds <= 0:
+            break
+        await trio.sleep(min(seconds, LOOK_AGAIN))
+    end_stay(premises, device, "expired", "the credentials have expired")
+
+
+def end_stay(
+    premises: "Premises", device: "Device", action: Literal["expired", "revoked"], words: str, rule: str = ""
+) -> None:
+    """End the connection of a device that may not stay: it is told, written down, and among the refused clients.
+
+    Args:
+        premises: of all devices.
+        device: whose connection is ended, unless it has ended already.
+        action: what became of its credentials.
+        words: why, for the device too.
+        rule: what says so, if it is not the device's authenticator.
+
+    """
+    if device.ended:
+        return
+    device.disconnect(ReasonCode.NOT_AUTHORIZED, words)
+    identity, by = device.identity, device.admission.by
+    note_refused(premises, identity, ReasonCode.NOT_AUTHORIZED, rule or rule_of(by), words)
+    premises.pipeline.refusal.audit.write(
+        {
+            "event": "authentication",
+            "action": action,
+            "authenticator": by,
+            "why": words,
+            "client_id": identity.client_id,
+            "username": shown_name(identity.username),
+            "address": identity.address,
+            "listener": identity.listener,
+        }
+    )
+
+
 def _recheck_rights(premises: "Premises", device: "Device") -> None:
     acl = premises.pipeline.ruleset.acl
     try:
         if acl is not None:
             acl.make_rights(device.identity)
     except UnsafeValueError as error:
-        device.disconnect(ReasonCode.NOT_AUTHORIZED, str(error))
+        end_stay(premises, device, "revoked", str(error), "access.rules")
     else:
         give_rights(premises, device.session, device.identity)
 
@@ -150,16 +194,5 @@ async def _recheck_admission(premises: "Premises", device: "Device") -> None:
             stays = link is not None and await link.still(allowed)
         except BackEndDownError:
             return  # nothing is known: who is in stays
-    if not stays and not device.ended:
-        device.disconnect(ReasonCode.NOT_AUTHORIZED, "what this device was let in by does not hold any more")
-        premises.pipeline.refusal.audit.write(
-            {
-                "event": "authentication",
-                "action": "revoked",
-                "authenticator": allowed.by,
-                "client_id": device.identity.client_id,
-                "username": device.identity.username,
-                "address": device.identity.address,
-                "listener": device.identity.listener,
-            }
-        )
+    if not stays:
+        end_stay(premises, device, "revoked", "what this device was let in by does not hold any more")

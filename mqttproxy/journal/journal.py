@@ -84,6 +84,8 @@ class Journal(Committer):
         self.written_total = 0
         self.set_aside: Path | None = None
         self.lost_commits = 0
+        self._began: float | None = None  # the commit that is under way
+        self._took = 0.0  # the last one
         self._store: Final = store
         self.wall: Final = wall
         self._now: Final = now
@@ -94,6 +96,13 @@ class Journal(Committer):
         self._writing_calls: deque[Callable[[], None]] = deque()  # wait for the commit of `_writing`
         self._is_loaded = False
         self._is_retry = False  # the disk failed last
+
+    @property
+    def commit_seconds(self) -> float:
+        """How long the last commit took, or the one under way already takes; 0 while there is nothing to commit."""
+        if self._began is not None:
+            return max(self._took, self._now() - self._began)
+        return 0.0 if self.is_clear else self._took
 
     # What the rooms say.
 
@@ -203,10 +212,14 @@ class Journal(Committer):
         changes = self._begin()
         if changes:  # otherwise all that was noted has cancelled itself
             try:
+                self._began = self._now()
                 await self._commit(store, changes)
+                self._took = self._now() - self._began
             except DiskFailedError:
                 self._is_retry = True
                 raise
+            finally:
+                self._began = None
             self._is_retry = False
             self.commits_total += 1
             self.written_total += len(changes)

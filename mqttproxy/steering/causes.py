@@ -1,6 +1,6 @@
 """What made a change, what is on trial, and the process as whoever steers it sees it."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, frozen
 
@@ -27,8 +27,19 @@ class OnTrial:
     going_back: str = ""  # why a roll-back has not worked yet
 
 
+class Answers(Protocol):
+    """What answers some of the commands (`steering.Banning`)."""
+
+    async def answer(self, asked: dict[str, Any], cause: Cause) -> dict[str, Any]:
+        """Do what a command asks, and return what came of it."""
+
+
 class Steered(Running, Protocol):
     """The process as its steering sees it (`app.Proxy`)."""
 
     ends_soon: bool
     health: Health
+
+    @property
+    def banning(self) -> Answers:
+        """What answers commands on bans."""

@@ -15,7 +15,7 @@ from mqttproxy.telemetry.jsonlines import encode_line
 from mqttproxy.transport.local import CONTROL, Caller, bind_local, serve_local
 from mqttproxy.transport.stream import TransportError
 
-COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status", "shadow", "unmasked")
+COMMANDS: Final = ("reload", "plan", "apply", "confirm", "rollback", "status", "shadow", "unmasked", "ban")
 
 JSON = dict[str, Any]
 
@@ -49,6 +49,8 @@ class Control:
         cause = Cause("command", f"{asked.get('user') or '?'} ({caller})")
         if asked["command"] == "unmasked":
             return encode_line(await self._note(cause, str(asked.get("what", ""))))
+        if asked["command"] == "ban":
+            return encode_line(await self._running.banning.answer(asked, cause))
         return encode_line(await self._do(asked, cause))
 
     async def _do(self, asked: JSON, cause: Cause) -> JSON:

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.telemetry.exposition import MetricsCollector
+from mqttproxy.telemetry.limited import LimitingMetrics
 from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.recorded import RecorderMetrics
 
@@ -42,6 +43,7 @@ _SECTIONS: Final = {
     "mqtt_proxy_wills_pending": "Wills and flapping",
     "mqtt_proxy_quarantine_size_bytes": "Quarantine, audit trail, configuration",
     "mqtt_proxy_recorder_recorded": "Recorder",
+    "mqtt_proxy_rate_pauses": "Rates, bans and overload",
     "mqtt_messages_forwarded": "Destinations",
 }
 _ABOUT: Final = {
@@ -72,7 +74,7 @@ def render_page() -> str:
 
 def _example() -> Metrics:
     """Return metrics in which every label has been used once."""
-    metrics = Metrics(more=[RecorderMetrics()])
+    metrics = Metrics(more=[RecorderMetrics(), LimitingMetrics()])
     for numbers in (metrics, *metrics.more):
         for attribute in attrs.fields(type(numbers)):
             value = getattr(numbers, attribute.name)

@@ -178,11 +178,13 @@ class Listener:
 
     async def _shake_hands(self, raw: TcpStream) -> ByteStream:
         stream: ByteStream = raw
-        terms, path = self._terms, self.settings.path  # as they are now, though a reload may come in between
+        terms, settings = self._terms, self.settings  # as they are now, though a reload may come in between
         if terms.context is not None:
             stream = await TlsStream.accept(stream, terms.context)
         if terms.websocket is not None:
-            stream = await terms.websocket.accept(stream, path=path, max_frame_bytes=self._max_frame_bytes)
+            stream = await terms.websocket.accept(
+                stream, path=settings.path, origins=settings.origins, max_frame_bytes=self._max_frame_bytes
+            )
         return stream
 
 

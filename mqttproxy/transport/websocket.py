@@ -8,7 +8,7 @@ Why not trio-websocket: docs/decisions/0003-websockets-sans-io.md.
 
 import http
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import evolve
@@ -17,7 +17,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI
 
 from mqttproxy.transport.stream import MAX_FRAME_BYTES, ByteStream, Peer, Spawn, Take, TransportError, receive_each
@@ -52,8 +52,21 @@ class WebSocketStream:
         return self._inner.unsent
 
     @classmethod
-    async def accept(cls, inner: ByteStream, *, path: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> "WebSocketStream":
+    async def accept(
+        cls,
+        inner: ByteStream,
+        *,
+        path: str,
+        origins: Sequence[str] | None = None,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+    ) -> "WebSocketStream":
         """Shake hands as a server. The caller gives the deadline, and closes `inner` if this raises.
+
+        Args:
+            inner: where the bytes come from.
+            path: the only one that is served.
+            origins: of web pages that may connect, None: all; who says no origin may always.
+            max_frame_bytes: largest frame taken.
 
         Raises:
             TransportError: no WebSocket handshake for this path and the sub-protocol `mqtt`; the client was told
@@ -61,7 +74,10 @@ class WebSocketStream:
 
         """
         # No limit for a whole WebSocket message: fragments are passed on as they come, and MQTT bounds its packets.
-        protocol = ServerProtocol(subprotocols=[MQTT], max_size=(None, max_frame_bytes), logger=_SILENT)
+        welcome = None if origins is None else [*map(Origin, origins), None]
+        protocol = ServerProtocol(
+            origins=welcome, subprotocols=[MQTT], max_size=(None, max_frame_bytes), logger=_SILENT
+        )
         head, early = await _receive_head(inner, protocol)
         protocol.receive_data(head)
         await _answer(inner, protocol, path)

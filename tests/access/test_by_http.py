@@ -62,6 +62,15 @@ async def test_a_password_that_is_no_text_is_told_as_what_it_is() -> None:
     assert (service.asked[0]["password"], service.asked[0]["password_base64"]) == (None, "/w==")
 
 
+async def test_G9_what_a_device_says_stays_in_its_place() -> None:
+    hostile = 'a"}\r\n\r\nGET / HTTP/1.1\0'
+    subject, service = link({"result": "deny"})
+    await subject.check(evolve(ADA, client_id=hostile, username=hostile, password=hostile.encode()))
+    (asked,) = service.asked
+    assert (asked["client_id"], asked["username"], asked["password"]) == (hostile,) * 3
+    assert set(asked) == {"client_id", "username", "password", "address", "listener"}
+
+
 async def test_its_other_words() -> None:
     assert isinstance(await link({"result": "deny"})[0].check(ADA), Denied)
     assert await link({"result": "ignore"})[0].check(ADA) is None

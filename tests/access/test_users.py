@@ -93,7 +93,7 @@ class TestDatabase:
         modes = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "of").iterdir()}
         assert modes == {0o600}
 
-    def test_a_name_is_never_part_of_a_question(self, tmp_path: Path) -> None:
+    def test_G9_a_name_is_never_part_of_a_question(self, tmp_path: Path) -> None:
         users = UserDatabase(tmp_path / "of" / "users.db")
         users.put(user())
         assert users.find("x' OR '1'='1") is None

@@ -34,6 +34,7 @@ class Row:
         answer: exact bytes; with `reasons`, those of the plain acknowledgement that becomes a refusal.
         counted: label of the counter that must move; "" where none is meant to.
         received: messages of `send` that are good.
+        any_of: any of `reasons` is right, and not only the first.
 
     """
 
@@ -46,10 +47,23 @@ class Row:
     reasons: tuple[int, ...] = ()
     answer: bytes = b""
     received: int = 0
+    any_of: bool = False
 
     def __str__(self) -> str:
         """Return what pytest shows."""
         return f"{self.id}-{'5' if self.version == V5 else '3.1.1'}-{self.state}-{self.name}".replace(" ", "_")
+
+
+@frozen
+class Play:
+    """A row, and how it is sent: in one piece or byte by byte."""
+
+    row: Row
+    cut: bool
+
+    def __str__(self) -> str:
+        """Return what a failure says."""
+        return f"{self.row}, {'byte by byte' if self.cut else 'whole'}"
 
 
 def broken(identifier: str, name: str, send: dict[int, bytes], *reasons: int) -> Iterator[Row]:

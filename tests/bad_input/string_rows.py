@@ -8,6 +8,8 @@ from tests.bad_input.wire import (
     V311,
     connect,
     connect_with_will,
+    frame,
+    properties,
     publish,
     suback,
     subscribe,
@@ -38,18 +40,22 @@ UNWANTED = {
 
 
 def strings(identifier: str, bad: dict[str, bytes]) -> Iterator[Row]:
-    versions = (V311, V5)
     for name, value in bad.items():
-        yield from broken(identifier, f"topic {name}", {v: publish(v, value) for v in versions}, MALFORMED)
-        yield from unwelcome(
-            identifier,
-            f"client identifier {name}",
-            {v: connect(v, value) for v in versions},
-            CLIENT_ID,
-            MALFORMED,
-            told_311=(2,),
-        )
-    name, value = next(iter(bad.items()))
+        yield from _string_anywhere(identifier, name, value)
+        yield from _string_of_5(identifier, name, value)
+
+
+def _string_anywhere(identifier: str, name: str, value: bytes) -> Iterator[Row]:
+    versions = (V311, V5)
+    yield from broken(identifier, f"topic {name}", {v: publish(v, value) for v in versions}, MALFORMED)
+    yield from unwelcome(
+        identifier,
+        f"client identifier {name}",
+        {v: connect(v, value) for v in versions},
+        CLIENT_ID,
+        MALFORMED,
+        told_311=(2,),
+    )
     yield from broken(identifier, f"filter {name}", {v: subscribe(v, value) for v in versions}, MALFORMED)
     yield from broken(identifier, f"filter to leave {name}", {v: unsubscribe(v, value) for v in versions}, MALFORMED)
     yield from unwelcome(
@@ -57,9 +63,22 @@ def strings(identifier: str, bad: dict[str, bytes]) -> Iterator[Row]:
     )
     user = {v: connect(v, flags=0x82, payload=text(value)) for v in versions}
     yield from unwelcome(identifier, f"user name {name}", user, MALFORMED)
-    yield from broken(identifier, f"content type {name}", {V5: publish(V5, fields=[b"\x03" + text(value)])}, MALFORMED)
-    half = b"\x26" + text("k") + text(value)
-    yield from broken(identifier, f"user property {name}", {V5: publish(V5, fields=[half])}, MALFORMED)
+
+
+def _string_of_5(identifier: str, name: str, value: bytes) -> Iterator[Row]:
+    bad = text(value)
+    for what, field in {
+        "content type": b"\x03" + bad,
+        "response topic": b"\x08" + bad,
+        "user property": b"\x26" + text("k") + bad,
+        "name of a user property": b"\x26" + bad + text("v"),
+    }.items():
+        yield from broken(identifier, f"{what} {name}", {V5: publish(V5, fields=[field])}, MALFORMED)
+    for what, body in {"puback": b"\x40\x00\x05\x00", "disconnect": b"\xe0\x00"}.items():
+        told = {V5: frame(body[0], body[1:] + properties(b"\x1f" + bad))}
+        yield from broken(identifier, f"reason string of {what} {name}", told, MALFORMED)
+    method = {V5: connect(V5, fields=[b"\x15" + bad])}
+    yield from unwelcome(identifier, f"authentication method {name}", method, MALFORMED)
 
 
 def b1() -> Iterator[Row]:
@@ -142,4 +161,5 @@ def b7() -> Iterator[Row]:
             yield Row("B7", f"{topic} at QoS 0", version, "open", sent_0, "answer", answer=b"", received=1)
 
 
-STRINGS = [row for rows in (b1, b2, b3, b4, b5, b6, b7) for row in rows()]
+TEXTS = [*b1(), *b2()]  # every bad text in every field that holds one
+STRINGS = [row for rows in (b3, b4, b5, b6, b7) for row in rows()]

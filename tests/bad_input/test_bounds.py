@@ -10,14 +10,13 @@ import trio
 from mqttproxy.transport.stream import ByteStream, TransportError
 from tests.bad_input.bounds import FLAPPING_MOST, QUEUE_MOST, RETAINED_MOST, SESSIONS_MOST, WILLS_PER_SECOND
 from tests.bad_input.conftest import Victim, bystander, dialled
+from tests.bad_input.every_row import BOTH_VERSIONS, TRANSPORTS
 from tests.bad_input.peer import FOR_LONG, Peer, joined, new_id, payloads, reasons, refused, wait_for
 from tests.bad_input.wire import V5, V311, unsubscribe
 from tests.conformance.packets import Kind, Prop, Will, ack, connect, prop, publish, subscribe
 from tests.waiting import PATIENCE
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
-BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
-
+pytestmark = pytest.mark.wire("tcp", "5")
 
 # C9
 

@@ -15,44 +15,30 @@ from tests.bad_input.conftest import (
     receive_until,
     suffer,
 )
-from tests.bad_input.framing_rows import FRAMING
-from tests.bad_input.rows import Row
-from tests.bad_input.wire import V5, V311, connect, pair, publish, varint
+from tests.bad_input.every_row import BOTH_VERSIONS, TRANSPORTS, every_way
+from tests.bad_input.rows import Play
+from tests.bad_input.wire import V5, connect, pair, publish, varint
 from tests.waiting import PATIENCE, wait_until
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
-BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
+pytestmark = pytest.mark.wire("tcp", "5")
 
 
-def rows(identifier: str) -> pytest.MarkDecorator:
-    found = [row for row in FRAMING if row.id == identifier]
-    assert found
-    return pytest.mark.parametrize("row", found, ids=[str(row) for row in found])
+@every_way("A1")
+def test_A1_remaining_length_of_five_bytes(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A1")
-@TRANSPORTS
-async def test_A1_remaining_length_of_five_bytes(
-    victim: Victim, row: Row, transport: str
-) -> None:  # the catalogue's own id
-    await suffer(victim, row, transport)
+@every_way("A2")
+def test_A2_lengths_that_are_not_minimal(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A2")
-@TRANSPORTS
-async def test_A2_lengths_that_are_not_minimal(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A3")
+def test_A3_huge_lengths_are_refused_from_the_header(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A3")
-@TRANSPORTS
-async def test_A3_huge_lengths_are_refused_from_the_header(
-    victim: Victim, row: Row, transport: str
-) -> None:  # as above
-    await suffer(victim, row, transport)
-
-
-async def test_A3_declared_lengths_cost_no_memory(victim: Victim) -> None:  # as above
+async def test_A3_declared_lengths_cost_no_memory(victim: Victim) -> None:
     before = victim.proxy.rss()
     assert await let_many_declare(victim) < before * 1.05 + 2_000_000
 
@@ -72,13 +58,12 @@ async def let_many_declare(victim: Victim) -> int:
         return victim.proxy.rss()
 
 
-@rows("A4")
-@TRANSPORTS
-async def test_A4_properties_over_the_end_of_their_packet(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A4")
+def test_A4_properties_over_the_end_of_their_packet(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-async def test_A4_properties_are_parsed_once_however_they_arrive(victim: Victim) -> None:  # as above
+async def test_A4_properties_are_parsed_once_however_they_arrive(victim: Victim) -> None:
     packet = publish(V5, "t", qos=1, packet_id=3, fields=[pair("k" * 100, "v" * 100)] * 64)
     async with dialled(victim) as stream, dialled(victim) as other:
         await let_in(stream, V5)
@@ -92,32 +77,28 @@ async def test_A4_properties_are_parsed_once_however_they_arrive(victim: Victim)
         assert slowest < 1.0
 
 
-@rows("A5")
-@TRANSPORTS
-async def test_A5_fields_over_the_end_and_bytes_behind_it(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A5")
+def test_A5_fields_over_the_end_and_bytes_behind_it(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A6")
-@TRANSPORTS
-async def test_A6_wrong_flags_and_types(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A6")
+def test_A6_wrong_flags_and_types(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A7")
-@TRANSPORTS
-async def test_A7_packets_that_no_client_sends_there(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A7")
+def test_A7_packets_that_no_client_sends_there(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A8")
-@TRANSPORTS
-async def test_A8_a_second_connect(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A8")
+def test_A8_a_second_connect(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 @TRANSPORTS
-async def test_A9_one_byte_a_second_meets_the_connect_deadline(victim: Victim, transport: str) -> None:  # as above
+async def test_A9_one_byte_a_second_meets_the_connect_deadline(victim: Victim, transport: str) -> None:
     victim.moved()
     began = trio.current_time()
     async with dialled(victim, transport) as stream, trio.open_nursery() as nursery:
@@ -135,7 +116,7 @@ async def test_A9_one_byte_a_second_meets_the_connect_deadline(victim: Victim, t
 
 
 @TRANSPORTS
-async def test_A9_a_peer_that_says_nothing_at_all_meets_it_too(victim: Victim, transport: str) -> None:  # as above
+async def test_A9_a_peer_that_says_nothing_at_all_meets_it_too(victim: Victim, transport: str) -> None:
     victim.moved()
     stream = await trio.open_tcp_stream("127.0.0.1", victim.proxy.port(transport))
     async with stream:
@@ -146,9 +127,7 @@ async def test_A9_a_peer_that_says_nothing_at_all_meets_it_too(victim: Victim, t
 
 @BOTH_VERSIONS
 @TRANSPORTS
-async def test_A9_single_bytes_work_where_they_come_in_time(
-    victim: Victim, version: int, transport: str
-) -> None:  # as above
+async def test_A9_single_bytes_work_where_they_come_in_time(victim: Victim, version: int, transport: str) -> None:
     async with dialled(victim, transport) as stream:
         for byte in connect(version) + publish(version, "t", b"x", qos=1, packet_id=9) + b"\xc0\x00":
             stream.send_nowait(bytes([byte]))
@@ -159,7 +138,7 @@ async def test_A9_single_bytes_work_where_they_come_in_time(
 
 @BOTH_VERSIONS
 @TRANSPORTS
-async def test_A9_ten_thousand_packets_in_one_segment_are_all_answered(  # as above
+async def test_A9_ten_thousand_packets_in_one_segment_are_all_answered(
     victim: Victim, version: int, transport: str
 ) -> None:
     victim.moved()
@@ -177,31 +156,24 @@ async def test_A9_ten_thousand_packets_in_one_segment_are_all_answered(  # as ab
     assert victim.moved()["mqtt_messages_received_total:0"] == 10_000
 
 
-@rows("A10")
-@TRANSPORTS
-async def test_A10_nothing_behind_a_refused_connect_is_taken(
-    victim: Victim, row: Row, transport: str
-) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A10")
+def test_A10_nothing_behind_a_refused_connect_is_taken(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 @BOTH_VERSIONS
-async def test_A10_what_comes_behind_an_accepted_connect_is_taken(victim: Victim, version: int) -> None:  # as above
+async def test_A10_what_comes_behind_an_accepted_connect_is_taken(victim: Victim, version: int) -> None:
     async with dialled(victim) as stream:
         stream.send_nowait(connect(version) + publish(version, "t", b"x", qos=1, packet_id=9) + b"\xc0\x00")
         answers = await receive_frames(stream, 3)
     assert sorted(answer[0] for answer in answers) == [0x20, 0x40, 0xD0]
 
 
-@rows("A11")
-@TRANSPORTS
-async def test_A11_many_user_properties(victim: Victim, row: Row, transport: str) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A11")
+def test_A11_many_user_properties(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("A12")
-@TRANSPORTS
-async def test_A12_properties_twice_out_of_place_or_out_of_range(
-    victim: Victim, row: Row, transport: str
-) -> None:  # as above
-    await suffer(victim, row, transport)
+@every_way("A12")
+def test_A12_properties_twice_out_of_place_or_out_of_range(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)

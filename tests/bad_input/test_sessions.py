@@ -8,30 +8,21 @@ import trio
 
 from tests.bad_input.bounds import RECEIVE_MAXIMUM, SESSIONS_MOST
 from tests.bad_input.conftest import Victim, dialled, suffer
+from tests.bad_input.every_row import BOTH_VERSIONS, TRANSPORTS, every_way
 from tests.bad_input.peer import FOR_LONG, PINGREQ, Peer, joined, new_id, payloads, reasons, wait_for
-from tests.bad_input.rows import Row
-from tests.bad_input.session_rows import SESSIONS
+from tests.bad_input.rows import Play
 from tests.bad_input.wire import V5, V311, suback
 from tests.conformance.packets import Kind, Prop, ack, connect, prop, publish
 from tests.waiting import wait_for_none
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
-BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
-
-
-def rows(identifier: str) -> pytest.MarkDecorator:
-    found = [row for row in SESSIONS if row.id == identifier]
-    assert found
-    return pytest.mark.parametrize("row", found, ids=[str(row) for row in found])
-
+pytestmark = pytest.mark.wire("tcp", "5")
 
 # C1
 
 
-@rows("C1")
-@TRANSPORTS
-async def test_C1_no_client_identifier_or_too_long_a_one(victim: Victim, row: Row, transport: str) -> None:
-    await suffer(victim, row, transport)
+@every_way("C1")
+def test_C1_no_client_identifier_or_too_long_a_one(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 @TRANSPORTS
@@ -56,10 +47,9 @@ async def test_C1_a_session_without_a_name_gets_one_and_is_found_by_it(victim: V
 # C2, C3, C4
 
 
-@rows("C2")
-@TRANSPORTS
-async def test_C2_wrong_names_levels_and_flags_of_connect(victim: Victim, row: Row, transport: str) -> None:
-    await suffer(victim, row, transport)
+@every_way("C2")
+def test_C2_wrong_names_levels_and_flags_of_connect(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 async def test_C2_a_password_needs_no_user_name_in_5(victim: Victim) -> None:
@@ -67,15 +57,14 @@ async def test_C2_a_password_needs_no_user_name_in_5(victim: Victim) -> None:
         assert await peer.fence() == []
 
 
-@rows("C3")
-async def test_C3_qos_3_dup_at_qos_0_and_packet_identifier_0(victim: Victim, row: Row) -> None:
-    await suffer(victim, row)
+@every_way("C3")
+def test_C3_qos_3_dup_at_qos_0_and_packet_identifier_0(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("C4")
-@TRANSPORTS
-async def test_C4_topic_aliases_that_are_none(victim: Victim, row: Row, transport: str) -> None:
-    await suffer(victim, row, transport)
+@every_way("C4")
+def test_C4_topic_aliases_that_are_none(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 # C5
@@ -175,6 +164,11 @@ async def test_C7_sessions_that_expire_with_them_leave_nothing(strict: Victim) -
         await trio.to_thread.run_sync(wait_for_none, lambda: strict.proxy.metric("mqtt_proxy_sessions"), "sessions")
 
 
+@every_way("C8")
+def test_C8_acknowledgements_with_reasons_that_they_have_not(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
+
+
 @BOTH_VERSIONS
 @TRANSPORTS
 async def test_C8_acknowledgements_for_nothing(victim: Victim, version: int, transport: str) -> None:
@@ -233,10 +227,7 @@ async def test_C14_a_takeover_right_behind_a_step_of_qos_2_is_told(victim: Victi
 async def test_C16_what_a_member_never_acknowledged_goes_to_another_when_its_session_ends(
     victim: Victim, qos: int, most: int
 ) -> None:
-    """Joining the group of somebody else, and so taking a share of its messages, is a matter of the access rules.
-
-    They come with a later issue: they will be asked with the filter of the group and with its name.
-    """
+    """Who may join the group of somebody else is a matter of the access rules: see `tests/access/test_acl.py`."""
     topic = new_id("c16")
     group = f"$share/{topic}/{topic}"
     sent = [b"%d" % number for number in range(10)]
@@ -276,12 +267,7 @@ async def test_C16_a_member_that_comes_from_nowhere_gets_a_share_and_no_more(vic
 # C17
 
 
-@rows("C17")
-@TRANSPORTS
-async def test_C17_auth_where_it_does_not_belong(victim: Victim, row: Row, transport: str) -> None:
-    """No method is served yet, so every AUTH is out of place, and every method unknown.
-
-    A method that changes on the way, endless rounds, slow ones and new authentication come with the methods themselves,
-    in the issue of access.
-    """
-    await suffer(victim, row, transport)
+@every_way("C17")
+def test_C17_auth_where_it_does_not_belong(victim: Victim, plays: list[Play], transport: str) -> None:
+    """No method is served here: every AUTH is out of place. Where one is: `tests/downstream/test_scram.py`."""
+    suffer(victim, plays, transport)

@@ -5,29 +5,22 @@ import json
 import pytest
 import trio
 
-from tests.bad_input.conftest import Victim, dialled, let_in, play, receive_frames, receive_until, suffer
+from tests.bad_input.conftest import Victim, dialled, let_in, play_all, receive_frames, receive_until, suffer
+from tests.bad_input.every_row import BOTH_VERSIONS, BY_HAND, TRANSPORTS, every_way
 from tests.bad_input.framing_rows import FRAMING
-from tests.bad_input.rows import Row
-from tests.bad_input.session_rows import SESSIONS
-from tests.bad_input.string_rows import STRINGS
+from tests.bad_input.rows import Play
 from tests.bad_input.wire import V5, V311, frames, publish, suback, subscribe, without_reasons
 
-BOTH_VERSIONS = pytest.mark.parametrize("version", [V311, V5])
+pytestmark = pytest.mark.wire("tcp", "5")
 
 
-def rows(identifier: str) -> pytest.MarkDecorator:
-    found = [row for row in STRINGS if row.id == identifier]
-    assert found
-    return pytest.mark.parametrize("row", found, ids=[str(row) for row in found])
-
-
-@rows("B1")
-async def test_B1_bytes_that_are_no_text(victim: Victim, row: Row) -> None:  # the catalogue's own id
-    await suffer(victim, row)
+@every_way("B1")
+def test_B1_bytes_that_are_no_text(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
 @BOTH_VERSIONS
-async def test_B1_a_byte_order_mark_is_kept(victim: Victim, version: int) -> None:  # as above
+async def test_B1_a_byte_order_mark_is_kept(victim: Victim, version: int) -> None:
     topic = b"\xef\xbb\xbfbom"
     async with dialled(victim) as stream:
         await let_in(stream, version)
@@ -36,37 +29,37 @@ async def test_B1_a_byte_order_mark_is_kept(victim: Victim, version: int) -> Non
     assert answers == [suback(version, 1, 0), publish(version, topic, b"x")]
 
 
-@rows("B2")
-async def test_B2_characters_that_nobody_should_send(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B2")
+def test_B2_characters_that_nobody_should_send(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("B3")
-async def test_B3_empty_topics(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B3")
+def test_B3_empty_topics(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("B4")
-async def test_B4_wildcards_in_topic_names(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B4")
+def test_B4_wildcards_in_topic_names(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("B5")
-async def test_B5_thousands_of_levels(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B5")
+def test_B5_thousands_of_levels(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("B6")
-async def test_B6_bad_filters(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B6")
+def test_B6_bad_filters(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-@rows("B7")
-async def test_B7_publishing_to_topics_of_the_server(victim: Victim, row: Row) -> None:  # as above
-    await suffer(victim, row)
+@every_way("B7")
+def test_B7_publishing_to_topics_of_the_server(victim: Victim, plays: list[Play], transport: str) -> None:
+    suffer(victim, plays, transport)
 
 
-async def test_B7_nobody_gets_what_was_published_there(victim: Victim) -> None:  # as above
+async def test_B7_nobody_gets_what_was_published_there(victim: Victim) -> None:
     async with dialled(victim) as listener, dialled(victim) as publisher:
         await let_in(listener, V311, "listener")
         await let_in(publisher, V311, "publisher")
@@ -83,7 +76,7 @@ def deep_filter(number: int) -> str:
     return "/".join("+" if number >> bit & 1 else "a" for bit in range(60))
 
 
-async def test_B8_many_deep_filters_with_wildcards_do_not_hold_the_loop(victim: Victim) -> None:  # as above
+async def test_B8_many_deep_filters_with_wildcards_do_not_hold_the_loop(victim: Victim) -> None:
     async with dialled(victim) as stream:
         await let_in(stream, V5)
         for start in range(0, 1000, 100):
@@ -100,7 +93,7 @@ async def test_B8_many_deep_filters_with_wildcards_do_not_hold_the_loop(victim: 
 
 
 @BOTH_VERSIONS
-async def test_B9_wildcards_do_not_match_topics_of_the_server(victim: Victim, version: int) -> None:  # as above
+async def test_B9_wildcards_do_not_match_topics_of_the_server(victim: Victim, version: int) -> None:
     async with dialled(victim) as snoop, dialled(victim) as device:
         await let_in(snoop, version, "snoop")
         await let_in(device, version, "device")
@@ -118,7 +111,7 @@ async def test_B9_wildcards_do_not_match_topics_of_the_server(victim: Victim, ve
 
 
 @BOTH_VERSIONS
-async def test_B9_nor_do_shared_ones_or_another_devices_error_topic(victim: Victim, version: int) -> None:  # as above
+async def test_B9_nor_do_shared_ones_or_another_devices_error_topic(victim: Victim, version: int) -> None:
     no = 0x80 if version == V311 else 0x87
     async with dialled(victim) as snoop, dialled(victim) as device:
         await let_in(snoop, version, "snoop")
@@ -134,7 +127,7 @@ async def test_B9_nor_do_shared_ones_or_another_devices_error_topic(victim: Vict
         assert await receive_frames(snoop, 1) == [b"\xd0\x00"]
 
 
-async def test_the_log_is_rate_limited_and_escaped(victim: Victim) -> None:
+async def test_G2_the_log_is_rate_limited_and_escaped(victim: Victim) -> None:
     """For all rows: one line and one line only, and nothing in it that a terminal would obey."""
     await trio.sleep(1.1)  # a second in which nothing was logged
     before = len(victim.proxy.log())
@@ -154,14 +147,13 @@ async def test_the_log_is_rate_limited_and_escaped(victim: Victim) -> None:
     assert not {byte for byte in raw if byte < 32} - {10}
 
 
-@pytest.mark.parametrize("transport", ["tcp", "tls", "ws"])
-async def test_all_rows_over_and_over_leave_the_memory_as_it_was(victim: Victim, transport: str) -> None:
-    rounds = [*FRAMING, *STRINGS, *SESSIONS] if transport == "tcp" else FRAMING
-    for row in rounds:
-        await play(victim, row, transport)
+@TRANSPORTS
+def test_all_rows_over_and_over_leave_the_memory_as_it_was(victim: Victim, transport: str) -> None:
+    rows = BY_HAND if transport == "tcp" else FRAMING
+    plays = [Play(row, cut=False) for row in rows]
+    assert play_all(victim, plays, transport) == []
     before = victim.proxy.rss()
-    for _ in range(3):
-        for row in rounds:
-            await play(victim, row, transport)
+    for _ in range(2):
+        assert play_all(victim, plays, transport) == []
     assert victim.proxy.rss() < before * 1.05 + 2_000_000
     victim.proxy.check_unharmed()

@@ -28,6 +28,8 @@ from mqttproxy.upstream.supervisor import Upstream
 from tests.upstream.broker import FakeBroker, Heard, Setting, linked, messages, settings, topics
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.wire("5")
+
 V311, V5 = ProtocolVersion.V311, ProtocolVersion.V5
 EXPIRED = datetime(2020, 1, 1, tzinfo=UTC)
 KEPT = 5  # messages offered while the broker misbehaves

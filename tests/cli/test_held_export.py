@@ -64,7 +64,7 @@ def test_csv_has_a_row_for_each_message_with_its_first_failure(shell: Shell) -> 
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
-def test_no_cell_of_csv_is_taken_for_a_formula(shell: Shell, begin: str) -> None:
+def test_G4_no_cell_of_csv_is_taken_for_a_formula(shell: Shell, begin: str) -> None:
     evil = begin + "HYPERLINK(1)"
     failure = (evil, evil, evil)
     shell.hold(make_held(client_id=evil, username=evil, topic=evil, payload=evil.encode(), failures=(failure,)))
@@ -75,7 +75,7 @@ def test_no_cell_of_csv_is_taken_for_a_formula(shell: Shell, begin: str) -> None
 
 
 @given(st.text())
-def test_a_harmless_cell_is_the_text_but_for_an_apostrophe(text: str) -> None:
+def test_G4_a_harmless_cell_is_the_text_but_for_an_apostrophe(text: str) -> None:
     cell = harmless(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert cell.removeprefix("'") == text.removeprefix("'")

@@ -13,6 +13,8 @@ from mqttproxy.config.model import Bytes, ProxyConfig, Quorum, Seconds
 POLICY = '[[policies]]\nname = "{0}"\ntopics = ["{0}/#"]\nschema = "{0}@1"\n'
 UPSTREAM = '[[upstreams]]\nname = "{0}"\nurl = "mqtt://{0}"\n'
 
+RATE = '[[limits.rates]]\nname = "r"\nper = "client"\nwhat = "messages"\nwindows = "10:1"\n'
+
 
 def parse(text: str) -> ProxyConfig:
     return parse_config(text, "proxy.toml", Path("/"), unreadable=lambda _: None)
@@ -38,6 +40,13 @@ def test_nothing_is_different_from_itself() -> None:
         ),
         (POLICY.format("a"), "", "policies[a]: removed: loosens, what it stopped is not stopped any more"),
         ("", UPSTREAM.format("x"), "upstreams[x]: added"),
+        ("", RATE, "limits.rates[r]: added: tightens, one more limit; waits for a restart"),
+        (RATE, "", "limits.rates[r]: removed: loosens, one limit less; waits for a restart"),
+        (
+            RATE,
+            RATE.replace("10:1", "9:1"),
+            'limits.rates[r].windows: "10:1" -> "9:1": may loosen or tighten; waits for a restart',
+        ),
         (
             "",
             '[limits]\npacket_size = "2MiB"\n',

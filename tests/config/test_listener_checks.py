@@ -54,6 +54,19 @@ BAD = [
         ['listeners[0].path: found "mqtt", expected a path such as "/mqtt"'],
     ),
     (
+        listener(transport='"ws"', origins='["https://dash.example:8443", "http://[::1]", "https://dash.example/"]'),
+        [
+            (
+                'listeners[0].origins[2]: found "https://dash.example/", expected an origin such as '
+                '"https://dashboard.example"'
+            )
+        ],
+    ),
+    (
+        listener(origins="[]"),
+        ["listeners[0].origins: found a list, expected none, because the transport is neither ws nor wss"],
+    ),
+    (
         listener(proxy_protocol='{ from = ["10.0.0.1/8"] }'),
         [
             (

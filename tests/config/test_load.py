@@ -103,7 +103,7 @@ def test_a_file_that_the_configuration_names_is_looked_at(tmp_path: Path) -> Non
     assert load_config(path).upstreams[0].ca == tmp_path / "ca.pem"
 
 
-def test_no_secret_is_in_a_fault_or_in_a_repr() -> None:
+def test_G6_no_secret_is_in_a_fault_or_in_a_repr() -> None:
     upstream = '[[upstreams]]\nname = "a"\nurl = "mqtt://h"\nusername = "u"\n'
     config = parse(upstream + "password = 'geheim'")
     assert config.upstreams[0].password == "geheim"

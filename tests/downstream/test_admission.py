@@ -16,6 +16,8 @@ from tests.access.users_of_tests import cheap_hashes, user, users_toml
 from tests.client import Client
 from tests.house import V5, V311, House, make_house, open_house
 
+pytestmark = pytest.mark.wire("5")
+
 
 @pytest.fixture(autouse=True)
 def _cheap() -> Iterator[None]:
@@ -139,6 +141,19 @@ async def test_D2_a_will_is_held_against_the_rules_at_connect_also_in_a_dry_run(
         await house.connect(will=Will("mine", b""))
 
 
+@pytest.mark.parametrize("version", [V311, V5], ids=["3.1.1", "5"])
+@pytest.mark.parametrize("topic", ["$SYS/x", "$CONTROL/dynamic-security/v1", "$share/g/t", "$proxy/errors/d", "$x"])
+async def test_D2_a_will_to_a_topic_of_servers_keeps_its_device_out(
+    topic: str, version: ProtocolVersion, autojump_clock: MockClock
+) -> None:
+    async with open_house() as house:
+        device = await knock(house, version=version, will=Will(topic, b"", 1))
+        told = (
+            {ReasonCode.NOT_AUTHORIZED, ReasonCode.TOPIC_NAME_INVALID} if version is V5 else {ReasonCode.NOT_AUTHORIZED}
+        )
+        assert reason(device) in told
+
+
 async def test_D6_a_database_that_is_not_there_lets_nobody_in(tmp_path: Path, autojump_clock: MockClock) -> None:
     text = f'chain = ["users"]\n[[access.passwords]]\nname = "users"\ndatabase = "{tmp_path}/none.db"\n'
     async with open_house(text) as house:
@@ -159,6 +174,11 @@ async def test_who_was_let_in_by_what_is_gone_is_sent_away(access: str, autojump
         await house.settle()
         assert (ada.ended_at, nobody.ended_at) == (None, None)
         assert bob.goodbye is ReasonCode.NOT_AUTHORIZED
+        (refused,) = house.premises.refused.newest(house.pipeline.refusal.wall())
+        told = refused.as_document()
+        assert (told["client_id"], told["username"], told["rule"]) == ("b", "bob", "authenticator users")
+        assert "does not hold any more" in str(told["words"])
+        assert house.audit_lines()[-1]["action"] == "revoked"
         house.premises.access = type(house.premises.access)()
         house.premises.gate.use(type(house.premises.gate.chains)(), house.premises.access)
         await recheck(house.premises, admissions=True)

@@ -12,12 +12,15 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from trio.testing import MockClock
 
+from mqttproxy.limiting.bans import Ban
 from mqttproxy.mqtt.packets import Message, Will
 from mqttproxy.mqtt.reasons import ReasonCode
 from tests.access import test_by_certificate as certificates
 from tests.access.test_by_token import SECRET
 from tests.downstream.test_rights import granted
 from tests.house import WALL, House, open_house
+
+pytestmark = pytest.mark.wire("5")
 
 TOKENS = """
 chain = ["tokens"]
@@ -45,6 +48,12 @@ def token(expires_in: float = 60, **more: Any) -> bytes:
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(SECRET)).encode()
 
 
+def refused(house: House) -> list[tuple[object, ...]]:
+    """Return whom `mqttproxy refused` lists, and why."""
+    documents = [one.as_document() for one in house.premises.refused.newest(house.pipeline.refusal.wall())]
+    return [tuple(one[key] for key in ("client_id", "username", "rule", "words")) for one in documents]
+
+
 async def test_D7_a_device_is_disconnected_when_its_token_expires(access: str, autojump_clock: MockClock) -> None:
     async with open_house(access) as house:
         device = await house.connect(password=token(60))
@@ -53,6 +62,9 @@ async def test_D7_a_device_is_disconnected_when_its_token_expires(access: str, a
         await trio.sleep(1.5)
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
         assert device.ended_at == 61
+        assert refused(house) == [("d", "ada", "authenticator tokens", "the credentials have expired")]
+        line = house.audit_lines()[-1]
+        assert (line["event"], line["action"], line["authenticator"]) == ("authentication", "expired", "tokens")
 
 
 async def test_its_claims_are_attributes_and_its_list_is_granted_after_the_rules(
@@ -80,6 +92,27 @@ async def test_D2_a_will_that_only_a_token_allows_is_published(access: str, auto
         device.cut()
         await house.settle()
         assert [topic for topic, _ in listener.received] == ["a/will"]
+
+
+POLICY = """
+[[policies]]
+name = "of some"
+topics = ["#"]
+format = "json"
+on_failure = ["refuse"]
+[policies.when.attributes]
+{attribute} = "{value}"
+"""
+
+
+async def test_policies_go_by_the_tenant_that_a_token_names(access: str, autojump_clock: MockClock) -> None:
+    text = access.replace('site = "site"', 'tenant = "tenant"')
+    async with open_house(text + POLICY.format(attribute="tenant", value="acme")) as house:
+        for tenant, reason in (("acme", ReasonCode.PAYLOAD_FORMAT_INVALID), ("other", ReasonCode.SUCCESS)):
+            device = await house.connect(tenant, password=token(tenant=tenant, acl={"publish": ["#"]}))
+            device.publish(Message("t", b"no json", 1))
+            await house.settle()
+            assert device.acknowledged == [(1, reason)]
 
 
 async def test_D1_a_claim_with_a_wildcard_is_no_attribute(access: str, autojump_clock: MockClock) -> None:
@@ -143,6 +176,26 @@ async def test_D11_a_certificate_lets_in_under_its_own_name_only(
         assert other.connack.reason is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("tx9-1", ReasonCode.PAYLOAD_FORMAT_INVALID), ("tx8-1", ReasonCode.SUCCESS)]
+)
+async def test_policies_go_by_what_the_name_of_a_certificate_says(
+    name: str,
+    reason: ReasonCode,
+    showing: Callable[[House, bytes | None], None],
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.house.WALL", certificates.NOW.timestamp())
+    text = CERTIFICATES + 'pattern = "{model}-{serial}"\n' + POLICY.format(attribute="model", value="tx9")
+    async with open_house(text) as house:
+        showing(house, certificates.CA.issue(name))
+        device = await house.connect(name)
+        device.publish(Message("t", b"no json", 1))
+        await house.settle()
+        assert device.acknowledged == [(1, reason)]
+
+
 async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
     showing: Callable[[House, bytes | None], None], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,3 +206,38 @@ async def test_D11_a_device_is_disconnected_when_its_certificate_expires(
         device = await house.connect("d-7", keep_alive=1000)
         await trio.sleep(101)
         assert device.goodbye is ReasonCode.NOT_AUTHORIZED
+        assert refused(house) == [("d-7", "d-7", "authenticator certs", "the credentials have expired")]
+
+
+async def test_a_user_is_banned_by_the_name_that_his_token_says(access: str, autojump_clock: MockClock) -> None:
+    async with open_house(access) as house:
+        old = await house.connect("old", password=token())
+        house.premises.bans.add(Ban("username", "ada", "left us", "me", WALL), WALL)
+        late = house.device("old", username="somebody", password=token())
+        await house.settle()
+        assert late.connack is not None
+        assert late.connack.reason is ReasonCode.BANNED
+        assert old.ended_at is None  # nobody takes over before it is known that he may come in
+
+
+async def test_one_whose_credentials_fail_is_among_the_refused_clients_but_its_token_is_not(
+    access: str, autojump_clock: MockClock
+) -> None:
+    text = access.replace('name = "tokens"', 'name = "tokens"\nfield = "username"')
+    async with open_house(text) as house:
+        house.device("d", username=token(-10).decode())
+        await trio.sleep(1)  # what is refused is told late
+        ((client_id, username, rule, _),) = refused(house)
+        assert (client_id, username, rule) == ("d", "(a token)", "authenticator tokens")
+
+
+async def test_a_token_shown_as_user_name_is_not_among_the_refused_whatever_refuses_it(
+    access: str, autojump_clock: MockClock
+) -> None:
+    text = access.replace('name = "tokens"', 'name = "tokens"\nfield = "username"')
+    async with open_house(text) as house:
+        house.premises.bans.add(Ban("client", "d", "left us", "me", WALL), WALL)
+        house.device("d", username=token().decode())
+        await house.settle()
+        assert refused(house) == [("d", "(a token)", "ban of client d", "banned: left us")]
+        assert [line["username"] for line in house.audit_lines()] == ["(a token)"]

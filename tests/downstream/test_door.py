@@ -23,14 +23,14 @@ async def outcomes(house: House, count: int, host: str = HOST) -> list[str]:
 
 
 class TestLimits:
-    async def test_connections_in_total(self, autojump_clock: MockClock) -> None:
+    async def test_E7_connections_in_total(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nconnections = 3") as house:
             assert await outcomes(house, 4) == ["open", "open", "open", "closed"]
             assert house.metrics.connections_refused == {"too_many_connections": 1}
             await trio.sleep(11)  # they had their time to say CONNECT
             assert await outcomes(house, 1) == ["open"]
 
-    async def test_connections_from_one_address(self, autojump_clock: MockClock) -> None:
+    async def test_E7_connections_from_one_address(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nconnections_per_address = 2") as house:
             assert await outcomes(house, 3) == ["open", "open", "closed"]
             assert await outcomes(house, 1, "192.0.2.8") == ["open"]
@@ -38,7 +38,16 @@ class TestLimits:
             await trio.sleep(11)
             assert house.door._by_address == {}
 
-    async def test_beyond_the_handshakes_at_once_the_next_waits_and_comes_in_when_one_is_over(
+    async def test_connections_from_one_network_of_ipv6(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nconnections_per_address = 2") as house:
+            assert await outcomes(house, 1, "2001:db8::1") == ["open"]
+            assert await outcomes(house, 1, "2001:db8::2%eth0") == ["open"]
+            assert await outcomes(house, 1, "2001:db8::3") == ["closed"]
+            assert await outcomes(house, 1, "2001:db8:0:1::1") == ["open"]
+            await trio.sleep(11)
+            assert house.door._by_address == {}
+
+    async def test_E1_beyond_the_handshakes_at_once_the_next_waits_and_comes_in_when_one_is_over(
         self, autojump_clock: MockClock
     ) -> None:
         async with open_house("[limits]\nhandshakes = 2") as house:
@@ -72,7 +81,7 @@ class TestLimits:
             assert house.metrics.handshakes == 0
             assert house.metrics.active_connections == {"plain": 5}
 
-    async def test_a_flood_is_one_line_a_second_in_the_log(self, autojump_clock: MockClock) -> None:
+    async def test_E7_a_flood_is_one_line_a_second_in_the_log(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nconnections_per_address = 1") as house:
             await outcomes(house, 100)
             assert house.log.events() == ["too_many_from_address"]
@@ -120,7 +129,7 @@ class TestBalancers:
 
 
 class TestConnectDeadline:
-    async def test_a_silent_peer_is_cut_after_exactly_ten_seconds(self, autojump_clock: MockClock) -> None:
+    async def test_E7_a_silent_peer_is_cut_after_exactly_ten_seconds(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             stream = house.arrive()
             with pytest.raises(TransportError):
@@ -129,7 +138,7 @@ class TestConnectDeadline:
             assert house.metrics.connections_refused == {"connect_deadline": 1}
             assert house.metrics.handshakes == 0
 
-    async def test_the_handshake_of_the_transport_counts(self, autojump_clock: MockClock) -> None:
+    async def test_E1_the_handshake_of_the_transport_counts(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             house.listener.patience = 7.0
             stream = house.arrive()

@@ -54,6 +54,7 @@ def test_a_socket_is_kept_by_its_address(
         ({"certificate": Path("/b")}, True),
         ({"private_key": Path("/b")}, True),
         ({"path": "/other"}, True),
+        ({"origins": ("https://dashboard.example",)}, False),
         ({"transport": "tls"}, False),
         ({"client_certificate": "required"}, False),
         ({"client_ca": Path("/b")}, False),

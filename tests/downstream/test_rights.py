@@ -15,6 +15,8 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from tests.client import Client
 from tests.house import House, open_house
 
+pytestmark = pytest.mark.wire("5")
+
 MINE = '[[access.rules]]\naction = "allow"\ntopics = ["${client_id}/#", "all/#"]\n'
 
 

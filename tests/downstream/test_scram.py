@@ -29,6 +29,8 @@ from tests.fakes import MemoryByteStream
 from tests.house import V5, House, open_house
 from tests.mqtt.decoding import decoder, drain
 
+pytestmark = pytest.mark.wire("5")
+
 METHOD = "SCRAM-SHA-256"
 
 

@@ -219,12 +219,14 @@ class Chaos:
                     if not way.swallows:
                         target.shutdown(socket.SHUT_WR)
                     return
-                offset = await _pass_on(way, target, data, offset)
-                if offset >= way.reset_at:
+                # As they are now: were it healed between the last byte and the end, bytes would be missing in between.
+                reset_at, cut_at = way.reset_at, way.cut_at
+                offset = await _pass_on(way, target, _first(data, min(reset_at, cut_at) - offset), offset)
+                if offset >= reset_at:
                     pair.reset()
-                elif offset >= way.cut_at:
+                elif offset >= cut_at:
                     pair.close()
-        except OSError:
+        except (OSError, trio.BrokenResourceError):
             pair.reset()
 
 
@@ -233,13 +235,16 @@ def _size(way: Way) -> int:
     return 1 if way.single else int(max(1, min(CHUNK, way.rate / 10)))
 
 
+def _first(data: bytes, number: float) -> bytes:
+    return data[: int(max(0, min(len(data), number)))]
+
+
 async def _pass_on(way: Way, target: trio.socket.SocketType, data: bytes, offset: int) -> int:
     """Write a chunk as the way is now; returns the offset after it."""
     if way.delay:
         await trio.sleep(way.delay)
     if way.rate < math.inf:
         await trio.sleep(len(data) / way.rate)
-    data = data[: int(max(0, min(len(data), min(way.reset_at, way.cut_at) - offset)))]
     if offset <= way.flip_at < offset + len(data):
         place = int(way.flip_at) - offset
         data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]

@@ -180,7 +180,8 @@ class Run:
         even, odd = self.brokers
         shelf = self.folder / "schemas" / subject(number)
         shelf.mkdir(parents=True, exist_ok=True)
-        (shelf / "1.json").write_text(json.dumps({"type": "string", "maxLength": 3, "title": f"number {number}"}))
+        # The same whenever it is used again: a version that was in force may not change.
+        (shelf / "1.json").write_text(json.dumps({"type": "string", "maxLength": 3, "title": subject(number)}))
         return _TEXT.format(
             port=self._port, number=number, subject=subject(number), even=even.url, odd=odd.url,
             destination=(even, odd)[number % 2].name,

@@ -402,7 +402,7 @@ async def test_retention_runs_without_traffic_and_is_counted(tmp_path: Path) -> 
     assert quarantine.size_bytes == 0
 
 
-async def test_the_newest_are_kept_under_a_flood(tmp_path: Path) -> None:
+async def test_G10_the_newest_are_kept_under_a_flood(tmp_path: Path) -> None:
     committed = Committed()
     settings = evolve(SETTINGS, max_messages=Count(10))
     async with running(make_quarantine(tmp_path, committed, settings=settings)) as quarantine:

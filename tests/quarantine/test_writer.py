@@ -52,7 +52,7 @@ def test_what_was_committed_is_found_with_all_that_was_told(tmp_path: Path) -> N
     assert (record.state, record.payload_size) == ("held", 2)
 
 
-def test_NUL_and_surrogates_cannot_break_it(tmp_path: Path) -> None:  # so it is called
+def test_G9_NUL_and_surrogates_cannot_break_it(tmp_path: Path) -> None:  # so it is called
     writer = make_writer(tmp_path)
     held = make_held(
         client_id="a\0b", username="\udc80", topic="t\0\ud800", failures=(("/\0", "\udfff", "x\0y"),), policy=None
@@ -248,7 +248,7 @@ def test_retention_by_age_removes_what_is_older_and_its_files(tmp_path: Path) ->
     assert len(list(files_in(tmp_path / FOLDER))) == 1
 
 
-def test_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
+def test_G10_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
     writer = make_writer(tmp_path, evolve(SETTINGS, max_messages=Count(3)))
     batch = [make_held(at=NOW - number) for number in range(5)]
     writer.commit(batch)
@@ -260,7 +260,7 @@ def test_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
     assert set(kept(tmp_path)) == {held.id for held in batch[:3]}
 
 
-def test_retention_by_bytes_removes_as_few_as_possible(tmp_path: Path) -> None:
+def test_G10_retention_by_bytes_removes_as_few_as_possible(tmp_path: Path) -> None:
     writer = make_writer(tmp_path, evolve(SETTINGS, max_bytes=Bytes(250)))
     batch = [make_held(at=NOW - number, payload=b"x" * 100, failures=()) for number in range(4)]
     writer.commit(batch)

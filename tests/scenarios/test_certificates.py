@@ -11,6 +11,7 @@ import trio
 from attrs import frozen
 
 from mqttproxy.cli.commands import app
+from mqttproxy.cli.running import ask_running
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.events import Event
 from mqttproxy.mqtt.packets import ConnAck, Connect, Disconnect
@@ -109,6 +110,9 @@ async def test_M21_who_is_connected_is_sent_away_when_revoked_and_the_others_sta
         eight.conn.ping(trio.current_time())
         eight.flush()
         assert bytes(await eight.stream.receive()) == b"\xd0\x00"
+    answer = await trio.to_thread.run_sync(lambda: ask_running(folder / "proxy.toml", "ban", do="refused"))
+    told = [(one["rule"], one["words"]) for one in answer["refused"]]
+    assert told == [("listener devices", "the certificate was revoked")]
     for device in (seven, eight):
         device.stream.abort()
 

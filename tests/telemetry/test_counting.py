@@ -8,7 +8,7 @@ from mqttproxy.telemetry.counting import OTHER, BoundedCounter, Histogram
 from mqttproxy.telemetry.metrics import LATENCY_BUCKETS, VALIDATION_BUCKETS
 
 
-def test_the_first_labels_are_told_apart_and_all_others_together() -> None:
+def test_G11_the_first_labels_are_told_apart_and_all_others_together() -> None:
     counter = BoundedCounter(limit=3)
     for label in ("a", "b", "c", "d", "e", "a"):
         counter.add(label)

@@ -137,7 +137,7 @@ def test_the_local_destination_has_no_broker_and_no_breaker() -> None:
     assert {labels[0] for labels in values(metrics, "mqtt_proxy_breaker_state")} == {"a"}
 
 
-def test_a_flood_of_labels_stays_bounded_on_the_page() -> None:
+def test_G11_a_flood_of_labels_stays_bounded_on_the_page() -> None:
     metrics = Metrics()
     for number in range(10_000):
         metrics.connections_closed.add(f"reason-{number}")
@@ -171,7 +171,7 @@ def test_the_process_is_told_too() -> None:
     assert values(Metrics(), "process_resident_memory_bytes")[()] > 1_000_000
 
 
-def test_hostile_text_in_a_label_is_escaped() -> None:
+def test_G11_hostile_text_in_a_label_is_escaped() -> None:
     metrics = Metrics()
     metrics.refused.add('a"b\\c\nd')
     assert values(metrics, "mqtt_proxy_messages_refused_total") == {('a"b\\c\nd',): 1}

@@ -72,7 +72,7 @@ def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
     assert logged(lambda log: log.info("ready"), "auto").startswith("{")
 
 
-def test_hostile_text_stays_in_its_json_line() -> None:
+def test_G2_hostile_text_stays_in_its_json_line() -> None:
     line = logged(lambda log: log.info("refused", client_id=HOSTILE, key={"deep": HOSTILE}))
     assert line.count("\n") == 1
     assert not any(character in line for character in "\x1b\r\x9b\x00\u202e")
@@ -80,17 +80,17 @@ def test_hostile_text_stays_in_its_json_line() -> None:
 
 
 @pytest.mark.parametrize("value", [HOSTILE, HOSTILE.encode("utf-8", "surrogatepass"), [HOSTILE], {"k": HOSTILE}])
-def test_hostile_text_stays_in_its_console_line(value: object) -> None:
+def test_G2_hostile_text_stays_in_its_console_line(value: object) -> None:
     line = logged(lambda log: log.info("refused", client_id=value), "console")
     assert line.count("\n") == 1
     assert not any(character in line for character in "\x1b\r\x9b\x00\u202e")
 
 
-def test_a_hostile_event_is_escaped_too() -> None:
+def test_G2_a_hostile_event_is_escaped_too() -> None:
     assert logged(lambda log: log.info(HOSTILE), "console").count("\n") == 1
 
 
-def test_long_text_is_cut() -> None:
+def test_G2_long_text_is_cut() -> None:
     document = json.loads(logged(lambda log: log.info("refused", name="x" * 65_535)))
     assert len(document["name"]) < 4200
     assert document["name"].endswith("(65535 characters)")
@@ -110,7 +110,7 @@ def test_an_exception_is_told_with_its_traceback() -> None:
     assert "in bug" in document["exception"]
 
 
-def test_no_line_of_a_traceback_on_the_console_passes_for_an_event() -> None:
+def test_G2_no_line_of_a_traceback_on_the_console_passes_for_an_event() -> None:
     first, *others = logged(bug, "console").rstrip("\n").split("\n")
     assert "bug" in first
     assert len(others) > 3

@@ -12,6 +12,8 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.telemetry.server import serve
 from tests.waiting import PATIENCE
 
+JSONS = {"application/json", "application/problem+json"}
+
 
 class Page:
     """A server over real loopback."""
@@ -91,7 +93,7 @@ async def test_head_is_answered_without_a_body() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/metrics/", "/%2e%2e/etc/passwd", "/<script>"])
-async def test_any_other_place_is_a_problem_in_json(path: str) -> None:
+async def test_G7_any_other_place_is_a_problem_in_json(path: str) -> None:
     async with page() as server:
         response, body = await server.ask("GET", path)
     assert (response.status, response.headers["content-type"]) == (404, "application/problem+json")
@@ -99,15 +101,25 @@ async def test_any_other_place_is_a_problem_in_json(path: str) -> None:
     assert b"script" not in body
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/ready", "/status", "/<script>alert(1)</script>"])
+async def test_G3_G5_no_answer_is_a_web_page_or_for_another_origin(path: str) -> None:
+    async with page() as server:
+        server.health.report("<script>", ok=False, reason="<img src=x onerror=alert(1)>")
+        response, _ = await server.ask("GET", path)
+    assert response.headers["content-type"].partition(";")[0] in {"text/plain", *JSONS}
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not {"set-cookie", "access-control-allow-origin"} & {name.lower() for name in response.headers}
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_any_other_method_is_not_allowed(method: str) -> None:
+async def test_G5_any_other_method_is_not_allowed(method: str) -> None:
     async with page() as server:
         response, body = await server.ask(method, "/metrics", b"ignored" * 1000)
     assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
     assert json.loads(body)["status"] == 405
 
 
-async def test_a_body_without_end_is_not_waited_for() -> None:
+async def test_G7_a_body_without_end_is_not_waited_for() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:
@@ -119,7 +131,34 @@ async def test_a_body_without_end_is_not_waited_for() -> None:
                 pass
 
 
-async def test_what_is_not_http_is_turned_away_and_the_next_client_served() -> None:
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"Content-Length: 5\r\nContent-Length: 50",
+        b"Content-Length: -1",
+        b"Content-Length: 5, 50",
+        b"Content-Length: 0x10",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding : chunked",
+        b"Content-Length\0: 5",
+        b"X: y\r\n: z",
+    ],
+)
+async def test_G7_a_request_that_could_be_read_in_two_ways_is_turned_away(lie: bytes) -> None:
+    async with page() as server:
+        stream = await server.connect()
+        async with stream:
+            await stream.send_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n" + lie + b"\r\n\r\nGET /status HTTP/1.1\r\n\r\n")
+            answer = b""
+            with trio.fail_after(PATIENCE):
+                while more := await stream.receive_some():
+                    answer += more
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_G7_what_is_not_http_is_turned_away_and_the_next_client_served() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:
@@ -129,7 +168,7 @@ async def test_what_is_not_http_is_turned_away_and_the_next_client_served() -> N
     assert response.status == 200
 
 
-async def test_a_websocket_is_refused() -> None:
+async def test_G5_a_websocket_is_refused() -> None:
     async with page() as server:
         stream = await server.connect()
         async with stream:

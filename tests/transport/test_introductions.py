@@ -17,6 +17,8 @@ from mqttproxy.transport.tls import TlsStream, client_context
 from mqttproxy.transport.websocket import WebSocketStream
 from tests.transport.proxy_headers import TLS_CERTIFICATE, TLS_CN, tls_tlv, tlv, v1, v2, v2_from
 
+pytestmark = pytest.mark.wire("tcp")
+
 SETTINGS = ListenerSettings(
     name="balanced",
     bind=Address("127.0.0.1:0"),

@@ -31,7 +31,7 @@ async def test_a_question_is_answered_and_the_kernel_says_who_asks(tmp_path: Pat
     assert str(Caller(7, 1000)) == "user 1000, process 7"
 
 
-async def test_only_the_owner_may_open_it_and_what_a_killed_process_left_is_replaced(
+async def test_G6_only_the_owner_may_open_it_and_what_a_killed_process_left_is_replaced(
     tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     bind_local(tmp_path, "s").close()
@@ -74,7 +74,7 @@ async def test_callers_that_say_nothing_or_go_away_are_nothing_to_the_others(
         caller.close()
 
 
-async def test_a_request_without_end_is_dropped(
+async def test_G6_a_request_without_end_is_dropped(
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "LARGEST", 1000)

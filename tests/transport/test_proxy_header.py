@@ -26,6 +26,8 @@ from tests.transport.proxy_headers import (
     v2_from,
 )
 
+pytestmark = pytest.mark.wire("tcp")
+
 LONGEST = 8192
 FOUR = bytes([192, 0, 2, 7, 192, 0, 2, 8, 0xC0, 0x00, 0x07, 0x5B])
 

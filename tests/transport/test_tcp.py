@@ -11,6 +11,8 @@ from trio.testing import MockClock
 from mqttproxy.transport.stream import ByteStream, Peer, TransportError
 from mqttproxy.transport.tcp import TcpStream
 
+pytestmark = pytest.mark.wire("tcp")
+
 ONE_MEGABYTE = bytes(1024 * 1024)
 MORE_THAN_THE_KERNEL_TAKES = bytes(16 * 1024 * 1024)
 
@@ -71,7 +73,7 @@ async def test_fin_reads_as_the_end_and_sending_still_works(device: socket.socke
     assert device.recv(100) == b"answer"
 
 
-async def test_a_reset_reads_as_transport_error_in_words(device: socket.socket, ours: ByteStream) -> None:
+async def test_E6_a_reset_reads_as_transport_error_in_words(device: socket.socket, ours: ByteStream) -> None:
     reset(device)
     with pytest.raises(TransportError, match=r"^127\.0\.0\.1:\d+: connection reset by peer$"):
         await ours.receive()
@@ -148,7 +150,7 @@ async def test_run_takes_over_what_a_cancelled_waiter_left(
     assert await read_all(device, 16 * 1024 * 1024) == 16 * 1024 * 1024
 
 
-async def test_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
+async def test_E4_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
     device: socket.socket, ours: TcpStream, autojump_clock: MockClock
 ) -> None:
     fill(ours)
@@ -158,6 +160,10 @@ async def test_a_peer_that_takes_no_byte_for_the_write_timeout_is_cut(
     assert ours.unsent == 0
     with pytest.raises(TransportError, match="took no byte"):
         await ours.receive()
+
+
+async def test_E4_the_kernel_gives_up_a_peer_that_vanished_after_the_write_timeout(ours: TcpStream) -> None:
+    assert ours._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 async def test_a_spawned_writer_tells_the_stuck_peer_through_receive(

@@ -17,6 +17,8 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tls import TlsStream, client_context, server_context
 from tests.transport.meeting import meet, outcome, read_exactly
 
+pytestmark = pytest.mark.wire("tls")
+
 
 @frozen
 class Files:
@@ -175,7 +177,7 @@ async def test_a_certificate_that_is_required_and_missing_is_refused(files: File
 
 
 @pytest.mark.parametrize("client_certificate", ["optional", "required"])
-async def test_a_certificate_of_another_ca_is_refused(
+async def test_D11_a_certificate_of_another_ca_is_refused(
     files: Files, client_certificate: Literal["optional", "required"]
 ) -> None:
     connect = dial_tls(files, certificate=files.other_client, private_key=files.other_client)
@@ -258,7 +260,7 @@ async def test_E1_a_client_hello_without_end_is_refused(files: Files) -> None:
     assert "excessive message size" in str(await outcome(tls_listener(files), connect))
 
 
-async def test_a_peer_that_hangs_up_in_the_handshake_is_told_as_such(files: Files) -> None:
+async def test_E1_a_peer_that_hangs_up_in_the_handshake_is_told_as_such(files: Files) -> None:
     async def connect(port: int) -> ByteStream:
         stream = await dial(f"mqtt://127.0.0.1:{port}")
         await stream.aclose()
@@ -267,7 +269,7 @@ async def test_a_peer_that_hangs_up_in_the_handshake_is_told_as_such(files: File
     assert "hung up during the TLS handshake" in str(await outcome(tls_listener(files), connect))
 
 
-def test_renegotiation_and_compression_are_off(files: Files) -> None:
+def test_E3_renegotiation_and_compression_are_off(files: Files) -> None:
     for context in (server_context(files.server, files.server), client_context()):
         assert context.options & ssl.OP_NO_RENEGOTIATION
         assert context.options & ssl.OP_NO_COMPRESSION

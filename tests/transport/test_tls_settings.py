@@ -23,6 +23,8 @@ from mqttproxy.transport.revoked import read_revoked
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.transport.tls import client_context, server_context
 
+pytestmark = pytest.mark.wire("tls")
+
 NOW = dt.datetime.now(dt.UTC)
 
 

@@ -18,6 +18,8 @@ from mqttproxy.transport.websocket import WebSocketStream
 from tests.fakes import MemoryByteStream, memory_pair
 from tests.transport.meeting import meet, read_exactly
 
+pytestmark = pytest.mark.wire("ws")
+
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 REQUEST = (
     b"GET /mqtt HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -59,7 +61,7 @@ async def ends() -> AsyncIterator[tuple[MemoryByteStream, WebSocketStream]]:
 Ends = tuple[MemoryByteStream, WebSocketStream]
 
 
-async def test_the_handshake_is_answered_with_the_sub_protocol_and_no_extension() -> None:
+async def test_E5_the_handshake_is_answered_with_the_sub_protocol_and_no_extension() -> None:
     device, ours = await shake_hands(REQUEST)
     answer = bytes(await device.receive())
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
@@ -76,7 +78,7 @@ async def test_E5_a_packet_may_lie_in_many_frames_and_many_packets_in_one(ends: 
     assert bytes(await device.receive()) == frame(PONG, b"?", masked=False)
 
 
-async def test_every_cut_of_the_stream_gives_the_same_bytes(ends: Ends) -> None:
+async def test_E5_every_cut_of_the_stream_gives_the_same_bytes(ends: Ends) -> None:
     device, ours = ends
     ours._inner.receive_bytes = 1  # type: ignore[attr-defined] # the memory stream's knob
     device.send_nowait(frame(BINARY, b"a" * 200) + frame(PING) + frame(BINARY, b"b", fin=False) + frame(CONT, b"c"))
@@ -131,14 +133,14 @@ async def test_E5_a_bad_frame_closes_after_the_good_ones_before_it(
     assert ours._inner.sent.endswith(goodbye)  # type: ignore[attr-defined] # the memory stream's record
 
 
-async def test_a_message_without_end_is_no_matter_as_its_fragments_are_passed_on(ends: Ends) -> None:
+async def test_E5_a_message_without_end_is_no_matter_as_its_fragments_are_passed_on(ends: Ends) -> None:
     device, ours = ends
     for _ in range(100):
         device.send_nowait(frame(BINARY if _ == 0 else CONT, bytes(1000), fin=False))
         assert len(await ours.receive()) == 1000
 
 
-async def test_the_close_handshake_reads_as_the_end_and_is_answered(ends: Ends) -> None:
+async def test_E5_the_close_handshake_reads_as_the_end_and_is_answered(ends: Ends) -> None:
     device, ours = ends
     device.send_nowait(frame(BINARY, b"DISCONNECT") + frame(CLOSE, b"\x03\xe8bye"))
     assert await ours.receive() == b"DISCONNECT"
@@ -168,7 +170,7 @@ async def test_a_cut_reads_as_transport_error(ends: Ends) -> None:
         await ours.receive()
 
 
-async def test_a_peer_that_pings_and_takes_no_pongs_is_not_read_any_further(
+async def test_E5_a_peer_that_pings_and_takes_no_pongs_is_not_read_any_further(
     ends: Ends, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     device, ours = ends
@@ -220,6 +222,38 @@ async def test_E5_a_bad_handshake_is_told_by_status(old: bytes, new: bytes, stat
     with pytest.raises(TransportError, match=f"WebSocket handshake: .*{words}"):
         await WebSocketStream.accept(inner, path="/mqtt")
     assert inner.sent.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    "said", [b"https://evil.example", b"https://dash.example.evil", b"null", b"HTTPS://dash.example"]
+)
+async def test_E5_a_web_page_that_is_not_listed_is_turned_away(said: bytes) -> None:
+    device, inner = memory_pair()
+    device.send_nowait(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\nOrigin: " + said))
+    with pytest.raises(TransportError, match="Origin"):
+        await WebSocketStream.accept(inner, path="/mqtt", origins=["https://dash.example"])
+    assert inner.sent.startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\nOrigin: https://dash.example"], ids=["none", "listed"])
+async def test_a_web_page_that_is_listed_may_connect_and_so_may_who_says_no_origin(said: bytes) -> None:
+    device, inner = memory_pair()
+    device.send_nowait(REQUEST.replace(b"Host: proxy", b"Host: proxy" + said))
+    await WebSocketStream.accept(inner, path="/mqtt", origins=["https://dash.example"])
+    assert inner.sent.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_where_no_web_pages_are_listed_all_may_connect() -> None:
+    await shake_hands(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\nOrigin: https://any.example"))
+
+
+@pytest.mark.parametrize(
+    "header", [b"X-Forwarded-For: 198.51.100.7", b"Forwarded: for=198.51.100.7", b"X-Real-IP: 198.51.100.7"]
+)
+async def test_D13_nobody_has_another_address_because_it_says_so(header: bytes) -> None:
+    _, plain = await shake_hands(REQUEST)
+    _, forged = await shake_hands(REQUEST.replace(b"Host: proxy", b"Host: proxy\r\n" + header))
+    assert forged.peer == plain.peer
 
 
 async def test_E5_a_header_without_end_is_refused_at_16_kib() -> None:

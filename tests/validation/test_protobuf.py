@@ -80,7 +80,7 @@ def told(judge: Any, payload: bytes) -> list[tuple[str, str]]:
     ],
     ids=repr,
 )
-def test_what_cannot_be_read_is_told_with_its_field(payload: bytes, pointer: str, keyword: str) -> None:
+def test_F10_what_cannot_be_read_is_told_with_its_field(payload: bytes, pointer: str, keyword: str) -> None:
     assert (pointer, keyword) in told(PLAIN, payload)
     with nullcontext() if keyword == "type" and b"\x80" not in payload else pytest.raises(PayloadError):
         PLAIN.document(payload)
@@ -96,7 +96,7 @@ def test_empty_payloads_are_a_message_only_where_the_subject_says_so() -> None:
     ("payload", "pointer"),
     [(b"\xa0\x06\x05", ""), (b"\x1a\x03\xa0\x06\x05", "/inner"), (b"\x5a\x03\xa0\x06\x05", "/more/0")],
 )
-def test_unknown_fields_are_refused_at_every_depth_or_allowed(payload: bytes, pointer: str) -> None:
+def test_F10_unknown_fields_are_refused_at_every_depth_or_allowed(payload: bytes, pointer: str) -> None:
     assert told(PLAIN, payload) == []
     assert told(STRICT, payload) == [(pointer, "unknown-field")]
 
@@ -150,7 +150,7 @@ def nested(levels: int) -> bytes:
     return payload
 
 
-def test_depth_and_size_are_bounded() -> None:
+def test_F10_depth_and_size_are_bounded() -> None:
     judge = contract('max_depth = 5\nmax_bytes = "64B"')
     assert told(judge, nested(4)) == []
     assert told(judge, nested(5)) == [("", "depth")]
@@ -160,7 +160,7 @@ def test_depth_and_size_are_bounded() -> None:
     assert told(judge, b"\x12\x40" + b"a" * 64) == [("", "size")]
 
 
-def test_a_message_of_very_many_values_is_refused() -> None:
+def test_F10_a_message_of_very_many_values_is_refused() -> None:
     assert told(PLAIN, b"\x5a\x00" * 11_000) == [("", "items")]
     assert told(PLAIN, b"\x2a\xf8\x55" + b"\x01" * 11_000) == [("", "items")]
 
@@ -222,7 +222,7 @@ def test_what_is_encoded_is_read_again_and_by_the_library_too(document: Any) -> 
 
 @settings(max_examples=300)
 @given(st.binary(max_size=40) | st.binary(max_size=12).map(lambda tail: b"\x1a" + bytes([len(tail)]) + tail))
-def test_any_bytes_get_an_answer_and_the_walk_agrees_with_the_library(payload: bytes) -> None:
+def test_F10_any_bytes_get_an_answer_and_the_walk_agrees_with_the_library(payload: bytes) -> None:
     for judge in (PLAIN, STRICT):
         found = judge.failures(payload)
         if not found:
