@@ -23,6 +23,13 @@ _ARENA_MAX: Final = -8  # of glibc's mallopt
 GC_THRESHOLDS: Final = (10_000, 5, 1_000)
 
 
+def take_machine() -> None:
+    """Use the machine as a proxy should. First of all, before there are threads."""
+    share_memory()
+    share_interpreter()
+    take_descriptors()
+
+
 def share_interpreter() -> None:
     """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -96,6 +96,11 @@ class LimitSettings:
         Count(1000),
         "connections between their first byte and CONNECT at once; those beyond it wait, see denial-of-service.md",
     )
+    handshake_patience: Seconds = setting(
+        Seconds(0.5),
+        "while others wait for one of these places: how long a peer may keep one and say nothing, in the handshake of "
+        "TLS or WebSocket and again before CONNECT; then it is sent away. If very many wait, two fifths of it",
+    )
     packet_size: Bytes = setting(Bytes(1024 * 1024), "largest packet from a device, checked on the fixed header")
     packet_size_before_connect: Bytes = setting(Bytes(64 * 1024), "the same for the CONNECT packet")
     payload_size: Bytes = setting(Bytes(256 * 1024), "largest payload of a PUBLISH")

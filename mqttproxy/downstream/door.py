@@ -314,6 +314,7 @@ class Door:
                     await self._introduce(listener, raw)
                 await self._handshakes.take_place(handshake)
                 stream = await listener.handshake(raw)
+                self._handshakes.step_done(handshake)
                 device = await greet(self.premises, stream, name)
                 return device
             if handshake.is_sent_away:

@@ -5,8 +5,9 @@ has not said a word. Who finds none waits in line, accepted: after a restart all
 door on them would make each come again, at a moment of its own choosing and at the price of one more handshake.
 
 Slow connections must not keep the others out, however many they are. So while somebody waits, a place is lost by
-whoever lets us wait: after GRACE, or at once if its address has more than a FEW connections here and who needs the
-place comes from one that has not. Those with a FEW are also first in line. A peer that waits for us stays.
+whoever lets us wait: after `limits.handshake_patience`, counted from its place and again from the end of its handshake
+of TLS or WebSocket; or at once if its address has more than a FEW connections here and who needs the place comes from
+one that has not. Those with a FEW are also first in line. A peer that waits for us stays.
 """
 
 from collections import Counter, OrderedDict
@@ -27,13 +28,13 @@ from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.tcp import TcpStream
 
 FEW: Final = 8  # connections of one address that have said something and are not in yet
-GRACE: Final = 1.0  # seconds that a peer may let us wait while others wait: a few round trips on a bad line
-HASTE: Final = 0.2  # the same, while more than a LONG line waits
+HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while more than a LONG line waits
 LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
 AT_ONCE: Final = 16  # begin in one turn of the loop, so that others have theirs: some ms
 LOOK: Final = 0.05  # seconds between two looks for those who let us wait
 SEEN: Final = 32  # looked at for one who comes
 ROOM: Final = 10  # of those who say nothing, one in so many goes when the process has no room for more
+QUIET: Final = 1.0  # seconds without a word after which one of them may go
 
 
 @define(eq=False)
@@ -42,7 +43,7 @@ class Handshake:
 
     Attributes:
         scope: has its deadline, and ends it.
-        since: monotonic seconds of its accept, and of its getting a place later on.
+        since: monotonic seconds of its accept; later of its getting a place, and of the last step it has done there.
         host: its address; empty: it has not said a word yet.
         is_of_crowd: its address had a FEW when it came.
         is_sent_away: it had to go for others.
@@ -78,7 +79,8 @@ class Handshakes:
     _holders: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
     _lines: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
     _begun: int = field(init=False, default=0)  # in this turn
-    _waits: trio.lowlevel.ParkingLot = field(init=False, factory=trio.lowlevel.ParkingLot)
+    _no_room_until: float = field(init=False, default=0.0)  # monotonic seconds: it was in vain to look for some
+    _news: trio.lowlevel.ParkingLot = field(init=False, factory=trio.lowlevel.ParkingLot)
 
     @contextmanager
     def begun(self, stream: TcpStream) -> Iterator[Handshake]:
@@ -120,30 +122,44 @@ class Handshakes:
             if one.stream.has_hung_up:
                 raise NotWelcome("closed_before_connect")
 
+    def step_done(self, one: Handshake) -> None:
+        """Be as patient with it again: it has done its part of a handshake."""
+        one.since = trio.current_time()
+        holders = self._holders[one.is_of_crowd]
+        if one in holders:
+            holders.move_to_end(one)
+
     def make_room(self) -> bool:
         """Send some of those away who have said nothing for long; False: there are none.
 
         For when the process can have no more connections: one tenth of them goes, the oldest, so that looking for them
         again for each newcomer costs nothing.
         """
+        if (now := trio.current_time()) < self._no_room_until:
+            return False
         most = 1 + len(self._here) // ROOM
-        since = trio.current_time() - GRACE
-        found = [*islice((one for one in self._here if one.lets_wait(since)), most)]
+        found = [*islice((one for one in self._here if one.lets_wait(now - QUIET)), most)]
         for one in found:
             self._send_away(one)
+        if not found:
+            self._no_room_until = now + LOOK
         self._fill()
         return bool(found)
 
     async def run(self) -> None:
-        """Have those in line come in, in turns, and take places for them from those who let us wait, until cancelled."""
+        """Have those in line come in, a few in each turn of the loop, until cancelled.
+
+        Places for them are taken from those who let us wait.
+        """
         look = 0.0
         while True:
-            if not self._begun and not self.has_line:
-                await self._waits.park()
-            if self._is_full:
-                await trio.sleep(LOOK)
+            if self._begun:
+                await trio.lowlevel.checkpoint()  # so the others had their turn
+            elif self.has_line:
+                with trio.move_on_at(look):
+                    await self._news.park()
             else:
-                await trio.lowlevel.checkpoint()
+                await self._news.park()
             self._begun = 0
             if self.has_line and (now := trio.current_time()) >= look:
                 look = now + LOOK
@@ -171,6 +187,7 @@ class Handshakes:
         left, one.scope.deadline = one.scope.deadline - trio.current_time(), inf
         line[one] = None
         metrics.handshakes_waiting += 1
+        self._news.unpark_all()
         try:
             await one.turn.wait()
         finally:
@@ -182,7 +199,7 @@ class Handshakes:
         one.since = trio.current_time()
         self._holders[one.is_of_crowd][one] = None
         self._begun += 1
-        self._waits.unpark_all()
+        self._news.unpark_all()
 
     def _fill(self) -> None:
         """Give away the places that are free: to those with a few before a crowd."""
@@ -207,10 +224,12 @@ class Handshakes:
         return False
 
     def _look(self) -> None:
-        since = trio.current_time() - (HASTE if self._is_long else GRACE)
-        holders = [*chain.from_iterable(self._holders[is_of_crowd] for is_of_crowd in (True, False))]
-        wanted = sum(map(len, self._lines))
-        for one in islice((one for one in holders if one.lets_wait(since)), wanted):
+        """Take places for those in line."""
+        patience = self.limits.handshake_patience * (HASTE if self._is_long else 1.0)
+        since = trio.current_time() - patience
+        wanted = sum(map(len, self._lines)) - (self.limits.handshakes - sum(map(len, self._holders)))
+        few, crowd = self._holders
+        for one in [*islice((one for one in chain(crowd, few) if one.lets_wait(since)), max(0, wanted))]:
             self._send_away(one)
 
     def _send_away(self, one: Handshake) -> None:

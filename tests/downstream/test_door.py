@@ -171,7 +171,7 @@ class TestConnectDeadline:
             await house.settle()
             broken.abort()
             house.listener.failure = "not TLS"
-            house.arrive()
+            house.arrive().send_nowait(b"?")
             await house.settle()
             assert house.metrics.connections_refused == {"closed_before_connect": 1, "handshake_failed": 2}
 
