@@ -316,6 +316,7 @@ class Door:
                 stream = await listener.handshake(raw)
                 self._handshakes.step_done(handshake)
                 device = await greet(self.premises, stream, name)
+                self._handshakes.came_in(handshake)
                 return device
             if handshake.is_sent_away:
                 reason = "slow_handshake"

@@ -6,13 +6,17 @@ door on them would make each come again, at a moment of its own choosing and at 
 
 Slow connections must not keep the others out, however many they are. So while somebody waits, a place is lost by
 whoever lets us wait: after `limits.handshake_patience`, counted from its place and again from the end of its handshake
-of TLS or WebSocket; or at once if its address has more than a FEW connections here and who needs the place comes from
-one that has not. Those with a FEW are also first in line. A peer that waits for us stays.
+of TLS or WebSocket; or at once if who needs the place is of a better rank, see `Rank`. The better rank is also first in
+line. A peer that waits for us stays.
+
+Whoever is sent away comes again, and costs one more handshake. So only as many are as came lately, and a handful more:
+ten thousand slow ones that wait for each other's places are left alone.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from itertools import chain, islice
 from math import inf
 from typing import Final
@@ -27,14 +31,25 @@ from mqttproxy.telemetry.metrics import Metrics
 from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.tcp import TcpStream
 
-FEW: Final = 8  # connections of one address that have said something and are not in yet
+A_FEW: Final = 8  # connections of one address that have said something and are not in yet
 HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while more than a LONG line waits
 LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
+KNOWN: Final = 100_000  # addresses from which a device has come in; those longest ago are forgotten
 AT_ONCE: Final = 16  # begin in one turn of the loop, so that others have theirs: some ms
 LOOK: Final = 0.05  # seconds between two looks for those who let us wait
 SEEN: Final = 32  # looked at for one who comes
+CHURN: Final = 4  # places taken at a look, though nobody has come
+LATELY: Final = 0.9  # of those who came and for whom no place was taken, so many count at the next look
 ROOM: Final = 10  # of those who say nothing, one in so many goes when the process has no room for more
 QUIET: Final = 1.0  # seconds without a word after which one of them may go
+
+
+class Rank(IntEnum):
+    """Whose turn it is first."""
+
+    KNOWN = 0  # a device has come in from its address before
+    FEW = 1
+    CROWD = 2  # its address has A_FEW already, known or not
 
 
 @define(eq=False)
@@ -45,7 +60,7 @@ class Handshake:
         scope: has its deadline, and ends it.
         since: monotonic seconds of its accept; later of its getting a place, and of the last step it has done there.
         host: its address; empty: it has not said a word yet.
-        is_of_crowd: its address had a FEW when it came.
+        rank: what it was when it came.
         is_sent_away: it had to go for others.
 
     """
@@ -54,7 +69,7 @@ class Handshake:
     scope: trio.CancelScope
     since: float
     host: str = ""
-    is_of_crowd: bool = False
+    rank: Rank = Rank.FEW
     is_sent_away: bool = False
     turn: trio.Event = Factory(trio.Event)
 
@@ -66,6 +81,10 @@ class Handshake:
 _InOrder = OrderedDict[Handshake, None]
 
 
+def _by_rank() -> tuple[_InOrder, ...]:
+    return tuple(_InOrder() for _ in Rank)
+
+
 @define(eq=False)
 class Handshakes:
     """All of them."""
@@ -75,9 +94,11 @@ class Handshakes:
     alerts: RateLimited
     _here: dict[Handshake, None] = field(init=False, factory=dict)
     _of_host: Counter[str] = field(init=False, factory=Counter)  # that have said something
-    # Those with a place and those in line, by `is_of_crowd`; the oldest first.
-    _holders: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
-    _lines: tuple[_InOrder, _InOrder] = field(init=False, factory=lambda: (_InOrder(), _InOrder()))
+    _known: OrderedDict[str, None] = field(init=False, factory=OrderedDict)
+    # Those with a place and those in line, by rank; the oldest first.
+    _holders: tuple[_InOrder, ...] = field(init=False, factory=_by_rank)
+    _lines: tuple[_InOrder, ...] = field(init=False, factory=_by_rank)
+    _came: float = field(init=False, default=0.0)  # lately, into the line and not of a crowd
     _begun: int = field(init=False, default=0)  # in this turn
     _no_room_until: float = field(init=False, default=0.0)  # monotonic seconds: it was in vain to look for some
     _news: trio.lowlevel.ParkingLot = field(init=False, factory=trio.lowlevel.ParkingLot)
@@ -99,7 +120,7 @@ class Handshakes:
                 self._of_host[one.host] -= 1
                 if not self._of_host[one.host]:
                     del self._of_host[one.host]
-            if self._holders[one.is_of_crowd].pop(one, self) is None:
+            if self._holders[one.rank].pop(one, self) is None:
                 self._fill()
 
     async def take_place(self, one: Handshake) -> None:
@@ -113,9 +134,12 @@ class Handshakes:
         if not await one.stream.wait_first():
             raise NotWelcome("closed_before_connect")
         one.host = counted_as(one.stream.peer.host)
-        one.is_of_crowd = self._of_host[one.host] >= FEW
+        if self._of_host[one.host] >= A_FEW:
+            one.rank = Rank.CROWD
+        elif one.host in self._known:
+            one.rank = Rank.KNOWN
         self._of_host[one.host] += 1
-        if self._has_place or (self._is_full and not one.is_of_crowd and self._make_way()):
+        if self._has_place or (self._is_full and self._make_way(one.rank)):
             self._hold(one)
         else:
             await self._wait(one)
@@ -125,9 +149,16 @@ class Handshakes:
     def step_done(self, one: Handshake) -> None:
         """Be as patient with it again: it has done its part of a handshake."""
         one.since = trio.current_time()
-        holders = self._holders[one.is_of_crowd]
+        holders = self._holders[one.rank]
         if one in holders:
             holders.move_to_end(one)
+
+    def came_in(self, one: Handshake) -> None:
+        """Remember its address."""
+        self._known[one.host] = None
+        self._known.move_to_end(one.host)
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
 
     def make_room(self) -> bool:
         """Send some of those away who have said nothing for long; False: there are none.
@@ -180,7 +211,8 @@ class Handshakes:
         return self._begun < AT_ONCE and not self._is_full
 
     async def _wait(self, one: Handshake) -> None:
-        metrics, line = self.metrics, self._lines[one.is_of_crowd]
+        metrics, line = self.metrics, self._lines[one.rank]
+        self._came += one.rank < Rank.CROWD
         if self._is_full:
             metrics.handshake_waits += 1
             self.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
@@ -197,42 +229,46 @@ class Handshakes:
 
     def _hold(self, one: Handshake) -> None:
         one.since = trio.current_time()
-        self._holders[one.is_of_crowd][one] = None
+        self._holders[one.rank][one] = None
         self._begun += 1
         self._news.unpark_all()
 
     def _fill(self) -> None:
-        """Give away the places that are free: to those with a few before a crowd."""
-        few, crowd = self._lines
-        while (few or crowd) and self._has_place:  # the next turn goes on where this one's share ends
-            # In a long line it is the newest's turn: nobody else would be served before he gives up.
-            one, _ = few.popitem(last=self._is_long) if few else crowd.popitem(last=False)
-            self._hold(one)
-            one.turn.set()
+        """Give away the places that are free, to the best rank first; the next turn goes on where this one's ends."""
+        for line in self._lines:
+            while line and self._has_place:
+                # In a long line it is the newest's turn: nobody else would be served before he gives up.
+                one, _ = line.popitem(last=self._is_long(line))
+                self._hold(one)
+                one.turn.set()
 
-    @property
-    def _is_long(self) -> bool:
-        return len(self._lines[False]) > LONG * self.limits.handshakes
+    def _is_long(self, line: _InOrder) -> bool:
+        return len(line) > LONG * self.limits.handshakes
 
-    def _make_way(self) -> bool:
-        """Take the place of one of a crowd, for one who is not."""
+    def _make_way(self, rank: Rank) -> bool:
+        """Take the place of one of a worse rank."""
         now = trio.current_time()
-        for one in islice(self._holders[True], SEEN):
-            if one.lets_wait(now):
-                self._send_away(one)
-                return True
+        for holders in self._holders[:rank:-1]:
+            for one in islice(holders, SEEN):
+                if one.lets_wait(now):
+                    self._send_away(one)
+                    return True
         return False
 
     def _look(self) -> None:
-        """Take places for those in line."""
-        patience = self.limits.handshake_patience * (HASTE if self._is_long else 1.0)
+        """Take places for those in line, once all are taken."""
+        if not self._is_full:
+            return
+        waiting = sum(map(len, self._lines))
+        patience = self.limits.handshake_patience * (HASTE if any(map(self._is_long, self._lines)) else 1.0)
         since = trio.current_time() - patience
-        wanted = sum(map(len, self._lines)) - (self.limits.handshakes - sum(map(len, self._holders)))
-        few, crowd = self._holders
-        for one in [*islice((one for one in chain(crowd, few) if one.lets_wait(since)), max(0, wanted))]:
+        slow = (one for one in chain.from_iterable(reversed(self._holders)) if one.lets_wait(since))
+        found = [*islice(slow, min(waiting, int(self._came) + CHURN))]
+        for one in found:
             self._send_away(one)
+        self._came = max(0.0, self._came - len(found)) * LATELY
 
     def _send_away(self, one: Handshake) -> None:
         one.is_sent_away = True
         one.scope.cancel()
-        self._holders[one.is_of_crowd].pop(one, None)
+        self._holders[one.rank].pop(one, None)

@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.handshakes import FEW, HASTE, LOOK, QUIET
+from mqttproxy.downstream.handshakes import A_FEW, CHURN, HASTE, LOOK, QUIET
 from mqttproxy.mqtt.packets import Connect
 from tests.client import Client
 from tests.fakes import MemoryByteStream
@@ -82,6 +82,32 @@ class TestPlaces:
             await house.settle()
             assert await wait_in(visit(house)) <= PATIENCE * HASTE + 2 * LOOK  # not after the thirty hundreds before it
 
+    async def test_E7_who_came_in_before_comes_in_at_once_beside_thousands_of_strangers(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with open_house("[limits]\nhandshakes = 100\nconnections = 10000") as house:
+            await wait_in(visit(house))
+            begin(house, 3000, *(f"10.0.{number // 250}.{number % 250}" for number in range(3000)))
+            await house.settle()
+            assert await wait_in(visit(house)) < LOOK
+
+    async def test_E7_thousands_that_wait_for_each_other_are_left_alone(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nhandshakes = 100\nconnections = 10000") as house:
+            begin(house, 3000, *(f"10.0.{number // 250}.{number % 250}" for number in range(3000)))
+            await trio.sleep(5)
+            before = house.metrics.connections_refused["slow_handshake"]
+            await trio.sleep(1)
+            assert house.metrics.connections_refused["slow_handshake"] - before <= (CHURN + 1) / LOOK
+
+    async def test_no_more_addresses_are_remembered_than_may_be(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mqttproxy.downstream.handshakes.KNOWN", 2)
+        async with open_house() as house:
+            for number in (1, 2, 1, 3):
+                await wait_in(visit(house, f"10.0.0.{number}", f"d{number}"))
+            assert list(house.door._handshakes._known) == ["10.0.0.1", "10.0.0.3"]
+
     async def test_who_waits_for_us_keeps_its_place(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nhandshakes = 20") as house:
             house.listener.patience = 5.0
@@ -104,12 +130,12 @@ class TestPlaces:
     async def test_a_peer_that_hangs_up_in_line_leaves_nothing_behind(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nhandshakes = 1") as house:
             house.listener.patience = 2.0
-            streams = begin(house, FEW, HOST)
+            streams = begin(house, A_FEW, HOST)
             await trio.sleep(1)
             for stream in streams:
                 stream.abort()
-            await trio.sleep(10 * FEW)
-            assert house.metrics.connections_refused["closed_before_connect"] == FEW - 1
+            await trio.sleep(10 * A_FEW)
+            assert house.metrics.connections_refused["closed_before_connect"] == A_FEW - 1
             assert (house.metrics.handshakes, house.metrics.handshakes_waiting) == (0, 0)
             assert house.door._by_address == house.door._handshakes._of_host == {}
 

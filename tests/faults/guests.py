@@ -4,14 +4,22 @@ They come at times of their own, whether those before have been served or not: a
 seconds makes all of them wait that came in these five seconds.
 """
 
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
 import trio
 from attrs import define, field
+from websockets.uri import WebSocketURI
 
-from mqttproxy.transport.dial import dial
-from mqttproxy.transport.stream import ByteStream, TransportError
+from mqttproxy.transport.dial import Target, parse_url
+from mqttproxy.transport.stream import ByteStream, Peer, TransportError
+from mqttproxy.transport.tcp import TcpStream
+from mqttproxy.transport.tls import TlsStream, client_context
+from mqttproxy.transport.websocket import WebSocketStream
 from tests.bad_input.wire import V5, connect, frame, publish
 
 PATIENCE: Final = 30.0  # seconds that a guest waits for all of it
@@ -26,6 +34,8 @@ class Guests:
     Attributes:
         url: where they come in.
         ca: for TLS.
+        name: what their client identifiers begin with.
+        sources: the addresses they come from, one after the other; None: 127.0.0.1.
         connected: seconds from the first SYN to CONNACK, of each that was served.
         acknowledged: seconds from PUBLISH to PUBACK.
         failures: what happened to the others, in words.
@@ -34,30 +44,41 @@ class Guests:
 
     url: str
     ca: Path | None = None
+    name: str = "guest"
+    sources: Iterable[str] | None = None
     connected: list[float] = field(factory=list)
     acknowledged: list[float] = field(factory=list)
     failures: list[str] = field(factory=list)
     _number: int = 0
+    _sources: Iterator[str] = field(init=False)
+    _target: Target = field(init=False)
+    _context: ssl.SSLContext | None = field(init=False)
 
-    async def run(self, rate: float) -> None:
-        """Send so many a second, until cancelled; those who are under way then are not counted."""
+    def __attrs_post_init__(self) -> None:
+        """Begin with the first address."""
+        self._sources = chain(self.sources or (), repeat("127.0.0.1"))
+        self._target = parse_url(self.url)
+        self._context = client_context(ca=self.ca) if self._target.scheme in {"mqtts", "tls", "wss"} else None
+
+    async def run(self, rate: float, seconds: float) -> None:
+        """Send so many a second for so long, and wait until the last one has been served or has given up."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
-            while True:
+            while trio.current_time() < began + seconds:
                 self._number += 1
-                nursery.start_soon(self._visit, f"guest-{self._number}")
+                nursery.start_soon(self._visit, f"{self.name}-{self._number}")
                 await trio.sleep_until(began + self._number / rate)
 
     async def visit(self) -> None:
         """Send one, and wait until it has been served."""
         self._number += 1
-        await self._visit(f"guest-{self._number}")
+        await self._visit(f"{self.name}-{self._number}")
 
     async def _visit(self, client_id: str) -> None:
         began = trio.current_time()
         try:
             with trio.fail_after(PATIENCE):
-                stream = await dial(self.url, ca=self.ca)
+                stream = await self._dial()
                 try:
                     await _answer(stream, connect(V5, client_id), CONNACK)
                     greeted = trio.current_time()
@@ -68,11 +89,31 @@ class Guests:
                     await stream.aclose()
         except trio.TooSlowError:
             self.failures.append(f"{client_id}: not served within {PATIENCE:g} s")
-        except (TransportError, AssertionError) as error:
+        except (OSError, TransportError, AssertionError) as error:
             self.failures.append(f"{client_id}: {error}")
         else:
             self.connected.append(greeted - began)
             self.acknowledged.append(answered - greeted)
+
+    async def _dial(self) -> ByteStream:
+        """Connect as `dial` does, from the next address."""
+        target = self._target
+        with trio.socket.socket() as connecting:
+            await connecting.bind((next(self._sources), 0))
+            await connecting.connect((target.host, target.port))
+            sock = socket.socket(fileno=connecting.detach())
+        raw = TcpStream(sock, Peer(target.host, target.port))
+        try:
+            stream: ByteStream = raw
+            if self._context is not None:
+                stream = await TlsStream.connect(stream, self._context, target.host)
+            if target.scheme in {"ws", "wss"}:
+                uri = WebSocketURI(target.scheme == "wss", target.host, target.port, target.resource, "")
+                stream = await WebSocketStream.connect(stream, uri)
+        except BaseException:
+            raw.abort()
+            raise
+        return stream
 
 
 async def _answer(stream: ByteStream, packet: bytes, first: int) -> None:
