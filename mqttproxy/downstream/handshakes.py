@@ -35,10 +35,11 @@ A_FEW: Final = 8  # connections of one address that have said something and are 
 HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while more than a LONG line waits
 LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
 KNOWN: Final = 100_000  # addresses from which a device has come in; those longest ago are forgotten
-AT_ONCE: Final = 16  # begin in one turn of the loop, so that others have theirs: some ms
+AT_ONCE: Final = 8  # begin in one turn of the loop, so that others have theirs: some ms
 LOOK: Final = 0.05  # seconds between two looks for those who let us wait
 SEEN: Final = 32  # looked at for one who comes
 CHURN: Final = 4  # places taken at a look, though nobody has come
+DAMPED: Final = 0.5  # places taken at a look for each that came lately: below 1, or those sent away would keep it going
 LATELY: Final = 0.9  # of those who came and for whom no place was taken, so many count at the next look
 ROOM: Final = 10  # of those who say nothing, one in so many goes when the process has no room for more
 QUIET: Final = 1.0  # seconds without a word after which one of them may go
@@ -263,7 +264,7 @@ class Handshakes:
         patience = self.limits.handshake_patience * (HASTE if any(map(self._is_long, self._lines)) else 1.0)
         since = trio.current_time() - patience
         slow = (one for one in chain.from_iterable(reversed(self._holders)) if one.lets_wait(since))
-        found = [*islice(slow, min(waiting, int(self._came) + CHURN))]
+        found = [*islice(slow, min(waiting, int(self._came * DAMPED) + CHURN))]
         for one in found:
             self._send_away(one)
         self._came = max(0.0, self._came - len(found)) * LATELY

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # see `_websocket` for the real import
     from mqttproxy.transport.websocket import WebSocketStream
 
 BACKLOG: Final = 4096  # connections the kernel holds for us, if it may: a SYN that finds no room comes again after 1 s
-AT_ONCE: Final = 64  # accepted before others have their turn: some ms
+AT_ONCE: Final = 256  # accepted before others have their turn: some ms; who is accepted late is served late
 ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run out of something
 
 # Out of descriptors or memory: trying again at once would only burn the processor.

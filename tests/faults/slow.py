@@ -60,7 +60,7 @@ class Plan:
     kind: str
     origin: str = "hundred"
     count: int = 10_000
-    rate: float = 2000.0
+    rate: float = 1000.0
     seconds: float = 20.0
     guests: float = 10.0
 
@@ -283,7 +283,7 @@ def plans(asked: argparse.Namespace) -> list[Plan]:
     found = []
     for kind in asked.kinds:
         origins = ["hundred"] if KINDS[kind].hangs_up else asked.origins
-        rate = 5000.0 if KINDS[kind].hangs_up else 2000.0
+        rate = asked.flood_rate if KINDS[kind].hangs_up else asked.rate
         seconds = asked.flood_seconds if KINDS[kind].hangs_up else asked.seconds
         found += [Plan(kind=kind, origin=one, count=asked.count, rate=rate, seconds=seconds) for one in origins]
     return found
@@ -295,6 +295,8 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
     parser.add_argument("--from", dest="origins", nargs="+", choices=ORIGINS, default=list(ORIGINS), metavar="ORIGIN")
     parser.add_argument("--count", type=int, default=10_000, help="connections at once")
+    parser.add_argument("--rate", type=float, default=1000, help="connections that stay are opened in a second at most")
+    parser.add_argument("--flood-rate", type=float, default=5000, help="the same for those that hang up")
     parser.add_argument("--seconds", type=float, default=20, help="of each attack by connections that stay")
     parser.add_argument("--flood-seconds", type=float, default=30, help="of each by connections that hang up")
     parser.add_argument("--folder", type=Path, help="keep data and logs here; by default they go")
