@@ -22,7 +22,7 @@ from mqttproxy.transport.tls import TlsStream, client_context
 from mqttproxy.transport.websocket import WebSocketStream
 from tests.bad_input.wire import V5, connect, frame, publish
 
-PATIENCE: Final = 30.0  # seconds that a guest waits for all of it
+PATIENCE: Final = 15.0  # seconds that a guest waits for all of it
 DISCONNECT: Final = frame(0xE0)
 CONNACK, PUBACK = 0x20, 0x40
 

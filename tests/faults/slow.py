@@ -284,7 +284,7 @@ def plans(asked: argparse.Namespace) -> list[Plan]:
     for kind in asked.kinds:
         origins = ["hundred"] if KINDS[kind].hangs_up else asked.origins
         rate = asked.flood_rate if KINDS[kind].hangs_up else asked.rate
-        seconds = asked.flood_seconds if KINDS[kind].hangs_up else asked.seconds
+        seconds = asked.flood_seconds if KINDS[kind].hangs_up else asked.count / rate + asked.seconds
         found += [Plan(kind=kind, origin=one, count=asked.count, rate=rate, seconds=seconds) for one in origins]
     return found
 
@@ -297,7 +297,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000, help="connections at once")
     parser.add_argument("--rate", type=float, default=1000, help="connections that stay are opened in a second at most")
     parser.add_argument("--flood-rate", type=float, default=5000, help="the same for those that hang up")
-    parser.add_argument("--seconds", type=float, default=20, help="of each attack by connections that stay")
+    parser.add_argument("--seconds", type=float, default=10, help="of an attack by those that stay, once all are there")
     parser.add_argument("--flood-seconds", type=float, default=30, help="of each by connections that hang up")
     parser.add_argument("--folder", type=Path, help="keep data and logs here; by default they go")
     parser.add_argument("--json", action="store_true")
