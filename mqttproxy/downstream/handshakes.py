@@ -34,12 +34,12 @@ from mqttproxy.transport.tcp import TcpStream
 A_FEW: Final = 8  # connections of one address that have said something and are not in yet
 HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while more than a LONG line waits
 LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
-KNOWN: Final = 100_000  # addresses from which a device has come in; those longest ago are forgotten
+REMEMBERED: Final = 100_000  # addresses of each sort; those longest ago are forgotten
+SLOW: Final = 60.0  # seconds that an address is remembered for having been too slow
 AT_ONCE: Final = 8  # begin in one turn of the loop, so that others have theirs: some ms
 LOOK: Final = 0.05  # seconds between two looks for those who let us wait
 SEEN: Final = 32  # looked at for one who comes
 CHURN: Final = 4  # places taken at a look, though nobody has come
-DAMPED: Final = 0.5  # places taken at a look for each that came lately: below 1, or those sent away would keep it going
 LATELY: Final = 0.9  # of those who came and for whom no place was taken, so many count at the next look
 ROOM: Final = 10  # of those who say nothing, one in so many goes when the process has no room for more
 QUIET: Final = 1.0  # seconds without a word after which one of them may go
@@ -49,8 +49,8 @@ class Rank(IntEnum):
     """Whose turn it is first."""
 
     KNOWN = 0  # a device has come in from its address before
-    FEW = 1
-    CROWD = 2  # its address has A_FEW already, known or not
+    STRANGER = 1
+    CROWD = 2  # its address has A_FEW already, known or not; or is no known one, and has been too slow lately
 
 
 @define(eq=False)
@@ -70,7 +70,7 @@ class Handshake:
     scope: trio.CancelScope
     since: float
     host: str = ""
-    rank: Rank = Rank.FEW
+    rank: Rank = Rank.STRANGER
     is_sent_away: bool = False
     turn: trio.Event = Factory(trio.Event)
 
@@ -86,6 +86,13 @@ def _by_rank() -> tuple[_InOrder, ...]:
     return tuple(_InOrder() for _ in Rank)
 
 
+def _remember(addresses: OrderedDict[str, float], address: str) -> None:
+    addresses[address] = trio.current_time()
+    addresses.move_to_end(address)
+    if len(addresses) > REMEMBERED:
+        addresses.popitem(last=False)
+
+
 @define(eq=False)
 class Handshakes:
     """All of them."""
@@ -95,7 +102,8 @@ class Handshakes:
     alerts: RateLimited
     _here: dict[Handshake, None] = field(init=False, factory=dict)
     _of_host: Counter[str] = field(init=False, factory=Counter)  # that have said something
-    _known: OrderedDict[str, None] = field(init=False, factory=OrderedDict)
+    _known: OrderedDict[str, float] = field(init=False, factory=OrderedDict)  # since when, in monotonic seconds
+    _slow: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     # Those with a place and those in line, by rank; the oldest first.
     _holders: tuple[_InOrder, ...] = field(init=False, factory=_by_rank)
     _lines: tuple[_InOrder, ...] = field(init=False, factory=_by_rank)
@@ -117,6 +125,8 @@ class Handshakes:
         finally:
             self.metrics.handshakes -= 1
             del self._here[one]
+            if one.host and one.scope.cancelled_caught:
+                _remember(self._slow, one.host)
             if one.host:
                 self._of_host[one.host] -= 1
                 if not self._of_host[one.host]:
@@ -135,10 +145,7 @@ class Handshakes:
         if not await one.stream.wait_first():
             raise NotWelcome("closed_before_connect")
         one.host = counted_as(one.stream.peer.host)
-        if self._of_host[one.host] >= A_FEW:
-            one.rank = Rank.CROWD
-        elif one.host in self._known:
-            one.rank = Rank.KNOWN
+        one.rank = self._rank(one.host)
         self._of_host[one.host] += 1
         if self._has_place or (self._is_full and self._make_way(one.rank)):
             self._hold(one)
@@ -156,10 +163,7 @@ class Handshakes:
 
     def came_in(self, one: Handshake) -> None:
         """Remember its address."""
-        self._known[one.host] = None
-        self._known.move_to_end(one.host)
-        if len(self._known) > KNOWN:
-            self._known.popitem(last=False)
+        _remember(self._known, one.host)
 
     def make_room(self) -> bool:
         """Send some of those away who have said nothing for long; False: there are none.
@@ -210,6 +214,14 @@ class Handshakes:
     @property
     def _has_place(self) -> bool:
         return self._begun < AT_ONCE and not self._is_full
+
+    def _rank(self, host: str) -> Rank:
+        if self._of_host[host] >= A_FEW:
+            return Rank.CROWD
+        if host in self._known:
+            return Rank.KNOWN
+        was_slow = trio.current_time() - self._slow.get(host, -inf) < SLOW
+        return Rank.CROWD if was_slow else Rank.STRANGER
 
     async def _wait(self, one: Handshake) -> None:
         metrics, line = self.metrics, self._lines[one.rank]
@@ -264,7 +276,7 @@ class Handshakes:
         patience = self.limits.handshake_patience * (HASTE if any(map(self._is_long, self._lines)) else 1.0)
         since = trio.current_time() - patience
         slow = (one for one in chain.from_iterable(reversed(self._holders)) if one.lets_wait(since))
-        found = [*islice(slow, min(waiting, int(self._came * DAMPED) + CHURN))]
+        found = [*islice(slow, min(waiting, int(self._came) + CHURN))]
         for one in found:
             self._send_away(one)
         self._came = max(0.0, self._came - len(found)) * LATELY

@@ -91,6 +91,15 @@ class TestPlaces:
             await house.settle()
             assert await wait_in(visit(house)) < LOOK
 
+    async def test_E1_who_was_too_slow_comes_after_strangers_the_next_time(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nhandshakes = 10") as house:
+            hosts = [f"10.0.0.{number}" for number in range(10)]
+            begin(house, 10, *hosts)
+            await trio.sleep(10.1)  # all have met their deadline
+            begin(house, 10, *hosts)
+            await house.settle()
+            assert await wait_in(visit(house)) < LOOK
+
     async def test_E7_thousands_that_wait_for_each_other_are_left_alone(self, autojump_clock: MockClock) -> None:
         async with open_house("[limits]\nhandshakes = 100\nconnections = 10000") as house:
             begin(house, 3000, *(f"10.0.{number // 250}.{number % 250}" for number in range(3000)))
@@ -102,7 +111,7 @@ class TestPlaces:
     async def test_no_more_addresses_are_remembered_than_may_be(
         self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mqttproxy.downstream.handshakes.KNOWN", 2)
+        monkeypatch.setattr("mqttproxy.downstream.handshakes.REMEMBERED", 2)
         async with open_house() as house:
             for number in (1, 2, 1, 3):
                 await wait_in(visit(house, f"10.0.0.{number}", f"d{number}"))
