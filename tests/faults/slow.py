@@ -219,9 +219,12 @@ class Siege:
             stream = await dial(self._proxy.url())
             stream.flush_with(nursery.start_soon)
             stream.send_nowait(connect(V5, "busy"))
-            while True:
-                stream.send_nowait(publish(V5, BUSY, BUSY_PAYLOAD))
-                await trio.sleep(BUSY_EVERY)
+            try:
+                while True:
+                    stream.send_nowait(publish(V5, BUSY, BUSY_PAYLOAD))
+                    await trio.sleep(BUSY_EVERY)
+            finally:
+                stream.abort()
 
     async def _wait_freed(self, handles: int) -> float:
         """Wait until nobody is there; return how long that took, or the longest that is waited for."""

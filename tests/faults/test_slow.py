@@ -47,7 +47,7 @@ def test_E1_E5_E7_good_clients_come_in_beside_slow_ones_and_all_is_given_back(
     plan = Plan(kind=kind, origin=origin, count=COUNT, rate=COUNT, seconds=SECONDS, guests=5)
     result = besiege(tmp_path, plan, SETTINGS)
     result.check(within=WITHIN, memory=MEMORY)
-    assert result.most_open == COUNT or origin == "one"
+    assert result.most_open >= 0.8 * COUNT or origin == "one"  # who is sent away comes again
     assert result.served >= 5
     assert len(cells(result)) == len(HEADS)
 
