@@ -9,11 +9,13 @@ Input: one byte of choices (see `machine.py`), then the stream.
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fuzz.machine import ALIASES, AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
+from fuzz.machine import ALIASES, AWAITING_RELEASE, LARGEST, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.packets import ConnAck, Connect, Message, Packet, ProtocolVersion, Subscription
 from mqttproxy.mqtt.session_state import SessionState
 from tests.mqtt.strategies import connacks
+
+__all__ = ["LARGEST", "check", "strategy"]
 
 LIMITS = ClientLimits(
     packet_size=PACKET_SIZE,

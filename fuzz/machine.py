@@ -31,6 +31,7 @@ PACKET_SIZE = 1024
 RECEIVE_MAXIMUM = 4
 AWAITING_RELEASE = 6
 ALIASES = 2
+LARGEST = 8 * 1024  # bytes of an input: 2,000 packets or more, of some microseconds each
 TOPIC = "topic/with/alias"
 _few = st.integers(1, 3)  # packet identifiers that meet those of the machine
 
@@ -63,7 +64,7 @@ class Program(ABC):
 
     def run(self, stream: bytes) -> object:
         """Let the stream arrive; return what marks the input as new."""
-        for piece in pieces(stream, 7 if self.choices.is_cut else 300):
+        for piece in pieces(stream, max(7 if self.choices.is_cut else 300, len(stream) // 20)):
             try:
                 events = self.conn.receive(piece, 1.0)
                 while events or (events := self.conn.next_batch(1.0)):

@@ -20,6 +20,8 @@ from tests.mqtt.strategies import conversations
 
 # Small, so that short inputs reach every bound.
 LIMITS = DecodeLimits(topic_bytes=64, topic_levels=8, user_properties=4, payload_size=256, client_id_bytes=23)
+LARGEST = 8 * 1024  # bytes of an input: 4,000 packets at most
+LONGEST_CPU = 0.25  # seconds: they are read four times, and each packet once more by itself
 RECURRING = ("a", "a/b")  # stand in many inputs of the corpus, also where PUBLISH is malformed
 Outcome = tuple[tuple[Packet, ...], str]
 
@@ -37,8 +39,9 @@ def check(data: bytes) -> object:
     version = ProtocolVersion.V5 if data[:1] and data[0] & 1 else ProtocolVersion.V311
     stream = data[1:]
     packets, error = whole = _decode(version, [stream])
-    assert _decode(version, (stream[i : i + 1] for i in range(len(stream)))) == whole
-    assert _decode(version, (stream[i : i + 7] for i in range(0, len(stream), 7))) == whole
+    for most in (64, 9):  # pieces, down to single bytes
+        size = len(stream) // most + 1
+        assert _decode(version, (stream[i : i + size] for i in range(0, len(stream), size))) == whole
     seen = [Publish(topic, b"") for topic in (*RECURRING, *_topics(packets))]
     prefix = [encode(packet, version) for packet in seen]
     assert _decode(version, [*prefix, stream]) == ((*seen, *packets), error)

@@ -50,4 +50,5 @@ def check(data: bytes) -> object:
 
 def _kind(error: ProxyHeaderError) -> str:
     assert str(error).isprintable()
-    return "".join(character for character in str(error).partition(":")[0] if not character.isdigit())[:24]
+    words = str(error).partition(":")[0].partition(" b")[0]  # without the bytes that it shows
+    return "".join(character for character in words if not character.isdigit())[:24]

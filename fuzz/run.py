@@ -1,191 +1,168 @@
 """Run fuzz targets: `python fuzz/run.py --seconds 60 [TARGET...]`.
 
-Each target is first replayed on its corpus, then fed by turns from its hypothesis strategy and from mutations of the
-corpus, until its share of the seconds is over. An input with an outcome not seen before joins the mutations, and with
-`--keep` the corpus. An input that breaks the invariant is written to the corpus, named `broken-...`, and ends the run
-with status 1; from then on every run replays it.
+Each target runs in a process of its own. It is first replayed on its corpus, then fed from its hypothesis strategy,
+then from mutations of the corpus,
+until its seconds or its inputs are over. An input with an outcome not seen before joins
+the mutations, and with `--keep` the corpus. With `--guided` Atheris chooses the inputs, by the lines that they reach.
+
+With `--report FILE` the row of each target is written to the table in a file as soon as the target is done. A run that
+is interrupted (ctrl-C, SIGTERM) prints the row of the target that it was at, which is not kept, and ends.
+
+An input that breaks the invariant, takes more than 50 ms of CPU, never ends, or ends the process is written to the
+corpus, named `broken-...`, and the run ends with status 1; from then on every run replays it. So does what grows.
 """
 
 import argparse
-import hashlib
 import importlib
+import mmap
+import multiprocessing
+import os
 import random
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol, cast
+from types import FrameType
+from typing import Final, cast
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.strategies import SearchStrategy
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, only this folder would be on the path
 
-HERE = Path(__file__).resolve().parent
-TARGETS = ("packets", "topic_filters", "server_machine", "client_machine", "proxy_headers")
-LONGEST_INPUT = 4096
-INTERESTING = (b"\0", b"\x01", b"\x7f", b"\x80", b"\xff", b"\xff\xff", b"\x80\x80", b"\0\0", b"+", b"#", b"/", b"$")
+from fuzz import guided
+from fuzz.mutations import LONGEST_BLOWN
+from fuzz.report import add_row
+from fuzz.session import HEAD, BrokenError, GrownError, Session, Summary, Target, write
 
-
-class Target(Protocol):
-    """What a target module offers."""
-
-    strategy: SearchStrategy[bytes]
-
-    def check(self, data: bytes) -> object:
-        """Hold the invariant on one input; return what marks it as new."""
-
-
-class BrokenError(Exception):
-    """The invariant does not hold for `data`."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.data = data
-
-
-class Session:
-    """One target being run: its inputs so far and what they led to."""
-
-    def __init__(self, name: str, target: Target, rng: random.Random, *, keep: bool) -> None:
-        self.name = name
-        self.target = target
-        self.rng = rng
-        self.keep = keep
-        self.corpus = HERE / "corpus" / name
-        self.pool: list[bytes] = []
-        self.outcomes: set[object] = set()
-        self.runs = 0
-
-    def replay(self) -> None:
-        """Run everything in the corpus."""
-        for path in sorted(self.corpus.iterdir()):
-            data = path.read_bytes()
-            self.try_one(data)
-            self.pool.append(data)
-
-    def try_one(self, data: bytes) -> bool:
-        """Run one input and tell whether its outcome is new."""
-        self.runs += 1
-        try:
-            outcome = self.target.check(data)
-        except Exception as error:
-            raise BrokenError(data) from error
-        is_new = outcome not in self.outcomes
-        self.outcomes.add(outcome)
-        return is_new
-
-    def run(self, seconds: float) -> None:
-        """Replay, then generate and mutate until the time is over."""
-        self.replay()
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            self._generate()
-            for _ in range(2000):
-                data = mutate(self.rng.choice(self.pool), self.rng, self.pool)
-                if self.try_one(data):
-                    self.remember(data)
-                if time.monotonic() > ends:
-                    break
-
-    def _generate(self) -> None:
-        @settings(
-            max_examples=100,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(self.target.strategy)
-        def feed(data: bytes) -> None:
-            if self.try_one(data):
-                self.remember(data)
-
-        feed()
-
-    def remember(self, data: bytes) -> None:
-        """Let an input take part in the mutations to come."""
-        self.pool.append(data)
-        if self.keep:
-            self.write("found", data)
-
-    def write(self, why: str, data: bytes) -> Path:
-        """Write an input to the corpus under a name that its content gives."""
-        path = self.corpus / f"{why}-{hashlib.sha256(data).hexdigest()[:16]}"
-        path.write_bytes(data)
-        return path
-
-
-def mutate(data: bytes, rng: random.Random, pool: list[bytes]) -> bytes:
-    """Return the input with one to four random changes."""
-    changed = bytearray(data or b"\0")
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(len(changed) + 1)
-        rng.choice(MUTATIONS)(changed, place, rng, pool)
-    return bytes(changed[:LONGEST_INPUT])
-
-
-def _flip(data: bytearray, place: int, rng: random.Random, _pool: list[bytes]) -> None:
-    if place < len(data):
-        data[place] ^= 1 << rng.randrange(8)
-
-
-def _count(data: bytearray, place: int, rng: random.Random, _pool: list[bytes]) -> None:
-    if place < len(data):
-        data[place] = (data[place] + rng.choice((-2, -1, 1, 2))) % 256
-
-
-def _put(data: bytearray, place: int, rng: random.Random, _pool: list[bytes]) -> None:
-    piece = rng.choice(INTERESTING)
-    data[place : place + rng.choice((0, len(piece)))] = piece
-
-
-def _drop(data: bytearray, place: int, rng: random.Random, _pool: list[bytes]) -> None:
-    del data[place : place + rng.randint(1, 8)]
-
-
-def _repeat(data: bytearray, place: int, rng: random.Random, _pool: list[bytes]) -> None:
-    data[place:place] = data[place : place + rng.randint(1, 64)]
-
-
-def _splice(data: bytearray, place: int, rng: random.Random, pool: list[bytes]) -> None:
-    other = rng.choice(pool)
-    data[place:] = other[rng.randrange(len(other) + 1) :]
-
-
-MUTATIONS: tuple[Callable[[bytearray, int, random.Random, list[bytes]], None], ...] = (
-    _flip,
-    _count,
-    _put,
-    _drop,
-    _repeat,
-    _splice,
+TARGETS: Final = (
+    "packets",
+    "topic_filters",
+    "server_machine",
+    "client_machine",
+    "proxy_headers",
+    "websocket",
+    "scram",
+    "jwt",
+    "json_gate",
+    "configuration",
+    "protobuf",
+    "avro",
+    "topic_templates",
+    "spool_runs",
+    "certificates",
 )
+NO_BOUND: Final = 10**12
+INTERRUPTED: Final = 130  # status of a run that was, as shells have it
+_fork: Final = multiprocessing.get_context("fork")
+
+
+class LastInput:
+    """What a process tried last, in memory that outlives it."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 4 + 2 * LONGEST_BLOWN)
+
+    def put(self, data: bytes) -> None:
+        """Note an input."""
+        self._shared[: 4 + len(data)] = len(data).to_bytes(4) + data
+
+    def get(self) -> bytes:
+        """Return it."""
+        return self._shared[4 : 4 + int.from_bytes(self._shared[:4])]
+
+
+def run_target(name: str, asked: argparse.Namespace, seed: int, last: LastInput, pipe: Connection) -> None:
+    """Run one target and send its summary; in a process of its own."""
+    load = guided.load if asked.guided else importlib.import_module
+    session = Session(
+        name,
+        cast("Target", load(f"fuzz.{name}")),
+        random.Random(seed),  # noqa: S311 - no secret hangs on it
+        seconds=asked.seconds or NO_BOUND,
+        most=asked.inputs or NO_BOUND,
+        keep=asked.keep,
+        guided=asked.guided,
+        note=last.put,
+    )
+
+    def ended(why: str, data: bytes | None = None) -> None:
+        if data is not None:
+            why += f", see {write(name, 'broken', data).name}"
+        pipe.send(session.summary(why))
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be told twice
+        pipe.send(session.summary(is_whole=False))
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who ends the run ends this process too
+    try:
+        if asked.guided:
+            guided.run(session, seed, ended)
+        session.run()
+    except BrokenError as broken:
+        traceback.print_exception(broken.__cause__ or broken)
+        ended(str(broken), broken.data)
+    except GrownError as grown:
+        ended(str(grown))
+    else:
+        ended("")
+
+
+def run_apart(name: str, asked: argparse.Namespace, seed: int) -> Summary:
+    """Run one target in a process of its own, and say what became of it, even if that ended before its time."""
+    last = LastInput()
+    ours, theirs = _fork.Pipe(duplex=False)
+    process = _fork.Process(target=run_target, args=(name, asked, seed, last, theirs))
+    began = time.monotonic()
+    process.start()
+    theirs.close()
+    before = [  # of who interrupts us, the process is told: it tells how far it came
+        (number, signal.signal(number, lambda _number, _frame: process.terminate()))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+    try:
+        summary: Summary = ours.recv()
+    except EOFError:
+        process.join()
+        why = f"the process ended ({process.exitcode}), see {write(name, 'broken', last.get()).name}"
+        summary = Summary(name, asked.guided, 0, time.monotonic() - began, 0, 0.0, 0, 0, why)
+    process.join()
+    for number, handler in before:
+        signal.signal(number, handler)
+    return summary
 
 
 def main() -> int:
     """Run what the command line asks for and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("targets", metavar="TARGET", nargs="*", help=f"{', '.join(TARGETS)}; default: all")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together (default 60)")
+    parser.add_argument("--seconds", type=float, help="for each target (default 60, or no bound with --inputs)")
+    parser.add_argument("--inputs", type=int, help="most inputs of each target; default: no bound")
     parser.add_argument("--seed", type=int, help="of the mutations; default: another one each time")
     parser.add_argument("--keep", action="store_true", help="write inputs with new outcomes to the corpus")
+    parser.add_argument("--report", type=Path, help="write the rows to the table in this file too, such as a page")
+    parser.add_argument("--guided", action="store_true", help="let Atheris choose inputs by the lines that they reach")
     asked = parser.parse_args()
     names: list[str] = asked.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
-    sys.path.insert(0, str(HERE.parent))  # run as a file, only this folder would be on the path
+    if asked.guided and not guided.is_there():
+        parser.error("--guided needs Atheris: pip install atheris")
+    if asked.seconds is None and asked.inputs is None:
+        asked.seconds = 60.0
     seed: int = asked.seed if asked.seed is not None else time.time_ns() % 2**32
+    print(f"seed {seed}, {time.strftime('%Y-%m-%d')}, Python {sys.version.split()[0]}\n\n{HEAD}", flush=True)
+    summaries = []
     for name in names:
-        target = cast("Target", importlib.import_module(f"fuzz.{name}"))
-        session = Session(name, target, random.Random(seed), keep=asked.keep)  # noqa: S311 - no secret hangs on it
-        try:
-            session.run(asked.seconds / len(names))
-        except BrokenError as broken:
-            traceback.print_exception(broken.__cause__)
-            print(f"{name}: the invariant does not hold, see {session.write('broken', broken.data)}")
-            return 1
-        print(f"{name}: {session.runs} inputs, {len(session.outcomes)} outcomes, seed {seed}")
-    return 0
+        summaries.append(run_apart(name, asked, seed))
+        print(summaries[-1], flush=True)
+        if not summaries[-1].is_whole:
+            return INTERRUPTED
+        if asked.report is not None:
+            add_row(asked.report, summaries[-1])
+    return int(any(summary.finding for summary in summaries))
 
 
 if __name__ == "__main__":

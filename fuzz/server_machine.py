@@ -9,12 +9,14 @@ Input: one byte of choices (see `machine.py`), then the stream.
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fuzz.machine import ALIASES, AWAITING_RELEASE, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
+from fuzz.machine import ALIASES, AWAITING_RELEASE, LARGEST, PACKET_SIZE, RECEIVE_MAXIMUM, Choices, Program, streams
 from mqttproxy.mqtt.packets import Connect, Message, Packet, ProtocolVersion
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.mqtt.server import ServerConnection, ServerLimits
 from mqttproxy.mqtt.session_state import SessionState
 from tests.mqtt.strategies import connects
+
+__all__ = ["LARGEST", "check", "strategy"]
 
 LIMITS = ServerLimits(
     packet_size_before_connect=PACKET_SIZE,

@@ -204,6 +204,7 @@ class Proxy:
         self.keeping.refresh()
         metrics.spool_waiting = self.pipeline.spool_lanes.waiting
         metrics.quarantine_bytes, metrics.quarantine_messages = self.quarantine.size_bytes, self.quarantine.messages
+        metrics.quarantine_expired = self.quarantine.expired_total
         metrics.quarantine_trouble = int(self.quarantine.trouble is not None)
         metrics.quarantine_issues = self.quarantine.issues
         metrics.quarantine_issues_forgotten = self.quarantine.issues_forgotten

@@ -105,9 +105,12 @@ class Measuring:
         running, bounds = self._running, self._running.config.overload
         measures = Measures()
         with trio.move_on_after(EVERY):
-            if running.door.premises.shedding.level:  # else room that has been made would not show
-                await self._in_thread(give_back_memory)
-            measures = await self._in_thread(partial(self._read, running.started_with.proxy.data_dir))
+            try:
+                if running.door.premises.shedding.level:  # else room that has been made would not show
+                    await self._in_thread(give_back_memory)
+                measures = await self._in_thread(partial(self._read, running.started_with.proxy.data_dir))
+            except (MemoryError, RuntimeError) as error:  # no room for a thread: who measures must not end the process
+                running.door.premises.alerts.warning("measuring", "measuring_failed", error=str(error))
         journal, limited = running.keeping.journal, running.door.premises.limited
         # While the disk fails altogether, devices' acknowledgements wait for it: shedding could not mend that.
         commit = None if journal.trouble is not None else journal.commit_seconds

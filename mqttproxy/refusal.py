@@ -23,6 +23,7 @@ from mqttproxy.holding import HeldDown, HeldTicket, Hold, Waiting, blamed, upstr
 from mqttproxy.mqtt.packets import Message
 from mqttproxy.mqtt.reasons import ReasonCode
 from mqttproxy.quarantine.model import Held
+from mqttproxy.quarantine.owners import owner_of
 from mqttproxy.sessions import SubscriptionTable
 from mqttproxy.spool import Entry, Spool
 from mqttproxy.telemetry.audit import Action as AuditAction, AuditTrail
@@ -338,6 +339,12 @@ class Refusal:
             reason=int(verdict.reason),
             failures=tuple((failure.pointer, failure.keyword, failure.message) for failure in verdict.failures),
             destination=destination,
+            owner=owner_of(
+                identity.username,
+                identity.address,
+                identity.listener,
+                is_authenticated=identity.is_authenticated,
+            ),
         )
 
     def _tell_device(

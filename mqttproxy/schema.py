@@ -145,4 +145,10 @@ def m004_releases(db: Database) -> None:
     db.execute("CREATE TABLE releases (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
 
+@migrations()
+def m005_owners(db: Database) -> None:
+    """Keep with a session whose it is. Those that were there before are nobody's, until a user takes them up."""
+    db.execute("ALTER TABLE sessions ADD COLUMN owner TEXT")
+
+
 migrate: Final = partial(migrating.migrate, migrations)

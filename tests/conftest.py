@@ -1,10 +1,14 @@
 """What all tests share: the hypothesis profiles, and how they are spread over workers."""
 
 import os
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.postgresql import Server, Table
 
 # A slow shared machine is no failure; in CI the same examples every time, so that a red run can be repeated.
 settings.register_profile(
@@ -54,3 +58,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # as they were sorted above
     return ByUnit(config, log)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Iterator[Server]":
+    """Start a PostgreSQL server, for the tests of one worker. Whoever stops it starts it again."""
+    from tests.postgresql import running_server  # noqa: PLC0415 - most workers need none
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def table(postgresql: "Server") -> "Iterator[Table]":
+    """Return a table of users there, of this test's own."""
+    made = postgresql.table()
+    yield made
+    made.owners.close()

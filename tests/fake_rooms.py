@@ -20,6 +20,7 @@ from mqttproxy.spool.rows import RunRow
 from mqttproxy.telemetry.destination import DestinationSnapshot
 from mqttproxy.transport.listen import BadIntroductionError
 from mqttproxy.transport.proxy_header import ProxyHeader
+from mqttproxy.transport.revoked import Revoked
 from mqttproxy.transport.stream import TransportError
 from mqttproxy.upstream.callbacks import Arrival, Poison, Unshaped
 from tests.fakes import MemoryByteStream
@@ -237,6 +238,7 @@ class FakeListener:
         self.patience = 0.0
         self.failure: str | None = None
         self.closed = False
+        self.revoked: Revoked | None = None
         self.balancers: dict[str, ProxyHeader | None] = {}  # by address: what its PROXY headers say; None: what is none
         self._send, self._receive = trio.open_memory_channel[MemoryByteStream](1_000_000)
 

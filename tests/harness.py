@@ -25,6 +25,7 @@ from attrs import define, field, frozen
 
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import ByteStream
+from tests.forking import Forked, fork
 from tests.waiting import PATIENCE, wait_until
 
 SCHEMES: Final = {"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss"}
@@ -92,7 +93,7 @@ class RunningProxy:
     """A proxy process that has said `ready`, or was started with `is_awaited=False`."""
 
     file: Path
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     log_file: Path
     _ready: dict[str, Any] = field(factory=dict)
 
@@ -220,9 +221,13 @@ def start_proxy(file: Path, *arguments: str, environment: Mapping[str, str] | No
     """Start `mqttproxy run FILE`; whoever calls this stops it. `ready` waits for it."""
     log_file = file.with_suffix(".log")
     command = [sys.executable, "-m", "mqttproxy", "run", str(file), *arguments]
+    process: subprocess.Popen[bytes] | Forked
     with log_file.open("ab") as log:
         log_file.write_bytes(b"")  # a proxy started again says `ready` again
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        if environment is None:
+            process = fork(command[3:], log)
+        else:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     return RunningProxy(file, process, log_file)
 
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Get what the tests need besides Python: a real broker, its command line clients, and MQTT.js as a device.
+# Get what the tests need besides Python: a real broker, its command line clients, a PostgreSQL server, MQTT.js as a
+# device, a load balancer.
 #
 #     sh tests/servers.sh [PROGRAM...]     e.g. cc: other programs that must be there too
 #
@@ -7,13 +8,17 @@
 # need it fail, by name. Nothing is started or stopped; the tests start servers of their own on ports of their own.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian keeps mosquitto, and not everybody looks
+PATH=$PATH:/usr/sbin:/usr/local/sbin # where Debian keeps servers, and not everybody looks
+for folder in /usr/lib/postgresql/*/bin; do
+    PATH=$PATH:$folder # where Debian keeps initdb and postgres
+done
 node=tests/node
 
 package_of() {
     case $1 in
         mosquitto_pub) echo mosquitto-clients ;;
         node) echo nodejs ;;
+        initdb) echo postgresql ;;
         cc) echo gcc libc6-dev ;;
         taskset) echo util-linux ;;
         *) echo "$1" ;;
@@ -21,7 +26,7 @@ package_of() {
 }
 
 missing=
-for program in mosquitto mosquitto_pub node npm "$@"; do
+for program in mosquitto mosquitto_pub haproxy initdb node npm "$@"; do
     command -v "$program" >/dev/null || missing="$missing $(package_of "$program")"
 done
 if [ -n "$missing" ]; then

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
 
+from mqttproxy import migrating
 from mqttproxy.database import make_store, take_over_former
 from mqttproxy.journal import Changes, Row
 from mqttproxy.mqtt.packets import Subscription
@@ -56,6 +58,26 @@ def test_the_version_is_the_number_of_migrations() -> None:
     assert not migrations.pending(Database(connection))
     assert len(migrations.applied(Database(connection))) == VERSION
     connection.close()
+
+
+def test_D5_sessions_of_before_there_were_owners_come_back_as_nobodys_and_get_one(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    before = Migrations("sessions")
+    before._migrations = [one for one in migrations._migrations if one.name < "m005"]
+    connection = sqlite3.connect(tmp_path / "s" / DATABASE, isolation_level=None)
+    migrating.migrate(before, connection, 4)
+    connection.execute("INSERT INTO sessions VALUES (1, 'a', 60.0, 5.0), (2, 'b', 60.0, NULL)")
+    connection.close()
+    store = make_store(tmp_path / "s")
+    rows = [SessionRow(1, "a", 60.0, 5.0), SessionRow(2, "b", 60.0, None)]
+    assert store.load()[SessionRow] == rows
+    owned = SessionRow(1, "a", 60.0, 5.0, "ada")
+    store.apply(changes(owned))
+    store.close()
+    store = make_store(tmp_path / "s")
+    assert store.load()[SessionRow] == [owned, rows[1]]
+    assert not store.set_aside
+    store.close()
 
 
 def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:

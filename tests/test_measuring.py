@@ -183,3 +183,18 @@ async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
             await measuring.look(1.2)
         assert proxy.door.premises.limited.overload_level == 2
         ends.set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+async def test_that_nothing_can_be_measured_for_want_of_a_thread_or_memory_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: Path) -> Measures:
+        raise error
+
+    write(tmp_path, text())
+    async with open_proxy(tmp_path) as proxy:
+        measuring = Measuring(proxy, fail)
+        await measuring.look(bound := proxy.config.overload.loop_delay / 2)
+        assert proxy.door.premises.limited.overload_pressure["loop_delay"] == pytest.approx(bound / (2 * bound))
+        assert "memory" not in proxy.door.premises.limited.overload_pressure

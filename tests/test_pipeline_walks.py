@@ -214,7 +214,7 @@ async def walk(steps: list[tuple[str, Any, Any]], turns: bool) -> None:
         await under_way.finish()
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.lists(STEPS, max_size=25), st.booleans())
 def test_whatever_happens_books_balance_and_an_acknowledgement_keeps_its_promise(
     steps: list[tuple[str, Any, Any]], turns: bool

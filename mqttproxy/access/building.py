@@ -100,9 +100,13 @@ def _by_password(settings: PasswordSettings, means: Means) -> Authenticator:
 
 
 def users_of(settings: PasswordSettings) -> Users:
-    """Return where the users of an authenticator are. Raises ConfigError: their file is no good."""
+    """Return where the users of an authenticator are. Raises ConfigError: their file is no good; and ImportError."""
     if settings.file is not None:
         return UserFile(settings.file)
+    if settings.postgresql.url is not None:
+        from mqttproxy.access.users_postgresql import UserTable  # noqa: PLC0415 - an extra
+
+        return UserTable(settings.postgresql)
     assert settings.database is not None  # noqa: S101 # the checks of the settings ask for either
     return UserDatabase(settings.database)
 
@@ -148,7 +152,7 @@ _MAKERS: Final[dict[Any, Make]] = {
     HttpSettings: _by_http,
 }
 _EXTRAS: Final[dict[Any, str]] = {
-    PasswordSettings: f"{EXTRA}; mqttproxy[scram] too for scram = true",
+    PasswordSettings: f"{EXTRA}; mqttproxy[scram] too for scram = true, mqttproxy[postgresql] for postgresql",
     CertificateSettings: "install mqttproxy[certificates], which brings cryptography",
     TokenSettings: "install mqttproxy[tokens], which brings joserfc; mqttproxy[http] too for jwks",
     HttpSettings: "install mqttproxy[http], which brings httpx2",

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +22,8 @@ from mqttproxy.mqtt.reasons import ReasonCode
 
 T = TypeVar("T")
 
+# The library's errors have no class in common.
+_UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _MAC: Final = str.maketrans("", "", ":-.")
 _HEX: Final = frozenset("0123456789abcdef")
 _KINDS: Final = {"san_dns": x509.DNSName, "san_uri": x509.UniformResourceIdentifier, "san_email": x509.RFC822Name}
@@ -57,14 +60,16 @@ class ByCertificate(Simple):
     async def check(self, credentials: Credentials) -> Allowed | Denied | None:
         """Say whom a certificate stands for; without one, a device is not ours."""
         if credentials.certificate is None:
-            return None
+            name = credentials.common_name
+            return None if name is None else self._told(name, credentials.client_id)
         try:
-            certificate = x509.load_der_x509_certificate(credentials.certificate)
-            if (why := self._why_not(certificate)) is not None:
-                return self._denied(why)
-            with warnings.catch_warnings(action="ignore"):  # that a name is too short or too long, which is seen below
+            # The library warns of numbers and names that are odd; those that matter are seen here.
+            with warnings.catch_warnings(action="ignore"):
+                certificate = x509.load_der_x509_certificate(credentials.certificate)
+                if (why := self._why_not(certificate)) is not None:
+                    return self._denied(why)
                 names = self._names(certificate)
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except _UNREADABLE as error:
             return self._denied(f"a certificate that cannot be read: {error}")
         if len(names) != 1:
             return self._denied(f"{len(names)} names of kind {self.settings.identity}, not one")
@@ -72,11 +77,25 @@ class ByCertificate(Simple):
 
     async def still(self, allowed: Allowed) -> bool:
         """Say whether a certificate was revoked meanwhile."""
-        if not isinstance(allowed.rests_on, x509.Certificate):
-            return False
-        return self._why_not(allowed.rests_on) is None
+        if isinstance(allowed.rests_on, x509.Certificate):
+            return self._why_not(allowed.rests_on) is None
+        return isinstance(allowed.rests_on, str) and self._why_not_told() is None
 
-    def _known(self, name: str, certificate: x509.Certificate, client_id: str) -> Allowed | Denied:
+    def _told(self, name: str, client_id: str) -> Allowed | Denied:
+        """Go by a name alone: a load balancer has verified the certificate, and passed on no more of it."""
+        why = self._why_not_told()
+        return self._known(name, None, client_id) if why is None else self._denied(why)
+
+    def _why_not_told(self) -> str | None:
+        """Return why a name alone is not enough, in words, None: it is."""
+        if self.settings.identity != "cn":
+            return f"a load balancer told the common name only, where {self.settings.identity} is the name"
+        if self._revoked is not None:
+            return "a load balancer told the common name only, so that nobody knows whether the certificate was revoked"
+        return None
+
+    def _known(self, name: str, certificate: x509.Certificate | None, client_id: str) -> Allowed | Denied:
+        """Return who it is, by its name. `certificate`: None, a load balancer told the name only."""
         if name_fault(name):
             return self._denied("a name with characters that no name has, or too long")
         attributes: Mapping[str, str] = {}
@@ -99,8 +118,8 @@ class ByCertificate(Simple):
             by=self.settings.name,
             username=username,
             attributes=attributes,
-            expires_at=certificate.not_valid_after_utc.timestamp(),
-            rests_on=certificate,
+            expires_at=inf if certificate is None else certificate.not_valid_after_utc.timestamp(),
+            rests_on=name if certificate is None else certificate,
         )
 
     def _why_not(self, certificate: x509.Certificate) -> str | None:

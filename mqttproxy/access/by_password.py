@@ -62,6 +62,7 @@ class ByPassword:
         self.remembered = Remembered(remember)
         self._longest = longest
         self._limiter = limiter
+        self._watching = trio.CapacityLimiter(1)  # not behind passwords
         self._to_thread = to_thread
         self._now = now
         self._nobodys = nobodys()
@@ -105,15 +106,22 @@ class ByPassword:
         return Allowed(by=self.settings.name, username=user.name, attributes=user.attributes, rests_on=user, data=last)
 
     async def aclose(self) -> None:
-        """Do nothing: no connection is kept."""
+        """Let go of connections."""
+        self.users.close()
 
     async def still(self, allowed: Allowed) -> bool:
         """Say whether the user is as it was when its device came in."""
         return await self._in_thread(partial(self.users.find, allowed.username or "")) == allowed.rests_on
 
-    def stamp(self) -> object:
-        """Return what differs when users have changed."""
-        return self.users.stamp()
+    @property
+    def is_live(self) -> bool:
+        """Whether users may change without a reload."""
+        return self.users.is_live
+
+    async def stamp(self) -> object:
+        """Return what differs when users have changed. Raises BackEndDownError."""
+        stamp: object = await self._to_thread(self.users.stamp, abandon_on_cancel=True, limiter=self._watching)
+        return stamp
 
     def adopt(self, before: Self) -> None:
         """Know the passwords that were right: what is kept of them is part of what is remembered."""

@@ -22,6 +22,7 @@ class Credentials:
     listener: str = ""
     address: str = ""
     certificate: bytes | None = field(default=None, repr=False)  # in DER; TLS has verified that it is from the right CA
+    common_name: str | None = None  # of a certificate that a load balancer has verified, and passed on no more of
     method: str | None = None  # of enhanced authentication, MQTT 5
     data: bytes = field(default=b"", repr=False)  # that begins it
 
@@ -84,6 +85,10 @@ class Authenticator(Protocol):
     settings: Any  # its table; `name` and `client_id` are there
     methods: frozenset[str]  # of enhanced authentication
 
+    @property
+    def is_live(self) -> bool:
+        """Whether what devices were let in by may change without a reload, see `stamp`."""
+
     async def check(self, credentials: Credentials) -> Allowed | Denied | None:
         """Say whether a device is who it says; None: not mine, the next one is asked.
 
@@ -98,8 +103,13 @@ class Authenticator(Protocol):
     async def still(self, allowed: Allowed) -> bool:
         """Say whether what a device was let in by still holds. Raises BackEndDownError."""
 
-    def stamp(self) -> object:
-        """Return what differs when something has changed by itself that devices were let in by; None: nothing can."""
+    async def stamp(self) -> object:
+        """Return what differs when something has changed by itself that devices were let in by.
+
+        Raises:
+            BackEndDownError: it cannot be said now.
+
+        """
 
     def adopt(self, before: Self) -> None:
         """Take over what is known by the same authenticator of the configuration before."""
@@ -112,12 +122,13 @@ class Simple:
     """What authenticators have in common that know no enhanced authentication, and hold no connections."""
 
     methods = NO_METHODS
+    is_live = False
 
     async def converse(self, credentials: Credentials, ask: Ask) -> Allowed | Denied:  # noqa: ARG002 # nobody comes here
         """Deny: none of its methods, of which there are none, was asked for."""
         return Denied("", f"the method {credentials.method!r} is not known", ReasonCode.BAD_AUTHENTICATION_METHOD)
 
-    def stamp(self) -> object:
+    async def stamp(self) -> object:
         """Return None: only a reload changes anything."""
         return None
 

@@ -6,7 +6,7 @@ import trio
 from attrs import define, field
 
 from mqttproxy.access.chain import NO_CHAINS, Chains
-from mqttproxy.access.credentials import Allowed, Ask, Authenticator, Credentials, Denied
+from mqttproxy.access.credentials import Allowed, Ask, Authenticator, BackEndDownError, Credentials, Denied
 from mqttproxy.access.throttle import Throttle
 from mqttproxy.config.model import AccessSettings
 from mqttproxy.mqtt.reasons import ReasonCode
@@ -19,6 +19,9 @@ class Gate:
     wall: Callable[[], float]
     chains: Chains = NO_CHAINS
     throttle: Throttle = field(init=False)
+    unsure: frozenset[str] = frozenset()  # authenticators that must be asked again about the devices they let in
+    down: dict[str, str] = field(init=False, factory=dict)  # those of them that could not be asked by `stamps`, and why
+    _stamps: dict[str, object] = field(init=False, factory=dict)
     watching: trio.Event = field(init=False, factory=trio.Event)  # there is something to watch
 
     @throttle.default
@@ -39,16 +42,30 @@ class Gate:
                 link.adopt(old)
         gone = [link for link in before.values() if link not in chains.links()]
         self.chains = chains
-        if any(stamp is not None for stamp in self.stamps()):
+        if any(link.is_live for link in chains.links()):
             self.watching.set()
         throttle = self.throttle
         throttle.failures, throttle.window = settings.failures, settings.failure_window
         throttle.ban = settings.failure_ban
         return gone
 
-    def stamps(self) -> list[object]:
-        """Return what differs when devices may not be let in any more as they were."""
-        return [link.stamp() for link in self.chains.links()]
+    async def stamps(self) -> dict[str, object]:
+        """Return what differs when devices may not be let in any more as they were, by authenticator.
+
+        Of those that cannot be asked now, what was said last stands; they are in `down`.
+        """
+        found: dict[str, object] = {}
+        down: dict[str, str] = {}
+        for link in self.chains.links():
+            name = link.settings.name
+            if link.is_live:
+                try:
+                    found[name] = await link.stamp()
+                except BackEndDownError as error:
+                    down[name] = str(error)
+                    found[name] = self._stamps.get(name)
+        self._stamps, self.down = found, down
+        return found
 
     async def check(self, credentials: Credentials, access: AccessSettings, ask: Ask | None = None) -> Allowed | Denied:
         """Say whether a device may come in. Where somebody was asked, a refusal takes at least `refusal_delay`.

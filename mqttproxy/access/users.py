@@ -1,4 +1,7 @@
-"""Users and where they are kept: a file, or an SQLite database. Both are asked by the same port, `Users`."""
+"""Users and where they are kept: a file, or an SQLite database. All places are asked by the same port, `Users`.
+
+The third place, a PostgreSQL server, has a module of its own: it needs an extra.
+"""
 
 import json
 import os
@@ -45,15 +48,24 @@ class User:
 class Users(Protocol):
     """Where users are looked up. Blocking; for a thread."""
 
+    @property
+    def is_live(self) -> bool:
+        """Whether users may change without a reload, see `stamp`."""
+
     def find(self, name: str) -> User | None:
         """Return a user, None: there is none. Raises BackEndDownError."""
 
     def stamp(self) -> object:
-        """Return what differs when users have changed by themselves; None: they cannot. Quick."""
+        """Return what differs when users have changed by themselves. Raises BackEndDownError."""
+
+    def close(self) -> None:
+        """Let go of connections: nobody is looked up any more."""
 
 
 class UserFile:
     """Users of a TOML file, as it was when it was read."""
+
+    is_live = False
 
     def __init__(self, path: Path, called: str = "") -> None:
         """Read it.
@@ -77,6 +89,9 @@ class UserFile:
         """Return None: a file is read anew at a reload only."""
         return None
 
+    def close(self) -> None:
+        """Do nothing: no connection is kept."""
+
 
 def _of_settings(settings: UserSettings) -> User:
     return User(settings.name, settings.password, dict(settings.attributes), settings.enabled, dict(settings.scram))
@@ -84,6 +99,8 @@ def _of_settings(settings: UserSettings) -> User:
 
 class UserDatabase:
     """Users of an SQLite database, asked anew each time, so that a change is there at once."""
+
+    is_live = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -100,12 +117,15 @@ class UserDatabase:
         return None if row is None else _of_row(row)
 
     def stamp(self) -> object:
-        """Return what differs after a commit: when its file was written last, and its size."""
+        """Return what differs after a commit: when its file was written last, and its size. Raises BackEndDownError."""
         try:
             status = self._path.stat()
-        except OSError:
-            return ()
+        except OSError as error:
+            raise BackEndDownError(f"users in {self._path}: {words(error)}") from error
         return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def close(self) -> None:
+        """Do nothing: no connection is kept."""
 
     def all(self) -> list[User]:
         """Return all of them, by name. Raises BackEndDownError."""

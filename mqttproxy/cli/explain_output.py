@@ -58,7 +58,8 @@ def _sender_words(explanation: Explanation) -> Iterator[str]:
         yield f"upstream {identity.address}"
         return
     user = f", user {identity.username}" if identity.username is not None else ""
-    yield f"client {identity.client_id}{user}, listener {identity.listener}"
+    address = f", address {identity.address}" if identity.address else ""  # nobody's, where a message is made up
+    yield f"client {identity.client_id}{user}, listener {identity.listener}{address}"
     if identity.attributes:
         yield "attributes " + _pairs(identity.attributes)
 
@@ -152,6 +153,7 @@ def as_document(explanation: Explanation, past: Past | None = None) -> dict[str,
         "client_id": identity.client_id,
         "username": identity.username,
         "listener": identity.listener,
+        "address": identity.address or None,
         "attributes": dict(identity.attributes),
         "rule": explanation.trace.rule,
         "steps": [_step_document(step) for step in explanation.trace.steps],

@@ -1,6 +1,7 @@
 """`mqttproxy user add | list | passwd | remove`: the users of one authenticator, in its file or its database.
 
-A running proxy notices a change of a database within a second; a file it reads at start and at reload.
+`prepare` makes the table of users in PostgreSQL, which is the only place that does not make itself. A running proxy
+notices a change of a database within a second; a file it reads at start and at reload.
 """
 
 import getpass
@@ -9,6 +10,7 @@ import sqlite3
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,7 +22,7 @@ from mqttproxy.access.hashing import EXTRA, hash_password
 from mqttproxy.access.users import User, UserDatabase, UserFile
 from mqttproxy.cli.held_output import printable
 from mqttproxy.cli.output import complain, say, tell
-from mqttproxy.config.admitting import PasswordSettings
+from mqttproxy.config.admitting import PasswordSettings, PostgresqlSettings
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.config.kinds import Labels
 from mqttproxy.config.load import load_config, read_secret
@@ -47,6 +49,9 @@ class Where:
 
     authenticator: str | None = None
     """Name of one of `[[access.passwords]]`; it need not be given if there is only one."""
+
+    role: str | None = None
+    """Of PostgreSQL, if the proxy's own may only read; its password is where libpq looks: PGPASSWORD, ~/.pgpass."""
 
 
 def _attributes(_type: object, tokens: Sequence[Token]) -> tuple[tuple[str, str], ...]:
@@ -153,9 +158,31 @@ def list_(*, where: Where = _ANYWHERE, json: Switch = False) -> int:
             if json:
                 say(jsonlib.dumps(shown))
             else:
-                attributes = " ".join(f"{name}={text}" for name, text in user.attributes.items())
+                attributes = " ".join(f"{name}={text}" for name, text in sorted(user.attributes.items()))
                 state = "" if user.enabled else "  disabled"
                 say(printable(f"{user.name}{state}{'  ' if attributes else ''}{attributes}"))
+
+    return _with(where, do)
+
+
+@user_app.command(name="prepare")
+def prepare(*, where: Where = _ANYWHERE, show: Switch = False) -> int:
+    """Make the table of users in PostgreSQL, and what tells a running proxy that it has changed.
+
+    Args:
+        where: which users.
+        show: only show the statements, for somebody else to execute.
+
+    """
+
+    def do(store: "_Store") -> None:
+        if not isinstance(store, _TableStore):
+            raise UsageError("these users are not in PostgreSQL; their file is made by `mqttproxy user add`")
+        if show:
+            say(store.sql().rstrip())
+        else:
+            store.users.make()
+            say(f"made the table {store.settings.table}")
 
     return _with(where, do)
 
@@ -163,14 +190,16 @@ def list_(*, where: Where = _ANYWHERE, json: Switch = False) -> int:
 def _with(where: Where, do: "Callable[[_Store], None]") -> int:
     """Do something with the users; returns the exit code."""
     try:
-        do(_store(where))
+        with closing(_store(where)) as store:
+            do(store)
     except ConfigError as error:
         return tell(error)
     except UsageError as error:
         complain(str(error))
         return 1
     except ImportError:
-        complain(f"passwords cannot be hashed: {EXTRA}; for --scram, mqttproxy[scram] brings scramp")
+        extras = f"{EXTRA}; for --scram, mqttproxy[scram] brings scramp"
+        complain(f"a library is missing: {extras}; for users in PostgreSQL, mqttproxy[postgresql] brings psycopg")
         return 1
     except (BackEndDownError, sqlite3.Error, OSError) as error:
         complain(words(error) if isinstance(error, sqlite3.Error) else str(error))
@@ -187,6 +216,10 @@ def _store(where: Where) -> "_Store":
     if len(chosen) > 1:
         names = ", ".join(one.name for one in chosen)
         raise UsageError(f"which users? Choose with --authenticator: {names}")
+    if chosen[0].postgresql.url is not None:
+        return _TableStore(chosen[0].postgresql, where.role)
+    if where.role is not None:
+        raise UsageError("--role is for users in PostgreSQL")
     return _FileStore(chosen[0]) if chosen[0].file is not None else _DatabaseStore(chosen[0])
 
 
@@ -210,6 +243,9 @@ class _Store(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Remove a user."""
+
+    def close(self) -> None:  # noqa: B027 # only one of them keeps anything open
+        """Let go of connections."""
 
     def known(self, name: str) -> User:
         """Return a user. Raises UsageError: there is none."""
@@ -272,6 +308,34 @@ class _DatabaseStore(_Store):
 
     def remove(self, name: str) -> None:
         self._users.remove(name)
+
+
+class _TableStore(_Store):
+    def __init__(self, settings: PostgresqlSettings, role: str | None) -> None:
+        from mqttproxy.access.users_postgresql import UserTable, table_sql  # noqa: PLC0415 - an extra
+
+        self.settings = settings
+        self.users = UserTable(settings, role=role)
+        self._table_sql = table_sql
+
+    def sql(self) -> str:
+        """Return the statements that make the table."""
+        return self._table_sql(self.settings.table)
+
+    def find(self, name: str) -> User | None:
+        return self.users.find(name)
+
+    def all(self) -> list[User]:
+        return self.users.all()
+
+    def put(self, user: User) -> None:
+        self.users.put(user)
+
+    def remove(self, name: str) -> None:
+        self.users.remove(name)
+
+    def close(self) -> None:
+        self.users.close()
 
 
 def _new_password(file: Path | None, *, scram: bool) -> tuple[str, dict[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mqttproxy.config.admitting import AccessSettings, PasswordSettings, RuleSettings
-from mqttproxy.config.authenticator_checks import check_certificates, check_tokens, check_url
+from mqttproxy.config.authenticator_checks import check_certificates, check_postgresql, check_tokens, check_url
 from mqttproxy.config.errors import quoted
 from mqttproxy.config.model import ProxyConfig
 from mqttproxy.config.policy_checks import check_when
@@ -86,11 +86,13 @@ def _check_client_id(text: str | None, key: str, report: Report) -> None:
 
 
 def _check_passwords(settings: PasswordSettings, key: str, report: Report) -> None:
-    sources = [name for name in ("file", "database") if getattr(settings, name) is not None]
+    given = {"file": settings.file, "database": settings.database, "postgresql.url": settings.postgresql.url}
+    sources = [name for name, value in given.items() if value is not None]
     if len(sources) != 1:
         found = "nothing" if not sources else " and ".join(sources)
-        report.add(key, found, "either file or database", "that is where the users are")
+        report.add(key, found, "one of file, database and postgresql.url", "that is where the users are")
     report.add_unreadable(f"{key}.file", settings.file)
+    check_postgresql(settings.postgresql, f"{key}.postgresql", report)
 
 
 def _check_rule(rule: RuleSettings, key: str, config: ProxyConfig, report: Report) -> None:

@@ -42,6 +42,28 @@ class ChainSettings:
 
 
 @frozen(kw_only=True)
+class PostgresqlSettings:
+    """`[access.passwords.postgresql]`: users in a table of a PostgreSQL server; `mqttproxy user prepare` makes it.
+
+    The role needs to read only. Over a network TLS is spoken, and the server's certificate verified. Needs
+    `mqttproxy[postgresql]`.
+    """
+
+    url: str | None = setting(
+        None,
+        "`postgresql://role@host:port/database`, without the password; for a socket in `/run/postgresql` the host is "
+        "`%2Frun%2Fpostgresql`",
+    )
+    password_file: Path | None = setting(
+        None, "file of the role's password, read at each connection; by default `PGPASSWORD` of the environment, if any"
+    )
+    ca: Path | None = setting(None, "CA that the server's certificate must come from; by default one of the system's")
+    table: str = setting("mqttproxy_users", "the table, perhaps with its schema: `devices.mqttproxy_users`")
+    connect_timeout: Seconds = setting(Seconds(3.0), "from dialling until the server is ready, in whole seconds")
+    statement_timeout: Seconds = setting(Seconds(2.0), "for each answer")
+
+
+@frozen(kw_only=True)
 class PasswordSettings:
     """`[[access.passwords]]`: an authenticator that knows users and their passwords; `mqttproxy user` looks after them.
 
@@ -50,7 +72,7 @@ class PasswordSettings:
 
     name: str = setting(REQUIRED, "unique among authenticators, for chains and the audit trail")
     file: Path | None = setting(None, "users in a TOML file, read at start and reload")
-    database: Path | None = setting(None, "users in an SQLite database, asked at each CONNECT; either this or `file`")
+    database: Path | None = setting(None, "users in an SQLite database, asked at each CONNECT; instead of `file`")
     scram: bool = setting(
         False,
         "true: also SCRAM-SHA-256 and SCRAM-SHA-512 over MQTT 5, for users added with `--scram`; needs "
@@ -61,6 +83,9 @@ class PasswordSettings:
     )
     on_error: Literal["deny", "cached"] = setting(
         "deny", "when the users cannot be read: nobody comes in, or only whose password was right a moment ago"
+    )
+    postgresql: PostgresqlSettings = setting(
+        PostgresqlSettings(), "users in PostgreSQL, asked at each CONNECT; instead of `file` or `database`"
     )
 
 

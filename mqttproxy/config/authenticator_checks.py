@@ -1,15 +1,18 @@
-"""The cross-checks of authenticators beyond passwords: certificates, tokens, and addresses that are asked."""
+"""The cross-checks of what authenticators rest on: certificates, tokens, and servers that are asked."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from mqttproxy.config.admitting import CertificateSettings, TokenSettings
+from mqttproxy.config.admitting import CertificateSettings, PostgresqlSettings, TokenSettings
 from mqttproxy.config.attribute_patterns import NAME, AttributePattern, parse_pattern
 from mqttproxy.config.errors import quoted
 from mqttproxy.config.report import Report
 from mqttproxy.config.topic_templates import Variable, parse_text
 
 _HERE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_DATABASE_WORDS: Final = 'an address such as "postgresql://role@host:5432/database", without a password'
+_TABLE: Final = re.compile(r"([a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,53}")  # room for what `changes` is called
 _URL_WORDS: Final = "an https:// address, or http:// on this machine, without a password in it"
 
 
@@ -87,3 +90,36 @@ def check_url(url: str, key: str, report: Report) -> None:
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and host in _HERE)
     if not (host and is_safe) or "@" in parts.netloc or parts.fragment or not url.isprintable() or " " in url:
         report.add(key, quoted(url.rpartition("@")[2] if "@" in url else url), _URL_WORDS)
+
+
+def check_postgresql(settings: PostgresqlSettings, key: str, report: Report) -> None:
+    """Check where a PostgreSQL server is, and what its table is called."""
+    if settings.url is None:
+        keys = ("password_file", "ca", "table", "connect_timeout", "statement_timeout")
+        report.add_unwanted(key, settings, keys, "none, because url is not given")
+        return
+    if not _is_database(settings.url):
+        shown = settings.url.rpartition("@")[2] if "@" in settings.url else settings.url
+        report.add(f"{key}.url", quoted(shown), _DATABASE_WORDS)
+    if not _TABLE.fullmatch(settings.table):
+        words = "at most 54 lower case letters, digits and underscores, perhaps behind a schema and a dot"
+        report.add(f"{key}.table", quoted(settings.table), words)
+    for name in ("password_file", "ca"):
+        report.add_unreadable(f"{key}.{name}", getattr(settings, name))
+
+
+def _is_database(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    is_whole = parts.scheme == "postgresql" and parts.username and host and len(parts.path) > 1
+    has_more = parts.password is not None or parts.query or parts.fragment or not url.isprintable() or " " in url
+    return bool(is_whole) and not has_more
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Tell whether a PostgreSQL server is reached without a network: by loopback, or a socket in a folder."""
+    host = (urlsplit(url).hostname or "").lower()  # which leaves what is behind a % as it is
+    return host in _HERE or host.startswith("%2f")

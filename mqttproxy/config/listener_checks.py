@@ -22,7 +22,7 @@ def check_listener(listener: ListenerSettings, key: str, report: Report) -> None
     if listener.transport in _SECURE:
         _check_certificate(listener, key, report)
     else:
-        keys = ("certificate", "private_key", "client_ca", "client_certificate", "crl", "tls_minimum")
+        keys = ("certificate", "private_key", "client_ca", "client_certificate", "tls_minimum")
         report.add_unwanted(key, listener, keys, "none, because the transport is neither tls nor wss")
     if listener.transport in _WEB and not (listener.path.startswith("/") and listener.path.isprintable()):
         report.add(f"{key}.path", quoted(listener.path), 'a path such as "/mqtt"')
@@ -41,6 +41,13 @@ def _check_origins(listener: ListenerSettings, key: str, report: Report) -> None
 
 def _check_introductions(listener: ListenerSettings, key: str, report: Report) -> None:
     settings = listener.proxy_protocol
+    if listener.transport not in _SECURE and listener.crl is not None:
+        if not settings.from_:
+            expected = "none, because nobody shows a certificate: the transport is neither tls nor wss"
+            hint = "with proxy_protocol.from, certificates that load balancers pass on are looked up in it"
+            report.add(f"{key}.crl", quoted(str(listener.crl)), expected, hint)
+        if listener.enabled:
+            report.add_unreadable(f"{key}.crl", listener.crl)
     if not settings.from_:
         keys = ("header_timeout", "header_bytes")
         report.add_unwanted(f"{key}.proxy_protocol", settings, keys, "none, because from is empty")
@@ -56,7 +63,7 @@ def _check_certificate(listener: ListenerSettings, key: str, report: Report) -> 
         report.add(f"{key}.client_ca", "nothing", expected)
     if listener.client_ca is not None and not wants_client:
         report.add(f"{key}.client_certificate", '"none"', '"optional" or "required", because client_ca is given')
-    if listener.crl is not None and not wants_client:
+    if listener.crl is not None and not wants_client and not listener.proxy_protocol.from_:
         report.add(f"{key}.client_certificate", '"none"', '"optional" or "required", because crl is given')
     if listener.enabled:
         for name in ("certificate", "private_key", "client_ca", "crl"):

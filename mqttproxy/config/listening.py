@@ -38,8 +38,8 @@ class ListenerSettings:
     )
     crl: Path | None = setting(
         None,
-        "list of client certificates that were revoked, in PEM: refused, and at a reload sent away; once it has ended, "
-        "every client certificate is refused; needs mqttproxy[pki]",
+        "list of client certificates that were revoked, in PEM: refused, and at a reload sent away, those too that "
+        "load balancers pass on; once it has ended, every client certificate is refused; needs mqttproxy[pki]",
     )
     tls_minimum: Literal["1.2", "1.3"] = setting("1.2", "oldest version of TLS that is spoken, for tls and wss")
     path: str = setting("/mqtt", "path of the WebSocket, for ws and wss")

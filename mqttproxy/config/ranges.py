@@ -39,6 +39,8 @@ _OF_SETTING: Final = {
     ("proxy", "hop_limit"): Range(0, 1000),
     ("proxy", "drain_grace"): Range(0, CENTURY),
     ("listeners.proxy_protocol", "header_bytes"): Range(256, 65_551),  # as long as one can be
+    ("access.passwords.postgresql", "connect_timeout"): Range(2, 60),  # libpq takes less than two seconds for two
+    ("access.passwords.postgresql", "statement_timeout"): Range(0.1, 60),
     ("overload", "sustained"): Range(0, CENTURY),
     ("overload", "memory"): Range(0, 1, above=True),
     ("overload", "descriptors"): Range(0, 1, above=True),
@@ -76,6 +78,8 @@ _OF_SETTING: Final = {
     ("upstreams", "qos0_patience"): Range(0, CENTURY),
     ("upstreams", "backoff_reset"): Range(0, CENTURY),
     ("upstreams", "breaker_ratio"): Range(0, 1, above=True),
+    ("quarantine", "client_share"): Range(0, 1, above=True),
+    ("quarantine", "keep_free"): Range(0, 2**50),
     ("quarantine", "inline_bytes"): Range(0, 2**30),
     ("recorder", "percent"): Range(0, 100),
     ("recorder", "keep_free"): Range(0, 2**50),

@@ -34,6 +34,15 @@ class QuarantineSettings:
     max_age: Seconds = setting(Seconds(30 * 86_400.0), "how long a held message is kept")
     max_bytes: Bytes = setting(Bytes(10 * 1024**3), "bytes of payloads, properties and failures kept in all")
     max_messages: Count = setting(Count(1_000_000), "messages kept in all")
+    client_share: float = setting(
+        0.1,
+        "share of `max_bytes` and `max_messages` for what one user has sent (who is not authenticated: one address, of "
+        "IPv6 a /64); beyond it its own oldest go, and what others had held stays. 1: no such bound",
+    )
+    keep_free: Bytes = setting(
+        Bytes(128 * 1024**2),
+        "free space on the disk that is left to the spool: below it nothing is held, and whoever sent it waits",
+    )
     max_issues: Count = setting(
         Count(1000), "issues kept in all: failures that are alike, with what was decided on them"
     )

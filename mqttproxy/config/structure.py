@@ -18,7 +18,7 @@ from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from mqttproxy.config.cases import CaseFile
-from mqttproxy.config.errors import ConfigError, Fault, quoted, shown
+from mqttproxy.config.errors import LONGEST_SHOWN, ConfigError, Fault, quoted, shown
 from mqttproxy.config.kinds import JsonValue, TopicTemplate, file_key
 from mqttproxy.config.limiting import parse_windows
 from mqttproxy.config.model import (
@@ -345,7 +345,8 @@ def _faults(error: Exception, file: str, key: str, kind: Any = None) -> Iterator
 
 def _unknown_key(file: str, parent: str, name: str, kind: Any) -> Fault:
     # its value is not shown: it may be a misspelt password
-    bare = name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else quoted(name)
+    is_bare = name.replace("_", "").replace("-", "").isalnum() and name.isascii() and len(name) <= LONGEST_SHOWN
+    bare = name if is_bare else quoted(name)
     key = f"{parent}.{bare}" if parent else bare
     known = _setting_names(kind)
     if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5):

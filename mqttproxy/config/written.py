@@ -85,6 +85,9 @@ _EXAMPLES: Final = {
     ("access.passwords", "file"): '"users.toml"',
     ("access.passwords", "database"): '"users.db"',
     ("access.passwords", "client_id"): '"${username}-*"',
+    ("access.passwords.postgresql", "url"): '"postgresql://mqttproxy@db.example/devices"',
+    ("access.passwords.postgresql", "password_file"): '"secrets/db.password"',
+    ("access.passwords.postgresql", "ca"): '"tls/db-ca.pem"',
     ("access.certificates", "name"): '"certificates"',
     ("access.certificates", "pattern"): '"{model}-{serial}.devices.example"',
     ("access.certificates", "username"): '"${serial}"',
@@ -142,11 +145,11 @@ _EXAMPLES: Final = {
 # Tables that change what the proxy does just by being there.
 _COMMENTED_OUT: Final = frozenset(
     {
-        "access.attributes", "access.chains", "access.passwords", "access.certificates", "access.tokens",
-        "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies", "policies.when",
-        "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions", "policies.shadow",
-        "policies.plugins", "behaviours", "behaviours.when", "limits.rates", "listeners.proxy_protocol", "upstreams",
-        "upstreams.topics", "upstreams.transforms", "routes", "masks",
+        "access.attributes", "access.chains", "access.passwords", "access.passwords.postgresql", "access.certificates",
+        "access.tokens", "access.tokens.keys", "access.http", "access.rules", "access.rules.when", "policies",
+        "policies.when", "policies.bindings", "policies.bindings.when", "policies.require", "policies.expressions",
+        "policies.shadow", "policies.plugins", "behaviours", "behaviours.when", "limits.rates",
+        "listeners.proxy_protocol", "upstreams", "upstreams.topics", "upstreams.transforms", "routes", "masks",
     }
 )  # fmt: skip
 

@@ -58,6 +58,7 @@ class Arrival:
 
         """
         premises, listener = self.premises, self.identity.listener
+        self.refuse_revoked()
         credentials = credentials_of(self.connect, self.identity.client_id, listener, self.stream.peer)
         answer = await premises.gate.check(credentials, premises.access, self._ask)
         if premises.gate.chains.of(listener).links:
@@ -65,13 +66,52 @@ class Arrival:
         if isinstance(answer, Denied):
             self._deny(credentials, answer)
         self.identity = self._known(credentials, answer)
-        other = premises.devices.get(credentials.client_id)
-        if answer.by and other is not None and other.identity.username != self.identity.username:
-            words = "a device of another user is connected by this client identifier"
-            self._deny(credentials, Denied(answer.by, words, ReasonCode.NOT_AUTHORIZED))
+        self.refuse_unless_owner(answer)
         if answer.by and premises.pipeline.audits_all:
             audit(premises, credentials, "allowed", answer.by, "")
         return answer
+
+    def refuse_unless_owner(self, allowed: Allowed) -> None:
+        """Turn it away if its client identifier is in use by another user, or has a session that is another user's.
+
+        What is nobody's, any user may have, once nobody is connected by it (`BAD-INPUT` D5).
+
+        Raises:
+            NotWelcome: it was told so.
+
+        """
+        premises, client_id, owner = self.premises, self.identity.client_id, owner_of(allowed)
+        device, session = premises.devices.get(client_id), premises.sessions.get(client_id)
+        if device is not None and owner_of(device.admission) != owner:
+            words = "a device of another user is connected by this client identifier"
+        elif session is not None and session.owner not in (None, owner):
+            words = "the session of this client identifier is another user's"
+        else:
+            return
+        credentials = credentials_of(self.connect, client_id, self.identity.listener, self.stream.peer)
+        tell_denied(premises, credentials, Denied(allowed.by, words, ReasonCode.NOT_AUTHORIZED), str(self.stream.peer))
+        self.answer(ReasonCode.NOT_AUTHORIZED, None, label="another_user")
+
+    def refuse_revoked(self) -> None:
+        """Turn it away if its listener's `crl` does not let in the certificate that it has shown.
+
+        Those that a load balancer passes on nobody else looks up; those of our own handshakes OpenSSL has, but another
+        list may have come in force since.
+
+        Raises:
+            NotWelcome: it was told so.
+
+        """
+        premises, peer = self.premises, self.stream.peer
+        revoked = premises.revoked.get(self.identity.listener)
+        if revoked is None or not peer.shows_certificate:
+            return
+        if (why := revoked.why_not(peer.der, premises.gate.wall())) is not None:
+            premises.alerts.warning(
+                "certificate_refused", "certificate_refused", why=why, certificate=peer.certificate, peer=str(peer),
+                client_id=self.identity.client_id,
+            )  # fmt: skip
+            self.refuse(ReasonCode.NOT_AUTHORIZED, "listeners.crl", why, label="certificate_refused")
 
     async def _ask(self, challenge: bytes) -> bytes:
         """Send a challenge, and return what the device answers. Raises NotWelcome, TransportError."""
@@ -102,7 +142,13 @@ class Arrival:
         except UnsafeAttributeError as error:
             self.refuse(error.reason, "access.attributes", str(error), label="unsafe_attribute")
         identity = Identity(
-            credentials.client_id, allowed.username, credentials.address, listener, attributes, allowed.grants
+            credentials.client_id,
+            allowed.username,
+            credentials.address,
+            listener,
+            attributes,
+            allowed.grants,
+            is_authenticated=bool(allowed.by),
         )
         acl = premises.pipeline.ruleset.acl
         try:
@@ -132,9 +178,15 @@ def credentials_of(
         listener=listener,
         address=peer.host,
         certificate=peer.der,
+        common_name=peer.told_name,
         method=connect.properties.authentication_method,
         data=(connect.properties.authentication_data or b"") if data is None else data,
     )
+
+
+def owner_of(allowed: Allowed) -> str | None:
+    """Return the user whose a session is that is opened by this; None: nobody's, for nobody vouches for the name."""
+    return allowed.username if allowed.by else None
 
 
 def _outcome(answer: Allowed | Denied) -> str:

@@ -184,6 +184,8 @@ class Door:
 
     def _label(self) -> None:
         self.premises.labels = {one.settings.name: one.settings.attributes for one in self._entrances}
+        lists = ((one.settings.name, one.listener.revoked) for one in self._entrances)
+        self.premises.revoked = {name: revoked for name, revoked in lists if revoked is not None}
 
     def _show_open(self) -> None:
         self.premises.metrics.listening.update({entrance.settings.name: 1 for entrance in self._entrances})
@@ -325,8 +327,11 @@ class Door:
             reason = error.label
             await stream.aclose()
         except TransportError as error:
-            reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
-            self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
+            if raw.peer.is_the_balancer:  # it breaks off once it has seen that we live
+                reason = "closed_before_connect"
+            else:
+                reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
+                self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
         finally:
             if device is None:
                 stream.abort()
@@ -357,7 +362,7 @@ def _keep(position: int, settings: ListenerSettings, entrance: Entrance) -> Way:
         CannotOpenError: they cannot be used.
 
     """
-    if settings == entrance.settings and settings.transport not in SECURE:
+    if settings == entrance.settings and settings.transport not in SECURE and settings.crl is None:
         return Way(settings, entrance)
     try:
         terms = load_terms(settings)

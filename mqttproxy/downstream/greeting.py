@@ -8,7 +8,7 @@ import trio
 from mqttproxy.access import connack_reason, judge_will, may_have_will
 from mqttproxy.access.credentials import Allowed
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.admission import Arrival
+from mqttproxy.downstream.admission import Arrival, owner_of
 from mqttproxy.downstream.device import Device
 from mqttproxy.downstream.premises import Premises
 from mqttproxy.downstream.refusing import note_connect
@@ -79,10 +79,11 @@ async def greet(premises: Premises, stream: ByteStream, listener: str) -> Device
         premises.alerts.warning("flapping", "flapping", client_id=client_id, peer=str(stream.peer), seconds=seconds)
         words = f"it connects too often: wait {ceil(seconds)} s"
         arrival.refuse(ReasonCode.BANNED, "limits.flapping_connects", words)
-    await _take_over(premises, client_id)
+    await _take_over(arrival, allowed)
     if premises.gate.chains is not chains:
         arrival.refuse(ReasonCode.SERVER_BUSY, "access", "other settings came in force meanwhile: come again")
     _keep_out_banned(arrival)  # who was banned meanwhile
+    arrival.refuse_revoked()
     return _enter(arrival, allowed)  # at once, before another can
 
 
@@ -94,7 +95,7 @@ def _enter(arrival: Arrival, allowed: Allowed) -> Device:
     wanted = wanted_expiry(connect, cap)
     try:
         session, is_present = premises.sessions.open(
-            client_id, clean_start=connect.clean_start, expiry=min(wanted, cap)
+            client_id, clean_start=connect.clean_start, expiry=min(wanted, cap), owner=owner_of(allowed)
         )
     except SessionsFull:
         premises.alerts.warning("too_many_sessions", "too_many_sessions", client_id=client_id, peer=str(stream.peer))
@@ -190,8 +191,11 @@ async def _verdict(arrival: Arrival) -> Verdict | None:
     return verdict
 
 
-async def _take_over(premises: Premises, client_id: str) -> None:
+async def _take_over(arrival: Arrival, allowed: Allowed) -> None:
     """End the connection that has this client identifier, wholly, before the new one begins. [MQTT-3.1.4-3]."""
-    while (other := premises.devices.get(client_id)) is not None:
+    devices, client_id = arrival.premises.devices, arrival.identity.client_id
+    arrival.refuse_unless_owner(allowed)  # again: others may have come since it was asked who it is
+    while (other := devices.get(client_id)) is not None:
         other.disconnect(ReasonCode.SESSION_TAKEN_OVER)
         await other.gone.wait()
+        arrival.refuse_unless_owner(allowed)

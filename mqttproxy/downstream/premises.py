@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import trio
 from attrs import Factory, define, field
 
+from mqttproxy.access.credentials import Allowed
 from mqttproxy.access.gate import Gate
 from mqttproxy.config.model import AccessSettings, Labels, LimitSettings
 from mqttproxy.downstream.absent import Absent
@@ -26,6 +27,7 @@ from mqttproxy.sessions.wills import Wills
 from mqttproxy.telemetry.limited import LimitingMetrics
 from mqttproxy.telemetry.logs import Log, RateLimited
 from mqttproxy.telemetry.metrics import Metrics
+from mqttproxy.transport.revoked import Revoked
 from mqttproxy.validation import Identity
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class ConnectedDevice(Protocol):
 
     gone: trio.Event
     identity: Identity
+    admission: Allowed
 
     def disconnect(self, reason: ReasonCode, words: str = "") -> None:
         """End its connection."""
@@ -66,6 +69,7 @@ class Premises:
     new_client_id: Callable[[], str]
     sys_messages: Callable[[str], Iterator[Message]]  # what of `$SYS` a filter matches now
     labels: Mapping[str, Labels] = Factory(dict)  # attributes of all devices of a listener, by its name
+    revoked: Mapping[str, Revoked] = Factory(dict)  # certificates of devices of a listener, by its name
     server_reference: str | None = None  # for devices that are sent away because the proxy ends
     keep_alive: KeepAliveWatch = Factory(KeepAliveWatch)
     devices: dict[str, ConnectedDevice] = Factory(dict)  # by client identifier

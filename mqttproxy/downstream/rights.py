@@ -4,7 +4,7 @@ Who publishes is looked at in the pipeline, message by message. Here is the othe
 and who may stay at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
@@ -102,13 +102,25 @@ async def watch_users(premises: "Premises") -> NoReturn:
     """Notice that users have changed without a reload, and hold their devices against it."""
     gate = premises.gate
     await gate.watching.wait()
-    before = gate.stamps()
+    before = await _stamps(premises)
     while True:
         await trio.sleep(WATCH_EVERY)
-        now = gate.stamps()
+        now = await _stamps(premises)
         if now != before:
             before = now
-            await recheck(premises, admissions=True)
+            await recheck_admissions(premises)
+        elif gate.unsure:
+            await recheck_admissions(premises, gate.unsure)
+
+
+async def _stamps(premises: "Premises") -> dict[str, object]:
+    """Ask the gate, and tell whom it cannot ask."""
+    gate = premises.gate
+    stamps = await gate.stamps()
+    premises.metrics.users_watched = {name: int(name not in gate.down) for name in stamps}
+    for name, why in gate.down.items():
+        premises.alerts.warning("users_unwatched", "users_unwatched", authenticator=name, error=why)
+    return stamps
 
 
 async def recheck(premises: "Premises", *, admissions: bool) -> None:
@@ -125,8 +137,29 @@ async def recheck(premises: "Premises", *, admissions: bool) -> None:
         if not session.is_connected and session.may_receive is not None and not session.is_over:
             forbid(session, session.may_receive)
     if admissions:
-        for device in devices:
+        await recheck_admissions(premises)
+
+
+async def recheck_admissions(premises: "Premises", of: Container[str] | None = None) -> None:
+    """End the connections of devices that would not be let in as they were.
+
+    Whose authenticator cannot be asked now stays, and `watch_users` asks again.
+
+    Args:
+        premises: of all devices.
+        of: authenticators whose devices are meant; None: all, and anonymous ones.
+
+    """
+    down: set[str] = set()
+    for device in premises.connected():
+        by = device.admission.by
+        if by in down or (of is not None and by not in of):
+            continue
+        try:
             await _recheck_admission(premises, device)
+        except BackEndDownError:
+            down.add(by)  # not waited for again, for each of its devices
+    premises.gate.unsure = frozenset(down)
 
 
 async def end_at_expiry(premises: "Premises", device: "Device") -> None:
@@ -183,16 +216,13 @@ def _recheck_rights(premises: "Premises", device: "Device") -> None:
 
 
 async def _recheck_admission(premises: "Premises", device: "Device") -> None:
-    """End the connection of a device that would not be let in as it was."""
+    """End the connection of a device that would not be let in as it was. Raises BackEndDownError."""
     allowed = device.admission
     chain = premises.gate.chains.of(device.identity.listener)
     if not allowed.by:
         stays = chain.lets_anonymous_in(premises.access) and (not chain.links or device.identity.username is None)
     else:
         link = next((link for link in chain.links if link.settings.name == allowed.by), None)
-        try:
-            stays = link is not None and await link.still(allowed)
-        except BackEndDownError:
-            return  # nothing is known: who is in stays
+        stays = link is not None and await link.still(allowed)
     if not stays:
         end_stay(premises, device, "revoked", "what this device was let in by does not hold any more")

@@ -30,19 +30,32 @@ def salvage(broken: Path, into: sqlite3.Connection, tables: Sequence[str]) -> in
     with closing(source):
         for table in tables:
             into.execute("BEGIN IMMEDIATE")
+            columns = _columns(source, into, table)
             for order in ("", " DESC"):
-                for row in _readable(source, table, order):
+                for row in _readable(source, table, columns, order):
                     marks = ", ".join("?" * len(row))
-                    changed = into.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount  # noqa: S608 - our own words
-                    saved += changed
+                    question = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - our own words
+                    saved += into.execute(question, row).rowcount
             into.execute("COMMIT")
     return saved
 
 
-def _readable(source: sqlite3.Connection, table: str, order: str) -> Iterator[Sequence[Any]]:
+def _columns(source: sqlite3.Connection, into: sqlite3.Connection, table: str) -> str:
+    """Return the columns that both have: the broken one may be older. If that cannot be read, those of the new one.
+
+    Columns that came later have a default for rows of before.
+    """
+    new = [name for _, name, *_ in into.execute(f"PRAGMA table_info({table})")]
+    with suppress(sqlite3.Error, UnicodeDecodeError):
+        old = {name for _, name, *_ in source.execute(f"PRAGMA table_info({table})")}
+        return ", ".join(name for name in new if name in old)
+    return ", ".join(new)
+
+
+def _readable(source: sqlite3.Connection, table: str, columns: str, order: str) -> Iterator[Sequence[Any]]:
     """Yield rows until one cannot be read, which ends it without an error."""
     with suppress(sqlite3.Error, UnicodeDecodeError):  # the latter: in what SQLite says of the damage
         key = [name for _, name, _, _, _, place in source.execute(f"PRAGMA table_info({table})") if place]
-        columns = ", ".join(f"{name}{order}" for name in key)
+        ordered = ", ".join(f"{name}{order}" for name in key)
         # One by one: those in front of the one that fails are to come, too.
-        yield from source.execute(f"SELECT * FROM {table} ORDER BY {columns}")  # noqa: S608 - our own words
+        yield from source.execute(f"SELECT {columns} FROM {table} ORDER BY {ordered}")  # noqa: S608 - our own words

@@ -3,7 +3,9 @@
 Blocking; runs in the writer's thread or in a command.
 """
 
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -33,12 +35,14 @@ __all__ = [
     "is_made",
     "open_for_writing",
     "quarantine_dir",
+    "remove_older",
     "set_aside",
 ]
 
 DATABASE: Final = "held.sqlite3"
-VERSION: Final = 2  # of the tables: the number of migrations in schema.py
+VERSION: Final = 3  # of the tables: the number of migrations in schema.py
 
+_SET_ASIDE_KEPT: Final = 2  # broken databases, the latest ones
 _BUSY_TIMEOUT: Final = 2.0  # seconds that a command waits for the proxy before it is told "locked"
 
 
@@ -100,7 +104,7 @@ def open_for_writing(directory: Path, connect: Connect) -> sqlite3.Connection:
 
 
 def set_aside(directory: Path, now: float) -> Path:
-    """Move a broken database with its payload files to a folder of its own, where nothing is ever removed by us.
+    """Move a broken database with its payload files to a folder of its own; see `remove_older`.
 
     Args:
         directory: of the quarantine.
@@ -114,6 +118,23 @@ def set_aside(directory: Path, now: float) -> Path:
 
     """
     return sqlite.set_aside(directory, (DATABASE, FOLDER), now)
+
+
+def remove_older(directory: Path) -> Iterator[Path]:
+    """Remove what was set aside before, but for the two latest, and yield each that is gone.
+
+    Raises:
+        OSError: something cannot be removed.
+
+    """
+
+    def age(folder: Path) -> tuple[str, int]:
+        stamp, _, number = folder.name.rpartition("-")
+        return stamp, int(number)
+
+    for folder in sorted(directory.glob("broken-*-*[0-9]"), key=age)[:-_SET_ASIDE_KEPT]:
+        shutil.rmtree(folder)
+        yield folder
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -48,9 +48,10 @@ class HeldFacts:
 
 @frozen(kw_only=True)
 class Held(HeldFacts):
-    """A message on its way into the quarantine."""
+    """A message on its way into the quarantine. `owner`: in whose share it counts, see `owners`."""
 
     payload: bytes
+    owner: str = ""
 
 
 @frozen(kw_only=True)

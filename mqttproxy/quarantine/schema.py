@@ -11,6 +11,7 @@ from sqlite_utils.migrations import Migrations
 
 from mqttproxy import migrating
 from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint, normalise
+from mqttproxy.quarantine.owners import owner_of
 
 _ISSUES_TAKEN_OVER: Final = 1000  # of messages that were held before there were issues
 
@@ -117,6 +118,34 @@ def m002_issues_and_releases(db: Database) -> None:
     db.execute("CREATE INDEX failures_by_issue ON failures(issue, held)")
     db.execute("CREATE INDEX failures_by_policy ON failures(policy, held) WHERE policy IS NOT NULL")
     db.execute("CREATE INDEX held_by_release ON held(release, state) WHERE release IS NOT NULL")
+
+
+@migrations()
+def m003_owners(db: Database) -> None:
+    """Count what each owner has. What is held already is its user's, if it has one: nobody knows who was asked."""
+    db.execute("ALTER TABLE held ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
+    db.execute("""
+        CREATE TABLE owners (
+            owner TEXT PRIMARY KEY,
+            messages INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) WITHOUT ROWID
+    """)
+    db.register_function(_owner_before)
+    db.execute("UPDATE held SET owner = _owner_before(username, address, listener)")
+    db.execute("INSERT INTO owners SELECT owner, count(*), sum(weight) FROM held GROUP BY owner")
+    db.execute("CREATE INDEX held_by_owner ON held(owner, at, weight, file)")
+    # The writer adds, once for a commit; commands remove too.
+    db.execute("""
+        CREATE TRIGGER held_removed AFTER DELETE ON held BEGIN
+            UPDATE owners SET messages = messages - 1, bytes = bytes - OLD.weight WHERE owner = OLD.owner;
+            DELETE FROM owners WHERE owner = OLD.owner AND messages <= 0;
+        END
+    """)
+
+
+def _owner_before(username: str | None, address: str, listener: str) -> str:
+    return owner_of(username, address, listener, is_authenticated=True)
 
 
 def _group(db: Database) -> None:

@@ -17,9 +17,12 @@ from mqttproxy.quarantine.database import Connect, connect
 from mqttproxy.quarantine.ids import IdFactory
 from mqttproxy.quarantine.model import Held, weigh
 from mqttproxy.quarantine.payloads import PayloadFolder
-from mqttproxy.quarantine.writer import BOUNDS, Writer
+from mqttproxy.quarantine.writer import BOUNDS, SLICE, Writer
+from mqttproxy.telemetry.logs import RateLimited
 
 T = TypeVar("T")
+
+_TOLD_EVERY: Final = 60.0  # seconds between two lines in the log about the quota of one user or address
 
 
 class Quarantine(Committer):
@@ -94,6 +97,7 @@ class Quarantine(Committer):
         self._held: list[Held] = []  # what waits, the oldest first; stays here until it is committed
         self._tokens: list[object] = []
         self._room: Final = trio.lowlevel.ParkingLot()
+        self._limited_log: Final = RateLimited(log=self._log, now=trio.current_time, period=_TOLD_EVERY)
         self._begun = False
         self._tidy_at = 0.0  # in Trio's time; at once
 
@@ -150,13 +154,18 @@ class Quarantine(Committer):
             self._begun = True
             await self._in_thread(self._writer.open)
             return
-        if self._held:
+        is_due = trio.current_time() >= self._tidy_at
+        if is_due and not self._closing.is_set():
+            await self._tidy()  # before the commit: what retention removes may be the room that is missing
+        count = len(self._held)
+        if count:
             await self._commit()
-        if self._closing.is_set():
-            return
-        if trio.current_time() >= self._tidy_at or self._writer.overdue():
+        slices = 0
+        # As much goes as has come, or a flood would outgrow every bound.
+        while slices <= count // SLICE and self._writer.overdue() and not self._closing.is_set():
+            slices += 1
             await self._tidy()
-        elif not self._held:
+        if not (is_due or slices or self._held or self._closing.is_set()):
             await self._wait_for_work(self._tidy_at)
 
     async def _commit(self) -> None:
@@ -176,6 +185,10 @@ class Quarantine(Committer):
         tidied = await self._in_thread(self._writer.tidy)
         for bound, count in tidied.expired.items():
             self.expired_total[bound] += count
+        if tidied.owner:
+            self._limited_log.warning(
+                tidied.owner, "quarantine_quota", owner=tidied.owner, removed=tidied.expired["quota"]
+            )
         self._tidy_at = trio.current_time() + (0.0 if tidied.more else self._tidy_every)
 
     def _close(self) -> None:
@@ -188,6 +201,8 @@ class Quarantine(Committer):
         while writer.set_aside:
             self.set_aside, reason = writer.set_aside.pop(0)
             self._log.error("quarantine_set_aside", folder=str(self.set_aside), reason=reason)
+        while writer.removed_aside:
+            self._log.warning("quarantine_set_aside_removed", folder=str(writer.removed_aside.pop(0)))
 
     def _has_room(self) -> bool:
         return self.pending < self._settings.queue_messages and self.pending_bytes < self._settings.queue_bytes

@@ -4,7 +4,9 @@ Any `sqlite3.Error` or `OSError` leaves the writer closed; the next call opens e
 connection nor a descriptor can be trusted after a failed write: a second fsync may succeed although data is lost.
 """
 
+import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +17,8 @@ from typing import Final, NamedTuple, TypeVar
 from attrs import frozen
 
 from mqttproxy.config.model import QuarantineSettings
+from mqttproxy.config.units import write_size
+from mqttproxy.quarantine import owners
 from mqttproxy.quarantine.database import (
     DATABASE,
     BrokenDatabaseError,
@@ -22,6 +26,7 @@ from mqttproxy.quarantine.database import (
     is_broken,
     is_busy,
     open_for_writing,
+    remove_older,
     set_aside,
 )
 from mqttproxy.quarantine.filters import prepare
@@ -42,7 +47,7 @@ T = TypeVar("T")
 
 SLICE: Final = 500  # messages removed in one transaction, so that a commit never waits long behind it
 
-BOUNDS: Final = ("age", "count", "bytes")  # what removes messages
+BOUNDS: Final = ("age", "count", "bytes", "quota")  # what removes messages
 
 _CHECKPOINT_EVERY: Final = 4 * 1024 * 1024  # bytes written to the log, about
 _ROW_COST: Final = 1024  # of them for a row, besides what it weighs
@@ -51,18 +56,27 @@ _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is 
 _INSERT_HELD: Final = """
     INSERT INTO held (seq, id, at, state, client_id, username, address, listener, topic, qos, retain, policy, schema,
                       reason, weight, payload_size, file, properties, destination, attributes, is_masked,
-                      payload)
-    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      payload, owner)
+    VALUES (?, ?, ?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _DELETE: Final = "DELETE FROM held WHERE id = ?"
+_OLDEST_OF: Final = "SELECT seq, weight, file FROM held WHERE owner = ? ORDER BY at LIMIT ?"
 
 
 @frozen
 class Tidied:
-    """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once."""
+    """What housekeeping did: messages removed by each of `BOUNDS`. `more`: there is more of it to do at once.
+
+    `owner` is whose were removed by the quota.
+    """
 
     expired: dict[str, int]
     more: bool
+    owner: str = ""
+
+
+class DiskLowError(OSError):
+    """The disk has no room for what is to be held: the rest of it is for the spool."""
 
 
 class _Opened(NamedTuple):
@@ -85,6 +99,7 @@ class Writer:
         new_name: Callable[[], str],
         connect: Connect,
         fsync: Callable[[int], None] = os.fsync,
+        free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
     ) -> None:
         """Make one that is not open yet.
 
@@ -95,6 +110,7 @@ class Writer:
             new_name: makes the name of a payload file.
             connect: opens the database file.
             fsync: makes a payload file durable.
+            free: returns the free bytes of the disk that a folder is on.
 
         """
         self.settings = settings
@@ -103,11 +119,15 @@ class Writer:
         self.issues: dict[str, int] = dict.fromkeys(STATES, 0)
         self.issues_forgotten = 0
         self.set_aside: list[tuple[Path, str]] = []  # broken databases, with the reason; the reader empties it
+        self.removed_aside: list[Path] = []  # of those, the older ones that are gone; the same
         self._directory: Final = directory
         self._now: Final = now
         self._new_name: Final = new_name
         self._connect: Final = connect
         self._fsync: Final = fsync
+        self._free: Final = free
+        self._over: dict[str, None] = {}  # owners that may have more than their share, in order
+        self._quota: owners.Quota | None = None  # that `_over` is about
         self._opened: _Opened | None = None
         self._next_seq = 1
         self._seen_version = 0
@@ -134,10 +154,11 @@ class Writer:
         After a failure the same messages must come again, with or without newer ones behind them.
 
         Raises:
-            sqlite3.Error, OSError: none of them may be acknowledged.
+            sqlite3.Error, OSError: none of them may be acknowledged. `DiskLowError`: nothing was tried.
 
         """
         self.open()
+        self._leave_room()
         weights = [weigh(held) for held in batch]
         with _Closing(self):
             self._write_payloads(batch)
@@ -165,7 +186,8 @@ class Writer:
     def overdue(self) -> bool:
         """Return whether `tidy` should be called now and not only from time to time."""
         return (
-            self.messages > self.settings.max_messages
+            bool(self._over)
+            or self.messages > self.settings.max_messages
             or self.size_bytes > self.settings.max_bytes
             or self._since_checkpoint >= _CHECKPOINT_EVERY
         )
@@ -186,9 +208,12 @@ class Writer:
                 self._seen_version = version
                 self._count()
             self.issues = count_states(self._disk.connection)
-            expired = self._trim()
+            # First, and to the end: what one has too much must not drive out what others have.
+            owner, count = self._trim_owner()
+            expired = dict.fromkeys(BOUNDS, 0) if self._over else self._trim()
+            expired["quota"] += count
             shrunk = self._shrink()
-        return Tidied(expired, more=sum(expired.values()) >= SLICE or shrunk)
+        return Tidied(expired, more=sum(expired.values()) >= SLICE or bool(self._over) or shrunk, owner=owner)
 
     def close(self) -> None:
         """Close everything. Never raises; the writer may be opened again."""
@@ -236,12 +261,16 @@ class Writer:
         self._next_seq = self._number("SELECT coalesce(max(seq), 0) + 1 FROM held")
         self._seen_version = self._number("PRAGMA data_version")
         self._count()
+        self._look_for_owners()
         self._remove_orphans()
 
     def _set_aside(self, reason: str) -> None:
         self.set_aside.append((set_aside(self._directory, self._now()), reason))
         self._broken = None
         self._written.clear()
+        with suppress(OSError, ValueError):  # ValueError: somebody gave a folder a name like ours
+            for folder in remove_older(self._directory):
+                self.removed_aside.append(folder)  # also where the next cannot be removed
 
     def _count(self) -> None:
         row = self._execute("SELECT count(*), coalesce(sum(weight), 0) FROM held").fetchone()
@@ -282,9 +311,23 @@ class Writer:
         connection.executemany(_INSERT_HELD, self._rows(batch, weights))
         connection.executemany(INSERT_FAILURE, _failure_rows(first, batch))
         forgotten = count_in(connection, fresh, self.settings.max_issues)
+        owned = owners.add(connection, zip((storable(held.owner) for held in batch), weights, strict=True))
         self._execute("COMMIT")
         self.issues_forgotten += forgotten
         self._next_seq += len(batch)
+        if self._quota is not None:
+            self._over |= {owner: None for owner, has in owned.items() if self._quota.is_over(*has)}
+
+    def _leave_room(self) -> None:
+        free = self._free(self._directory)
+        if free < self.settings.keep_free:
+            words = f"the disk has {write_size(free)} left, which `quarantine.keep_free` leaves to the spool"
+            raise DiskLowError(errno.ENOSPC, words)
+
+    def _look_for_owners(self) -> None:
+        self._quota = owners.quota_of(self.settings)
+        found = [] if self._quota is None else owners.all_over(self._disk.connection, self._quota)
+        self._over = dict.fromkeys(found)
 
     def _rows(self, batch: Sequence[Held], weights: Sequence[int]) -> Iterator[tuple[object, ...]]:
         written = self._written
@@ -312,7 +355,30 @@ class Writer:
                 attributes_to_json(held.attributes),
                 held.is_masked,
                 held.payload if file is None else None,
+                storable(held.owner),
             )
+
+    def _trim_owner(self) -> tuple[str, int]:
+        """Remove the oldest of one owner that has more than its share; return who that is and how many."""
+        if self._quota != owners.quota_of(self.settings):
+            self._look_for_owners()
+        if not self._over or self._quota is None:
+            return "", 0
+        owner = next(iter(self._over))
+        messages, size = owners.has(self._disk.connection, owner)
+        rows = self._execute(_OLDEST_OF, (owner, SLICE)).fetchall()
+        removed: list[tuple[int, str | None]] = []
+        weights = 0
+        for seq, weight, file in rows:
+            if not self._quota.is_over(messages - len(removed), size - weights):
+                del self._over[owner]
+                break
+            removed.append((seq, file))
+            weights += weight
+        if not rows:
+            del self._over[owner]
+        self._remove(removed, weights)
+        return owner, len(removed)
 
     def _trim(self) -> dict[str, int]:
         rows = self._execute("SELECT seq, at, weight, file FROM held ORDER BY at LIMIT ?", (SLICE,)).fetchall()
@@ -330,11 +396,16 @@ class Writer:
                 break
             messages -= 1
             size -= weight
-        if removed := rows[: sum(expired.values())]:
-            remove_rows(*self._disk, [(seq, file) for seq, _, _, file in removed])
-            self.messages, self.size_bytes = messages, size
-            self._since_checkpoint += _ROW_COST * len(removed)
+        removed = [(seq, file) for seq, _, _, file in rows[: sum(expired.values())]]
+        self._remove(removed, self.size_bytes - size)
         return expired
+
+    def _remove(self, rows: Sequence[tuple[int, str | None]], weights: int) -> None:
+        if rows:
+            remove_rows(*self._disk, rows)
+            self.messages -= len(rows)
+            self.size_bytes -= weights
+            self._since_checkpoint += _ROW_COST * len(rows)
 
     def _shrink(self) -> bool:
         spare = self._number("PRAGMA freelist_count") - _FREE_PAGES_KEPT

@@ -7,12 +7,13 @@ from mqttproxy.mqtt.packets import NO_PROPERTIES, Properties, Subscription
 
 
 class SessionRow(Row, frozen=True, gc=False):
-    """A session. `ended_at`: when its last connection ended, None: it is on."""
+    """A session. `ended_at`: when its last connection ended, None: it is on. `owner`: as in `Session`."""
 
     number: int
     client_id: str
     expiry: float
     ended_at: float | None
+    owner: str | None = None
 
     @property
     def key(self) -> Key:  # noqa: D102 - as in `Row`

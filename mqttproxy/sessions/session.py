@@ -94,6 +94,7 @@ class Session:
         is_over: it was discarded; nothing of it is noted any more.
         may_receive: whether messages on a topic may be delivered; None: all.
         on_its_way: bytes of what was sent at QoS 1 and 2 and is not settled.
+        owner: user name that an authenticator has vouched for, of whose it is; None: nobody's.
 
     """
 
@@ -112,13 +113,15 @@ class Session:
         "may_receive",
         "number",
         "on_its_way",
+        "owner",
         "queue",
     )
 
-    def __init__(self, client_id: str, ledger: Ledger, number: int, expiry: float) -> None:
+    def __init__(self, client_id: str, ledger: Ledger, number: int, expiry: float, *, owner: str | None = None) -> None:
         """Make one without a device."""
         self.client_id = client_id
         self.number = number
+        self.owner = owner
         self.expiry = expiry
         self.due = 0.0
         self.queue = DeviceQueue()

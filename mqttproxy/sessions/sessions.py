@@ -99,13 +99,18 @@ class Sessions:
 
     # Their life.
 
-    def open(self, client_id: str, *, clean_start: bool, expiry: float) -> tuple[Session, bool]:
+    def open(
+        self, client_id: str, *, clean_start: bool, expiry: float, owner: str | None = None
+    ) -> tuple[Session, bool]:
         """Return the session for a new connection, and whether it was there before. An older one has been closed.
+
+        Whether it may have a session that is there is for the caller to say, see `Session.owner`.
 
         Args:
             client_id: of the CONNECT.
             clean_start: discard what there is.
             expiry: seconds that it is to outlive the connection, within `limits.session_expiry`.
+            owner: whose it is from now on; None: nobody's, if it is new, and otherwise whose it was.
 
         Raises:
             SessionsFull: there is none for this client, and no room for a new one.
@@ -127,6 +132,8 @@ class Sessions:
                 session.hold()  # once CONNACK has said that it is gone, no crash may bring it back
         elif not session.is_on:
             self.disconnected -= 1
+        if owner is not None:
+            session.owner = owner
         session.expiry = expiry
         session.is_on = True
         if is_present or session.is_durable:
@@ -221,7 +228,7 @@ class Sessions:
 
     def _note(self, session: Session, ended_at: float | None, *, is_new: bool = False) -> None:
         session.is_on_record = True
-        row = SessionRow(session.number, session.client_id, session.expiry, ended_at)
+        row = SessionRow(session.number, session.client_id, session.expiry, ended_at, session.owner)
         if is_new:
             self._journal.add(row)
         else:
@@ -268,7 +275,7 @@ class Sessions:
         by_number: dict[int, Session] = {}
         now, wall = self._now(), self._wall()
         for row in rows:
-            session = Session(row.client_id, self.ledger, row.number, row.expiry)
+            session = Session(row.client_id, self.ledger, row.number, row.expiry, owner=row.owner)
             session.is_on_record = True
             by_number[row.number] = self._by_client[row.client_id] = session
             ended_at = wall if row.ended_at is None else min(row.ended_at, wall)

@@ -42,7 +42,7 @@ def _from_json(text: str | None) -> Properties:
 
 
 def _write_session(row: SessionRow) -> Sequence[object]:
-    return row.number, row.client_id, row.expiry, row.ended_at
+    return row.number, row.client_id, row.expiry, row.ended_at, row.owner
 
 
 def _write_subscription(row: SubscriptionRow) -> Sequence[object]:
@@ -118,7 +118,11 @@ def _weigh(row: MessageRow | RetainedRow | WillRow) -> int:
 
 TABLES: Final[dict[type[Row], Table]] = {
     SessionRow: Table(
-        "sessions", "number, client_id, expiry, ended_at", "number", _write_session, lambda values: SessionRow(*values)
+        "sessions",
+        "number, client_id, expiry, ended_at, owner",
+        "number",
+        _write_session,
+        lambda values: SessionRow(*values),
     ),
     SubscriptionRow: Table(
         "subscriptions",

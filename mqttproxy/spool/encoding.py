@@ -122,7 +122,7 @@ def decode_run(data: bytes, messages: int, skip: int = 0, sealed: int = 0) -> li
             found += [None] * size
         else:
             found += [
-                (record, senders[record.sender] if record.sender < len(senders) else UNKNOWN) for record in records
+                (record, senders[record.sender] if 0 <= record.sender < len(senders) else UNKNOWN) for record in records
             ]
     return found[len(found) - (messages - skip) :] if skip < messages else []
 
@@ -132,7 +132,7 @@ def _decoded(frame: bytes | None, decode: Callable[[bytes], T]) -> T | None:
         return None
     try:
         return decode(frame)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
 
 

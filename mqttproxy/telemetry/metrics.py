@@ -164,6 +164,14 @@ class Metrics:
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_authentications", "devices whose credentials were looked at", "outcome"),
     )
+    users_watched: dict[str, int] = field(
+        factory=dict,
+        metadata=_gauge(
+            "mqtt_proxy_users_watched",
+            "1: the users of an authenticator, which may change without a reload, can be read; 0: its server is away",
+            "authenticator",
+        ),
+    )
     access_denied: BoundedCounter = field(
         factory=BoundedCounter,
         metadata=_counter("mqtt_proxy_access_denied", "what the access rules did not allow", "what"),
@@ -317,6 +325,14 @@ class Metrics:
     )
     quarantine_messages: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_messages", "messages in the quarantine")
+    )
+    quarantine_expired: dict[str, int] = field(
+        factory=dict,
+        metadata=_counter(
+            "mqtt_proxy_quarantine_expired",
+            "held messages that were removed by retention: age, count, bytes; quota: one user or address had its share",
+            "bound",
+        ),
     )
     quarantine_trouble: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_trouble", "1: the quarantine cannot be written")

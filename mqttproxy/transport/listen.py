@@ -41,7 +41,7 @@ class Terms:
         context: for TLS.
         websocket: for WebSocket.
         balancers: whose PROXY headers are believed.
-        revoked: certificates whose devices may not stay; None: there is no such list.
+        revoked: certificates whose devices may not come in, or stay; None: there is no such list.
 
     """
 
@@ -117,6 +117,11 @@ class Listener:
     def is_behind_balancers(self) -> bool:
         """Whether who is there is said by a PROXY header: see `introduce`."""
         return bool(self._terms.balancers)
+
+    @property
+    def revoked(self) -> Revoked | None:
+        """Certificates whose devices may not come in. Of those that its own handshakes see, OpenSSL knows."""
+        return self._terms.revoked
 
     def believes(self, host: str) -> bool:
         """Tell whether an address is that of a load balancer."""

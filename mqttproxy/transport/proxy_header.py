@@ -48,12 +48,14 @@ class ClientTls:
         version: such as "TLSv1.3"; empty: not said.
         common_name: of the client's certificate, which the load balancer has verified; None: none, or not said.
         certificate: the same certificate, in DER; empty: none, or not said.
+        is_verified: there is such a certificate.
 
     """
 
     version: str = ""
     common_name: str | None = None
     certificate: bytes = b""
+    is_verified: bool = False
 
 
 @frozen
@@ -237,7 +239,7 @@ def _client_tls(data: bytes) -> ClientTls | None:
     common_name = _text(_value(data, found, _TLS_CN), "common name")
     if fault or not flags & _SHOWED_CERTIFICATE:
         return ClientTls(version)  # nothing is known of the client that was verified
-    return ClientTls(version, common_name or None, _value(data, found, _TLS_CERTIFICATE))
+    return ClientTls(version, common_name or None, _value(data, found, _TLS_CERTIFICATE), is_verified=True)
 
 
 def _text(data: bytes, what: str) -> str:

@@ -1,10 +1,12 @@
-"""The certificates that a revocation list (CRL) names: for those who came in before it named them.
+"""The certificates that a revocation list (CRL) names, for those whom no handshake of ours holds against it.
 
-At the handshake OpenSSL looks at the list itself, with its signature and its end.
+That is who came in before it named them, and whose TLS ends at a load balancer. At a handshake OpenSSL looks at the
+list itself, with its signature and its end.
 """
 
 import re
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +20,13 @@ _PEM: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", 
 
 @frozen
 class Revoked:
-    """Serial numbers that were revoked, by issuer (its name in DER)."""
+    """What the lists say, by issuer (its name in DER): serial numbers that were revoked, and when the last list ends.
+
+    `until`: seconds since 1970.
+    """
 
     serials: Mapping[bytes, frozenset[int]]
+    until: Mapping[bytes, float]
 
     def has(self, der: bytes) -> bool:
         """Tell whether a certificate, in DER, was revoked; one that cannot be read was."""
@@ -31,6 +37,31 @@ class Revoked:
             return certificate.serial_number in self.serials.get(certificate.issuer.public_bytes(), ())
         except ValueError:
             return True
+
+    def why_not(self, der: bytes | None, now: float) -> str | None:
+        """Return in words why whoever shows this certificate, in DER, may not come in; None: it may.
+
+        As at a handshake, not only who is named is refused, but everybody while there is no list that is good.
+
+        Args:
+            der: the certificate; somebody else has verified that it is from the right CA. None: it was shown to a load
+                balancer that does not pass it on.
+            now: seconds since 1970.
+
+        """
+        from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - an extra
+
+        if der is None:
+            return "a certificate that the load balancer does not pass on, so that it cannot be looked up"
+        try:
+            issuer = load_der_x509_certificate(der).issuer.public_bytes()
+        except ValueError:
+            return "a certificate that cannot be read"
+        if issuer not in self.serials:
+            return "a certificate of a CA that has no revocation list here"
+        if now >= self.until[issuer]:
+            return "the revocation list of the certificate's CA has ended"
+        return "the certificate was revoked" if self.has(der) else None
 
 
 def read_revoked(crl: Path) -> Revoked:
@@ -45,15 +76,18 @@ def read_revoked(crl: Path) -> Revoked:
     except ImportError as error:
         raise TransportError(f"CRL {crl}: {EXTRA}") from error
     found: dict[bytes, frozenset[int]] = {}
+    until: dict[bytes, float] = {}
     try:
         for block in _PEM.findall(crl.read_bytes()):
             one = load_pem_x509_crl(block)
             issuer = one.issuer.public_bytes()
             found[issuer] = found.get(issuer, frozenset()) | {entry.serial_number for entry in one}
+            end = inf if one.next_update_utc is None else one.next_update_utc.timestamp()
+            until[issuer] = max(until.get(issuer, 0.0), end)
     except OSError as error:
         raise TransportError(f"CRL {crl}: {words(error)}") from error
     except ValueError as error:
         raise TransportError(f"CRL {crl}: a list that cannot be read: {error}") from error
     if not found:
         raise TransportError(f"CRL {crl}: no revocation list in PEM")
-    return Revoked(found)
+    return Revoked(found, until)

@@ -62,6 +62,23 @@ class Peer:
         """Whether a certificate that comes from here on is the load balancer's own, and not the client's."""
         return self.introduction is not None and self.introduction.header.tls is not None
 
+    @property
+    def is_the_balancer(self) -> bool:
+        """Whether a load balancer has connected for itself, to see whether we live."""
+        return self.introduction is not None and self.introduction.header.source is None
+
+    @property
+    def told_name(self) -> str | None:
+        """Common name of a certificate that a load balancer has verified and told no more of; None: there is none."""
+        tls = None if self.introduction is None else self.introduction.header.tls
+        return None if tls is None or tls.certificate else tls.common_name
+
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the client has shown one that was verified, which the load balancer may not have passed on."""
+        tls = None if self.introduction is None else self.introduction.header.tls
+        return self.der is not None or (tls is not None and tls.is_verified)
+
     def introduced(self, header: ProxyHeader) -> "Peer":
         """Return who is there by what a load balancer says; it stays itself where it speaks for itself."""
         host, port = header.source or (self.host, self.port)

@@ -146,6 +146,10 @@ class TcpStream:
                 continue
             except trio.ClosedResourceError:
                 break
+            except ConnectionResetError as error:
+                if head:
+                    raise self._fail(words(error)) from error
+                break  # as load balancers hang up that only look
             except OSError as error:
                 raise self._fail(words(error)) from error
             if not seen:

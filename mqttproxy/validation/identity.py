@@ -11,6 +11,7 @@ class Identity(Struct, frozen=True, weakref=True):
     `address` is the peer's IP address, `listener` the name of the one it came in by, `attributes` what
     `[[access.attributes]]`, its authenticator and the listener say of it: texts without wildcards, separators and
     control characters. `grants` is what its credentials themselves allow: "publish" or "subscribe", and a topic filter.
+    `is_authenticated`: an authenticator let it in; else its user name is only what it says.
     """
 
     client_id: str
@@ -19,6 +20,7 @@ class Identity(Struct, frozen=True, weakref=True):
     listener: str
     attributes: Mapping[str, str] = {}  # msgspec gives each its own
     grants: tuple[tuple[str, str], ...] = ()
+    is_authenticated: bool = False
 
 
 def identity_of_upstream(name: str) -> Identity:

@@ -6,7 +6,7 @@ default, and no bytes at all are a message with nothing in it. So a contract say
 A known field with the wrong encoding is a failure in any case, although the library takes it for an unknown one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final
 
 from attrs import define, field
@@ -23,7 +23,7 @@ from mqttproxy.validation.words import MESSAGE_LENGTH, Json, pointer, printable,
 
 Path = tuple[Field, ...]
 
-_STEPS: Final = 10_000  # fields that are looked at to explain
+_STEPS: Final = 1_000  # fields that are looked at to explain; each takes some microseconds
 
 
 @define(eq=False)
@@ -72,8 +72,10 @@ class ProtobufContract:
             ]
         for path in self.required:
             found += _missing(message, path, ())
-        if found or self._enums or _has_unknown(message):
+        if found:
             found = [*self._findings(payload, broken=False), *found]
+        else:
+            found += self._misfits(message, payload)
         return tuple(dict.fromkeys(found))[:FAILURES_KEPT]
 
     def document(self, payload: bytes) -> Json:
@@ -94,6 +96,20 @@ class ProtobufContract:
             return bytes(message.SerializeToString(deterministic=True))
         except (json_format.ParseError, EncodeError, TypeError, ValueError, AttributeError) as error:
             raise PayloadError(Failure("", "protobuf", printable(str(error), MESSAGE_LENGTH))) from error
+
+    def _misfits(self, message: Any, payload: bytes) -> tuple[Failure, ...]:
+        """Return what is wrong with fields and values that the type of a message does not know."""
+        if self._enums and any(map(_has_odd_enum, _messages_in(message))):
+            failure = Failure("", "enum", "there is a value that its enum does not have")
+        elif not _has_unknown(message):
+            return ()
+        elif self._strict:
+            failure = Failure("", "unknown-field", "there is a field that the schema does not have, or not so encoded")
+        else:  # They are allowed, but a known field with the wrong encoding is among them too: each is looked at.
+            words = f"more than {self.max_items} fields, some of them unknown"
+            beyond = Failure("", "items", words)
+            return self._findings(payload, broken=False, most_steps=self.max_items, beyond=beyond)
+        return self._findings(payload, broken=False) or (failure,)  # it stands behind what was looked at
 
     def _parsed(self, payload: bytes) -> Any:
         if not payload and self.settings.empty == "refuse":
@@ -116,8 +132,12 @@ class ProtobufContract:
             raise PayloadError(error.failure) from None
         return document
 
-    def _findings(self, payload: bytes, *, broken: bool) -> tuple[Failure, ...]:
-        return findings(self.descriptor, payload, unknown=self._strict, broken=broken, most_steps=_STEPS)
+    def _findings(
+        self, payload: bytes, *, broken: bool, most_steps: int = _STEPS, beyond: Failure | None = None
+    ) -> tuple[Failure, ...]:
+        return findings(
+            self.descriptor, payload, unknown=self._strict, broken=broken, most_steps=most_steps, beyond=beyond
+        )
 
 
 def types_in(descriptor: Descriptor) -> list[Descriptor]:
@@ -173,6 +193,37 @@ def _has_unknown(message: Any) -> bool:
     size: int = message.ByteSize()
     message.DiscardUnknownFields()
     return bool(message.ByteSize() != size)
+
+
+def _messages_in(message: Any) -> Iterator[Any]:
+    """Yield a message and all below it."""
+    waiting = [message]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        for one, value in found.ListFields():
+            if one.message_type is None:
+                continue
+            if one.message_type.GetOptions().map_entry:
+                if one.message_type.fields_by_name["value"].message_type is not None:
+                    waiting += value.values()
+            elif one.is_repeated:
+                waiting += value
+            else:
+                waiting.append(value)
+
+
+def _has_odd_enum(message: Any) -> bool:
+    """Return whether there is a value in a message itself that its enum does not know."""
+    for one, value in message.ListFields():
+        kind, values = one.enum_type, value
+        if one.message_type is not None and one.message_type.GetOptions().map_entry:
+            kind, values = one.message_type.fields_by_name["value"].enum_type, value.values()
+        elif not one.is_repeated:
+            values = (value,)
+        if kind is not None and any(number not in kind.values_by_number for number in values):
+            return True
+    return False
 
 
 def _missing(message: Any, path: Path, place: tuple[str | int, ...]) -> list[Failure]:

@@ -179,7 +179,13 @@ class Reading:
 
 
 def findings(
-    descriptor: Descriptor, payload: bytes, *, unknown: bool, broken: bool, most_steps: int
+    descriptor: Descriptor,
+    payload: bytes,
+    *,
+    unknown: bool,
+    broken: bool,
+    most_steps: int,
+    beyond: Failure | None = None,
 ) -> tuple[Failure, ...]:
     """Return what is wrong with the encoding of a payload, field by field.
 
@@ -189,6 +195,7 @@ def findings(
         unknown: fields and values of enums that the schema does not know count.
         broken: the library could not read it, so texts are looked at too.
         most_steps: fields that are looked at.
+        beyond: is the answer where there are more of them, and nothing was wrong so far.
 
     """
     reading = Reading(payload, unknown, broken, most_steps)
@@ -197,7 +204,8 @@ def findings(
         if end < len(payload):
             reading.found.append(Failure("", "wire", "a group ends that never began"))
     except _BrokenError:
-        pass
+        if beyond is not None and not reading.found:
+            reading.found.append(beyond)
     if broken and not reading.found:
         reading.found.append(Failure("", "wire", f"not the message {descriptor.full_name}"))
     return tuple(dict.fromkeys(reading.found))[:FAILURES_KEPT]

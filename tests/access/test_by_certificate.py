@@ -144,9 +144,58 @@ async def test_D11_one_that_is_not_valid_now_is_refused(now: datetime) -> None:
     assert isinstance(await outcome(CA.issue("d"), now=now), Denied)
 
 
+class TestNameThatABalancerTold:
+    """It has verified the certificate, and passes on the common name only, as HAProxy does."""
+
+    async def check(self, name: str = "d-7", client_id: str = "d-7", **settings: Any) -> Any:
+        return await link(**settings).check(Credentials(client_id=client_id, common_name=name))
+
+    async def test_it_is_the_user_as_if_it_stood_in_a_certificate(self) -> None:
+        answer = await self.check(pattern="{model}-{serial}", username="${serial}")
+        assert name_of(answer) == "7"
+        assert answer.attributes == {"model": "d", "serial": "7"}
+        assert await link().still(answer)
+
+    @pytest.mark.parametrize(("name", "client_id"), [("d-7", "d-8"), ("d-7 ", "d-7"), ("x\0", "x")])
+    async def test_it_is_held_to_the_same_rules(self, name: str, client_id: str) -> None:
+        assert isinstance(await self.check(name, client_id, bound_to="client_id"), Denied)
+
+    @pytest.mark.parametrize("identity", ["san_dns", "san_uri", "san_email"])
+    async def test_it_is_no_other_name(self, identity: str) -> None:
+        assert isinstance(await self.check(identity=identity), Denied)
+
+    async def test_where_revocation_must_be_known_it_is_not_enough_before_and_after_a_reload(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "ca.pem").write_bytes(CA.pem())
+        (tmp_path / "crl.pem").write_bytes(CA.revoke(9))
+        lists: dict[str, Any] = {"ca": tmp_path / "ca.pem", "crl": tmp_path / "crl.pem"}
+        assert isinstance(await self.check(**lists), Denied)
+        assert not await link(**lists).still(await self.check())
+
+    async def test_the_certificate_itself_comes_first(self) -> None:
+        shown = Credentials(client_id="d", certificate=CA.issue("d-8"), common_name="d-7")
+        assert name_of(await link().check(shown)) == "d-8"
+
+
 @pytest.mark.parametrize("der", [b"", b"\x30", b"no certificate"])
 async def test_bytes_that_are_no_certificate_are_refused(der: bytes) -> None:
     assert isinstance(await outcome(der), Denied)
+
+
+async def test_a_certificate_of_a_version_that_there_is_not_is_refused() -> None:
+    version = b"\xa0\x03\x02\x01"
+    der = CA.issue("d")
+    assert version + b"\x02" in der
+    assert isinstance(await outcome(der.replace(version + b"\x02", version + b"\x12", 1)), Denied)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_an_odd_serial_number_is_no_matter_for_warnings() -> None:
+    serial = b"\x02\x01"
+    der = CA.issue("d", serial=7)
+    assert serial + b"\x07" in der
+    assert isinstance(await outcome(der.replace(serial + b"\x07", serial + b"\x00", 1)), Allowed)
 
 
 @pytest.mark.parametrize(

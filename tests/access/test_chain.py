@@ -41,7 +41,9 @@ class Link:
     async def converse(self, credentials: Credentials, ask: Any) -> Any:
         raise AssertionError(credentials)
 
-    def stamp(self) -> object:
+    is_live = False
+
+    async def stamp(self) -> object:
         return None
 
     async def aclose(self) -> None:

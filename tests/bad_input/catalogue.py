@@ -160,8 +160,7 @@ CATALOGUE: Final = (
     Entry(
         "G10",
         "nothing but invalid messages",
-        "the oldest go",
-        "there is no quota for each client: one device can wash out what others had held",
+        "a share for each user or address, whose own oldest go; the spool's room on the disk stays",
     ),
     Entry("G11", "labels by the thousand", "64, then `other`"),
     Entry("G12", "files that others may read", "0600"),

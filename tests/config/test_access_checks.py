@@ -34,15 +34,20 @@ BAD = [
     ),
     (
         '[[access.passwords]]\nname = "u"\n',
-        ["access.passwords[0]: found nothing, expected either file or database; that is where the users are"],
+        [
+            (
+                "access.passwords[0]: found nothing, expected one of file, database and postgresql.url; that is where "
+                "the users are"
+            )
+        ],
     ),
     (
         '[[access.passwords]]\nname = "u"\nfile = "a"\ndatabase = "b"\nclient_id = "${"\n',
         [
             'access.passwords[0].client_id: found "${", expected a glob such as "${username}-*"; a ${ without its }',
             (
-                "access.passwords[0]: found file and database, expected either file or database; that is where the "
-                "users are"
+                "access.passwords[0]: found file and database, expected one of file, database and postgresql.url; that "
+                "is where the users are"
             ),
         ],
     ),

@@ -1,5 +1,7 @@
 """Cross-checks of certificates, tokens and addresses that are asked, with the exact sentences."""
 
+import json
+
 import pytest
 
 from tests.config.documents import faults
@@ -23,7 +25,18 @@ def http(url: str) -> str:
     return f'[[access.http]]\nname = "h"\nurl = "{url}"\n'
 
 
+def postgresql(url: str, more: str = "") -> str:
+    return f'[[access.passwords]]\nname = "u"\n[access.passwords.postgresql]\nurl = "{url}"\n{more}\n'
+
+
+DATABASE = 'expected an address such as "postgresql://role@host:5432/database", without a password'
+TABLE = "expected at most 54 lower case letters, digits and underscores, perhaps behind a schema and a dot"
+
+
 GOOD = [
+    postgresql("postgresql://role@db.example/devices"),
+    postgresql("postgresql://role@[::1]:5433/d", 'table = "devices.users_2"\npassword_file = "p"\nca = "c"'),
+    postgresql("postgresql://role@%2Frun%2Fpostgresql/d", 'connect_timeout = "2s"\nstatement_timeout = "100ms"'),
     certificates(""),
     certificates('pattern = "{model}-{serial}"\nusername = "${serial}"\ncrl = "a"\nca = "b"\nidentity = "san_dns"'),
     tokens(key('["HS256", "HS512"]')),
@@ -87,6 +100,48 @@ BAD = [
             'access.tokens[0].keys[1].id: found "", expected an id of its own; keys[0] has it',
         ],
     ),
+    *(
+        (postgresql(url), [f'access.passwords[0].postgresql.url: found "{shown}", {DATABASE}'])
+        for url, shown in (
+            ("postgresql://role:secret@db.example/d", "db.example/d"),
+            ("postgresql://db.example/d", "postgresql://db.example/d"),
+            ("postgresql://role@db.example", "db.example"),
+            ("postgresql://role@db.example/", "db.example/"),
+            ("postgresql://role@/d", "/d"),
+            ("postgresql://role@db.example/d?sslmode=disable", "db.example/d?sslmode=disable"),
+            ("postgresql://role@db.example:x/d", "db.example:x/d"),
+            ("mysql://role@db.example/d", "db.example/d"),
+            ("", ""),
+        )
+    ),
+    *(
+        (
+            postgresql("postgresql://r@localhost/d", f"table = '{table}'"),
+            [f"access.passwords[0].postgresql.table: found {json.dumps(table)}, {TABLE}"],
+        )
+        for table in ("Users", "a.b.c", 'users"; DROP TABLE users; --', "users ", "1users", "", "a" * 55)
+    ),
+    (
+        postgresql("postgresql://r@localhost/d", 'password_file = "missing"\nca = "missing"'),
+        [
+            (
+                f'access.passwords[0].postgresql.{key}: found "/etc/mqttproxy/missing", no such file, expected a '
+                "readable file"
+            )
+            for key in ("password_file", "ca")
+        ],
+    ),
+    (
+        postgresql("postgresql://r@localhost/d", 'connect_timeout = "1s"\nstatement_timeout = 0'),
+        [
+            "access.passwords[0].postgresql.connect_timeout: found 1s, expected 2s to 1m",
+            "access.passwords[0].postgresql.statement_timeout: found 0s, expected 100ms to 1m",
+        ],
+    ),
+    (
+        '[[access.passwords]]\nname = "u"\nfile = "f"\n[access.passwords.postgresql]\ntable = "t"\n',
+        ['access.passwords[0].postgresql.table: found "t", expected none, because url is not given'],
+    ),
     (http("http://auth.example/"), [f'access.http[0].url: found "http://auth.example/", {URL}']),
     (http("ftp://auth.example/"), [f'access.http[0].url: found "ftp://auth.example/", {URL}']),
     (http("https://"), [f'access.http[0].url: found "https://", {URL}']),
@@ -103,7 +158,7 @@ def test_what_fits_is_no_fault(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "told"), BAD)
 def test_what_does_not_is_told(text: str, told: list[str]) -> None:
-    assert faults(text) == told
+    assert faults(text, missing="missing") == told
 
 
 def test_an_algorithm_that_is_none_is_no_algorithm() -> None:

@@ -67,6 +67,24 @@ BAD = [
         ["listeners[0].origins: found a list, expected none, because the transport is neither ws nor wss"],
     ),
     (
+        listener(crl='"crl.pem"'),
+        [
+            (
+                'listeners[0].crl: found "/etc/mqttproxy/crl.pem", expected none, because nobody shows a certificate: '
+                "the transport is neither tls nor wss; with proxy_protocol.from, certificates that load balancers pass "
+                "on are looked up in it"
+            )
+        ],
+    ),
+    (
+        listener(crl='"gone.pem"', proxy_protocol='{ from = ["10.0.0.0/8"] }'),
+        ['listeners[0].crl: found "/etc/mqttproxy/gone.pem", no such file, expected a readable file'],
+    ),
+    (
+        listener(**TLS, crl='"crl.pem"'),
+        [('listeners[0].client_certificate: found "none", expected "optional" or "required", because crl is given')],
+    ),
+    (
         listener(proxy_protocol='{ from = ["10.0.0.1/8"] }'),
         [
             (

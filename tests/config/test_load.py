@@ -147,7 +147,7 @@ def _documents() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(_documents())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
 def test_any_document_is_a_configuration_or_a_config_error(document: dict[str, Any]) -> None:
     error = attempt(lambda: parse_document(document))
     assert error is None or error.faults

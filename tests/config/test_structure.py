@@ -69,6 +69,7 @@ BAD = [
     ),
     ("[proxy]\nzzz = 'geheim'", f"proxy.zzz: found an unknown key, {ONE_OF_PROXY}"),
     ("[proxy]\n'a b.c' = 1", f'proxy."a b.c": found an unknown key, {ONE_OF_PROXY}'),
+    (f"[proxy]\n{'k' * 1000} = 1", f'proxy."{"k" * 60}…": found an unknown key, {ONE_OF_PROXY}'),
     ("[proxy]\n'' = 1", f'proxy."": found an unknown key, {ONE_OF_PROXY}'),
     ("[[listener]]\nname = 'a'", 'listener: found an unknown key; did you mean "listeners"?'),
     (UPSTREAM + "pasword = 'geheim'", 'upstreams[0].pasword: found an unknown key; did you mean "password"?'),

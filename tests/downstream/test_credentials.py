@@ -18,7 +18,7 @@ from mqttproxy.mqtt.reasons import ReasonCode
 from tests.access import test_by_certificate as certificates
 from tests.access.test_by_token import SECRET
 from tests.downstream.test_rights import granted
-from tests.house import WALL, House, open_house
+from tests.house import HOST, NUMBERS, POLICY as JUDGED, WALL, House, open_house
 
 pytestmark = pytest.mark.wire("5")
 
@@ -65,6 +65,20 @@ async def test_D7_a_device_is_disconnected_when_its_token_expires(access: str, a
         assert refused(house) == [("d", "ada", "authenticator tokens", "the credentials have expired")]
         line = house.audit_lines()[-1]
         assert (line["event"], line["action"], line["authenticator"]) == ("authentication", "expired", "tokens")
+
+
+async def test_G10_what_is_held_counts_as_the_users_only_if_somebody_asked_who_it_is(
+    access: str, autojump_clock: MockClock
+) -> None:
+    owners = []
+    for text, password in ((access, token(acl={"publish": ["#"]})), ("", b"whatever")):
+        async with open_house(text + JUDGED, files=NUMBERS) as house:
+            device = await house.connect(username="ada", password=password)
+            device.publish(Message("n/1", b"{}", 1))
+            await house.settle()
+            owners += [held.owner for held, _ in house.quarantine.waiting]
+            house.quarantine.commit()
+    assert owners == ["user:ada", f"address:{HOST}"]
 
 
 async def test_its_claims_are_attributes_and_its_list_is_granted_after_the_rules(

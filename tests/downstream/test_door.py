@@ -120,6 +120,14 @@ class TestBalancers:
             await trio.sleep(11)
             assert house.door._by_address == {}
 
+    async def test_D12_a_look_that_is_broken_off_is_no_fault(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            house.listener.balancers = {"10.0.0.1": ProxyHeader()}
+            house.listener.failure = "reset"
+            assert await outcomes(house, 1, "10.0.0.1") == ["closed"]
+            assert house.metrics.connections_refused == {"closed_before_connect": 1}
+            assert house.log.events() == []
+
     async def test_D12_a_bad_header_is_counted_as_such(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             house.listener.balancers = {"10.0.0.1": ProxyHeader(), "10.0.0.2": None}

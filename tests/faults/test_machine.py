@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from mqttproxy.measuring import EVERY
 from tests.conformance.device import Server
 from tests.conformance.packets import V5, Kind
 from tests.faults.disk.load import Absent, Away, Held, Place
@@ -76,10 +77,17 @@ def test_X23_without_descriptors_it_waits_at_rest_and_those_who_are_in_are_serve
         scene.check()
 
 
+def uptime(pid: int) -> float:
+    """Return for how many seconds a process has been running."""
+    began = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) / TICKS
+    return float(Path("/proc/uptime").read_text().split()[0]) - began
+
+
 @contextmanager
 def little_memory(pid: int, way: str) -> Iterator[None]:
     """Let a process have hardly more memory than it has now."""
     if way == "address space":
+        wait_until(lambda: uptime(pid) > 2 * EVERY, "its threads, each of which takes 8 MB")
         size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize() + 24 * 1024 * 1024
         resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
         yield

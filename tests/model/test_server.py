@@ -17,7 +17,7 @@ from tests.model.steps import FILTERS, SHARED, Step, next_step, told_apart
 
 SETTINGS = "[limits]\nflapping_connects = 0\n"
 WITH_GROUPS = (*SHARED, "a/#")
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
 LONGEST = 40
 MORE = st.integers(0, 30).map(bool)
 

@@ -364,5 +364,5 @@ class Machines(RuleBasedStateMachine):
             assert not session.incoming_qos2
 
 
-Machines.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+Machines.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestMachines = Machines.TestCase

@@ -11,8 +11,8 @@ from mqttproxy.quarantine.model import Held
 from mqttproxy.quarantine.writer import Writer
 
 NOW = 1_800_000_000.0
-SETTINGS = QuarantineSettings()
-SMALL_INLINE = QuarantineSettings(inline_bytes=Bytes(10))
+SETTINGS = QuarantineSettings(client_share=1.0)
+SMALL_INLINE = QuarantineSettings(client_share=1.0, inline_bytes=Bytes(10))
 
 _new_id = IdFactory(lambda: NOW)
 
@@ -43,6 +43,7 @@ def make_writer(directory: Path, settings: QuarantineSettings = SETTINGS, **chan
     arguments: dict[str, Any] = {
         "now": lambda: NOW,
         "new_name": _new_id,
+        "free": lambda _: 10**12,
         "connect": Disk().connect,
     }
     return Writer(directory, settings, **arguments | changes)

@@ -50,6 +50,7 @@ def test_counting_and_finding_the_oldest_do_not_touch_the_table() -> None:
         ("client_id = 'a'", "held_by_client (client_id=?"),
         ("policy = 'a'", "held_by_policy (policy=?"),
         ("at >= 1", "held_by_time (at>?"),
+        ("owner = 'a'", "held_by_owner (owner=?"),
         ("EXISTS (SELECT 1 FROM failures WHERE held = seq)", "PRIMARY KEY (held=?"),
         ("seq IN (SELECT held FROM failures WHERE issue = 'a')", "failures_by_issue (issue=?"),
     ],
@@ -91,4 +92,27 @@ def test_what_was_held_before_there_were_issues_is_grouped() -> None:
     assert connection.execute("SELECT device FROM issue_devices ORDER BY 1").fetchall() == [
         ("one",), ("one",), ("two",), ("upstream:x",),
     ]  # fmt: skip
+    connection.close()
+
+
+def test_what_was_held_before_there_were_owners_is_counted_as_its_users_or_its_addresss() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrations.apply(Database(connection), stop_before="m003_owners")
+    columns = (
+        "seq, id, at, state, client_id, username, address, listener, topic, qos, retain, reason, weight, payload_size"
+    )
+    connection.executescript(f"""
+        INSERT INTO held ({columns}) VALUES
+            (1, 'a', 1.0, 'held', 'one', 'ada', '192.0.2.7', 'plain', 't', 1, 0, 153, 10, 0),
+            (2, 'b', 2.0, 'released', 'two', 'ada', '192.0.2.8', 'plain', 't', 1, 0, 153, 20, 0),
+            (3, 'c', 3.0, 'held', 'three', NULL, '2001:db8::1:2:3:4', 'plain', 't', 1, 0, 153, 30, 0),
+            (4, 'd', 4.0, 'held', '', NULL, 'main', 'upstream:main', 't', 1, 0, 153, 40, 0);
+    """)  # noqa: S608 # our own words
+    migrate(connection, VERSION)
+    owners = "SELECT owner, messages, bytes FROM owners ORDER BY owner"
+    assert connection.execute(owners).fetchall() == [
+        ("address:2001:db8::", 1, 30), ("upstream:main", 1, 40), ("user:ada", 2, 30),
+    ]  # fmt: skip
+    connection.execute("DELETE FROM held WHERE seq IN (1, 3)")
+    assert connection.execute(owners).fetchall() == [("upstream:main", 1, 40), ("user:ada", 1, 20)]
     connection.close()

@@ -19,7 +19,8 @@ from mqttproxy.quarantine.database import DATABASE, connect, open_for_writing
 from mqttproxy.quarantine.filters import Filters
 from mqttproxy.quarantine.payloads import FOLDER
 from mqttproxy.quarantine.store import Quarantine
-from mqttproxy.quarantine.writer import SLICE
+from mqttproxy.quarantine.writer import SLICE, Writer
+from tests.fake_rooms import FakeLog
 from tests.quarantine.examples import (
     NOW,
     SETTINGS,
@@ -310,6 +311,24 @@ async def test_X16_a_corrupted_database_does_not_stop_traffic(tmp_path: Path) ->
         await committed.wait_tokens(51)
 
 
+async def test_G10_of_broken_databases_the_two_latest_are_kept_and_the_removal_is_told(tmp_path: Path) -> None:
+    log = FakeLog()
+    folders: list[Path] = []
+    for number in range(4):
+        writer = make_writer(tmp_path)
+        writer.commit([make_held()])
+        writer.close()
+        damage(tmp_path / DATABASE)
+        quarantine = make_quarantine(tmp_path, Committed(), now=lambda number=number: NOW + number // 2)  # two a second
+        quarantine._log = log  # type: ignore[misc] # only here
+        async with running(quarantine):
+            assert quarantine.set_aside is not None
+            folders.append(quarantine.set_aside)
+    assert sorted(name for name in files_in(tmp_path) if "broken" in name) == [folder.name for folder in folders[2:]]
+    told = [line["folder"] for line in log.lines if line["event"] == "quarantine_set_aside_removed"]
+    assert told == [str(folder) for folder in folders[:2]]
+
+
 async def test_X16_a_newer_database_is_trouble_and_left_alone(tmp_path: Path) -> None:  # the row's id
     connection = open_for_writing(tmp_path, connect)
     connection.execute("PRAGMA user_version = 7")
@@ -398,7 +417,7 @@ async def test_retention_runs_without_traffic_and_is_counted(tmp_path: Path) -> 
         assert quarantine.messages == 1
         clock[0] += 61
         await eventually(lambda: not quarantine.messages)
-    assert quarantine.expired_total == {"age": 1, "count": 0, "bytes": 0}
+    assert quarantine.expired_total == {"age": 1, "count": 0, "bytes": 0, "quota": 0}
     assert quarantine.size_bytes == 0
 
 
@@ -412,6 +431,59 @@ async def test_G10_the_newest_are_kept_under_a_flood(tmp_path: Path) -> None:
         await eventually(lambda: quarantine.expired_total["count"] == 1190)
     assert identifiers(tmp_path) == [held.id for held in batch[-10:]]
     assert len(committed.tokens) == 1200
+
+
+async def test_G10_a_flood_without_end_does_not_outgrow_the_bounds(tmp_path: Path) -> None:
+    """As much goes as comes, however much is in each commit."""
+    most = 0
+
+    def committed(tokens: Sequence[object]) -> None:
+        nonlocal most
+        most = max(most, quarantine.messages)
+        if (count := quarantine.committed_total) < 20_000:
+            for number in range(2000):
+                quarantine.hold_nowait(make_held(at=NOW + count + number, failures=()), number)
+
+    settings = evolve(SETTINGS, max_messages=Count(100))
+    quarantine = Quarantine(tmp_path, settings, committed, now=lambda: NOW)
+    async with running(quarantine):
+        committed(())
+        await eventually(lambda: quarantine.committed_total == 20_000)
+        await eventually(lambda: quarantine.messages == 100)
+    assert most <= 2100
+
+
+async def test_G10_the_quota_is_counted_and_told_once_in_a_while(tmp_path: Path) -> None:
+    committed = Committed()
+    settings = evolve(SETTINGS, max_messages=Count(100), client_share=0.1)
+    log = FakeLog()
+    quarantine = make_quarantine(tmp_path, committed, settings=settings)
+    quarantine._limited_log.log = log
+    async with running(quarantine):
+        for number in range(30):
+            quarantine.hold_nowait(make_held(owner="user:ada", at=NOW + number), number)
+            await committed.wait_tokens(number + 1)
+        await eventually(lambda: quarantine.expired_total["quota"] == 20)
+    assert log.lines == [{"event": "quarantine_quota", "owner": "user:ada", "removed": 1}]
+    assert quarantine.messages == 10
+
+
+async def test_G10_retention_goes_on_while_the_disk_is_low_and_makes_room(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    writer.commit([make_held(at=NOW - SETTINGS.max_age - 1) for _ in range(SLICE + 1)])
+    writer.close()
+
+    def low_while_much_is_there(*arguments: Any, **more: Any) -> Writer:
+        made = Writer(*arguments, **more, free=lambda _: 0 if made.messages else 10**12)
+        return made
+
+    committed = Committed()
+    quarantine = make_quarantine(tmp_path, committed, make_writer=low_while_much_is_there, tidy_every=0.01)
+    quarantine.hold_nowait(held := make_held(), 0)
+    async with running(quarantine):
+        await committed.wait_tokens(1)
+    assert quarantine.expired_total["age"] == SLICE + 1
+    assert identifiers(tmp_path) == [held.id]
 
 
 async def test_what_expired_while_it_was_down_goes_at_once_slice_by_slice(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # the row's
     assert len(kept(tmp_path)) == 20
 
 
+def test_G10_the_room_that_the_spool_needs_is_left_and_nothing_is_tried(tmp_path: Path) -> None:
+    disk, free = Disk(), [99]
+    writer = make_writer(tmp_path, evolve(SETTINGS, keep_free=Bytes(100)), connect=disk.connect, free=lambda _: free[0])
+    batch = [make_held(payload=b"x" * 20_000)]
+    with pytest.raises(OSError, match=r"99B left, which `quarantine.keep_free` leaves to the spool"):
+        writer.commit(batch)
+    assert not list(files_in(tmp_path / FOLDER))
+    free[0] = 100
+    writer.commit(batch)
+    assert disk.opened == 1  # no error of the disk: the connection can be trusted
+    writer.close()
+    assert kept(tmp_path) == {batch[0].id: batch[0].payload}
+
+
 def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # the row's id
     writer = make_writer(tmp_path)
     writer.open()
@@ -241,7 +255,7 @@ def test_retention_by_age_removes_what_is_older_and_its_files(tmp_path: Path) ->
     old, young = make_held(at=NOW - 100.1, payload=LARGE), make_held(at=NOW - 100.0, payload=LARGE)
     writer.commit([young, old])
     tidied = writer.tidy()
-    assert tidied.expired == {"age": 1, "count": 0, "bytes": 0}
+    assert tidied.expired == {"age": 1, "count": 0, "bytes": 0, "quota": 0}
     assert (writer.messages, writer.size_bytes) == (1, writer.size_bytes)
     writer.close()
     assert kept(tmp_path) == {young.id: LARGE}
@@ -253,7 +267,7 @@ def test_G10_retention_by_count_removes_the_oldest(tmp_path: Path) -> None:
     batch = [make_held(at=NOW - number) for number in range(5)]
     writer.commit(batch)
     assert writer.overdue()
-    assert writer.tidy().expired == {"age": 0, "count": 2, "bytes": 0}
+    assert writer.tidy().expired == {"age": 0, "count": 2, "bytes": 0, "quota": 0}
     assert not writer.overdue()
     assert writer._number("SELECT count(*) FROM failures") == 3
     writer.close()
@@ -264,7 +278,7 @@ def test_G10_retention_by_bytes_removes_as_few_as_possible(tmp_path: Path) -> No
     writer = make_writer(tmp_path, evolve(SETTINGS, max_bytes=Bytes(250)))
     batch = [make_held(at=NOW - number, payload=b"x" * 100, failures=()) for number in range(4)]
     writer.commit(batch)
-    assert writer.tidy().expired == {"age": 0, "count": 0, "bytes": 2}
+    assert writer.tidy().expired == {"age": 0, "count": 0, "bytes": 2, "quota": 0}
     assert (writer.messages, writer.size_bytes) == (2, 200)
     writer.close()
     assert set(kept(tmp_path)) == {held.id for held in batch[:2]}

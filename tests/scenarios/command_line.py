@@ -15,7 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode as PahoReason
 
 from mqttproxy.mqtt.packets import Message, Properties
-from tests.scenarios.devices import Answer, Place
+from tests.scenarios.devices import Answer, NotLetInError, Place
 from tests.scenarios.mosquitto import program, run
 from tests.waiting import PATIENCE, wait_until
 
@@ -51,10 +51,19 @@ class CommandLineDevice:
         return [Message(got[1], bytes.fromhex(got[4]), int(got[2]), got[3] == "1") for got in found]
 
     def publish(self, message: Message) -> Answer:
-        """Publish with mosquitto_pub, which waits for the end of the handshake and prints what it got."""
+        """Publish with mosquitto_pub, which waits for the end of the handshake and prints what it got.
+
+        Raises:
+            NotLetInError: its exit code is then the reason of CONNACK, and others mean that there was none.
+
+        """
         done = run("mosquitto_pub", ["-d", "-s", *self._publishing(message), *_properties(message)], message.payload)
         shown = (done.stdout + done.stderr).decode()
         failed = re.search(r"Publish \d+ failed: (.*)\.\n(?:(.*)\n)?", shown)
+        if "Connection error" in shown:
+            raise NotLetInError(done.returncode, shown)
+        if done.returncode and "received CONNACK" not in shown and not failed:
+            raise NotLetInError(None, shown)
         if not failed:
             assert done.returncode == 0, shown
             return Answer()
@@ -102,9 +111,18 @@ class CommandLineDevice:
 
     def _base(self, suffix: str = "") -> list[str]:
         place = self.place
-        tls = ["--cafile", str(place.ca)] if place.transport == "tls" else []
+        shown = place.shown
+        options: dict[str, object] = {"-A": place.source or None}
+        if shown.method is None:
+            options |= {"-u": shown.username, "-P": shown.password}
+        if place.transport == "tls":
+            options |= {"--cafile": place.ca, "--cert": shown.certificate, "--key": shown.private_key}
+        given = [str(one) for option in options.items() if option[1] is not None for one in option]
+        if shown.method is not None:
+            for name, value in (("method", shown.method), ("data", shown.first)):
+                given += ["-D", "connect", f"authentication-{name}", value]
         version = "5" if place.version == "5" else "311"
-        return ["-i", self.client_id + suffix, "-h", "127.0.0.1", "-p", str(place.port), "-V", version, *tls]
+        return ["-i", self.client_id + suffix, "-h", "127.0.0.1", "-p", str(place.port), "-V", version, *given]
 
 
 def _properties(message: Message) -> Sequence[str]:

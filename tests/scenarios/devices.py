@@ -39,13 +39,51 @@ PROPERTY_NAMES: Final = {  # ours, and paho's
 
 
 @frozen
+class Shown:
+    """What a device shows of itself.
+
+    Attributes:
+        certificate: a PEM file, as its key, for tls and wss.
+        method: SCRAM-SHA-256 or SCRAM-SHA-512 proves the password instead of showing it, with MQTT 5. MQTT.js can; the
+            others begin it, and do not know the AUTH that is the answer.
+
+    """
+
+    username: str | None = None
+    password: str | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+    method: str | None = None
+
+    @property
+    def first(self) -> str:
+        """The client's first message of SCRAM."""
+        return f"n,,n={self.username},r=fyko+d2lbbFgONRv9qkxdawL"
+
+
+@frozen
 class Place:
-    """Where a device connects to, and how."""
+    """Where a device connects to, and how.
+
+    Attributes:
+        source: address of this machine that it comes from; not MQTT.js.
+
+    """
 
     port: int
     transport: Transport = "tcp"
     ca: Path | None = None
     version: Version = "5"
+    shown: Shown = Shown()
+    source: str = ""
+
+
+class NotLetInError(Exception):
+    """The server did not let a device in. `reason`: of CONNACK, as the client shows it; None: there was no CONNACK."""
+
+    def __init__(self, reason: int | None, words: str = "") -> None:
+        super().__init__(f"{reason}: {words}")
+        self.reason = reason
 
 
 @frozen
@@ -123,6 +161,7 @@ class PahoDevice:
     times: list[float] = field(factory=list)
     answers: dict[int, Answer] = field(factory=dict)
     dismissed: int | None = None
+    refused: NotLetInError | None = None
     connections: int = 0
     sessions_found: int = 0
     heard: Callable[[int], None] | None = None  # told of each acknowledgement, on paho's thread
@@ -141,15 +180,29 @@ class PahoDevice:
         client.reconnect_delay_set(1, 1)
         options: dict[str, Any] = {}
         if place.version == "5":
-            expiry = _no_properties(PacketTypes.CONNECT)
-            expiry.SessionExpiryInterval = 0 if self.clean else 3600
-            options = {"clean_start": self.clean, "properties": expiry}
-        client.connect("127.0.0.1", place.port, **options)
+            properties = _no_properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 0 if self.clean else 3600
+            if place.shown.method is not None:
+                properties.AuthenticationMethod = place.shown.method
+                properties.AuthenticationData = place.shown.first.encode()
+            options = {"clean_start": self.clean, "properties": properties}
+        try:
+            client.connect("127.0.0.1", place.port, bind_address=place.source, **options)
+        except ssl.SSLError as error:
+            self.close()
+            raise NotLetInError(None, str(error)) from error
         client.loop_start()
-        self.wait_connected()
+        try:
+            self.wait_connected()
+        except NotLetInError:
+            self.close()
+            raise
 
     def wait_connected(self, times: int = 1) -> None:
-        wait_until(lambda: self.connections >= times, f"CONNACK number {times} for {self.client_id}")
+        """Wait for a CONNACK. Raises NotLetInError."""
+        wait_until(lambda: self.refused or self.connections >= times, f"CONNACK number {times} for {self.client_id}")
+        if self.refused:
+            raise self.refused
 
     def send(self, message: Message) -> int:
         """Publish without waiting; returns the packet identifier."""
@@ -184,17 +237,24 @@ class PahoDevice:
         return self._client.is_connected()
 
     def _connected(
-        self, _client: Client, _data: object, flags: ConnectFlags, reason: PahoReason, _more: PahoProperties | None
+        self, client: Client, _data: object, flags: ConnectFlags, reason: PahoReason, _more: PahoProperties | None
     ) -> None:
-        assert not reason.is_failure, f"{self.client_id}: {reason}"
+        if reason.is_failure:
+            assert not self.connections, f"{self.client_id}: {reason}"
+            self.refused = NotLetInError(reason.value, str(reason))
+            client.disconnect()  # or it tries again
+            return
         self.sessions_found += flags.session_present
         self.connections += 1
 
     def _disconnected(
-        self, _client: Client, _data: object, flags: DisconnectFlags, reason: PahoReason, _more: PahoProperties | None
+        self, client: Client, _data: object, flags: DisconnectFlags, reason: PahoReason, _more: PahoProperties | None
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self.dismissed = reason.value
+        if not self.connections and not self.refused:
+            self.refused = NotLetInError(None, str(reason))
+            client.disconnect()
 
     def _published(
         self, _client: Client, _data: object, mid: int, reason: PahoReason, properties: PahoProperties
@@ -231,7 +291,12 @@ class _Client(Client):
         )
         self.negative: dict[int, Answer] = {}
         if place.transport in {"tls", "wss"}:
-            self.tls_set(str(place.ca), cert_reqs=ssl.CERT_REQUIRED)
+            shown = place.shown
+            own = None if shown.certificate is None else str(shown.certificate)
+            key = None if shown.private_key is None else str(shown.private_key)
+            self.tls_set(str(place.ca), own, key, ssl.CERT_REQUIRED)
+        if place.shown.username is not None and place.shown.method is None:
+            self.username_pw_set(place.shown.username, place.shown.password)
         self.ws_set_options(PATH)
 
     def _handle_pubrec(self) -> Any:

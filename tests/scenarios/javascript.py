@@ -15,7 +15,7 @@ from attrs import define, field
 
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from tests.harness import PATH, SCHEMES
-from tests.scenarios.devices import Answer, Place
+from tests.scenarios.devices import Answer, NotLetInError, Place
 from tests.waiting import PATIENCE, wait_until
 
 NODE: Final = Path(__file__).parents[1] / "node"
@@ -103,7 +103,7 @@ class JavaScriptDevice:
     _key: str = ""  # the process may have had a device with this client identifier before
 
     def __attrs_post_init__(self) -> None:
-        place = self.place
+        place, shown = self.place, self.place.shown
         self._key = f"{self.client_id}#{next(self._node.tokens)}"
         is_web = place.transport in {"ws", "wss"}
         self._node.tell(
@@ -114,8 +114,17 @@ class JavaScriptDevice:
             ca=str(place.ca) if place.transport in {"tls", "wss"} else None,
             version=5 if place.version == "5" else 4,
             clean=self.clean,
+            username=shown.username,
+            password=shown.password,
+            certificate=str(shown.certificate) if shown.certificate else None,
+            key=str(shown.private_key) if shown.private_key else None,
+            method=shown.method,
         )
-        self.sessions_found += self._node.wait("connected", device=self._key)["sessionPresent"]
+        told = self._first("connected", "error", "closed")
+        if told["event"] != "connected":
+            code = told.get("code")  # of CONNACK; one of Node.js is a word
+            raise NotLetInError(code if isinstance(code, int) else None, told.get("words", ""))
+        self.sessions_found += told["sessionPresent"]
 
     @property
     def received(self) -> list[Message]:
@@ -147,6 +156,26 @@ class JavaScriptDevice:
         token = next(self._node.tokens)
         self._node.tell(do="subscribe", device=self._key, token=token, filter=topic_filter, qos=qos)
         return int(self._node.wait("answered", device=self._key, token=token)["granted"][0])
+
+    def authenticate(self, username: str, password: str) -> int:
+        """Authenticate anew; 0, or the reason of the server's DISCONNECT."""
+        before = self._count("authenticated")
+        self._node.tell(do="authenticate", device=self._key, username=username, password=password)
+        wait_until(lambda: self._count("authenticated") > before or self.dismissed is not None, "the end of AUTH")
+        return self.dismissed or 0
+
+    def _first(self, *events: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            told = list(self._node.events)
+            return next((one for one in told if one.get("device") == self._key and one["event"] in events), None)
+
+        found = wait_until(look, f"any of {events}")
+        assert found is not None
+        return found
+
+    def _count(self, event: str) -> int:
+        told = list(self._node.events)
+        return sum(one["event"] == event and one.get("device") == self._key for one in told)
 
     def close(self) -> None:
         self._node.tell(do="end", device=self._key)

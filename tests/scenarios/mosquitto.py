@@ -15,6 +15,8 @@ from attrs import define, field
 from tests.ports import free_port
 from tests.waiting import PATIENCE, wait_until
 
+# Where programs of servers are: Debian keeps them where not everybody looks.
+PLACES: Final = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 _SETTINGS: Final = """
 allow_anonymous true
 set_tcp_nodelay true
@@ -31,7 +33,7 @@ listener {port} 127.0.0.1
 
 def program(name: str) -> str:
     """Return where a program of Mosquitto is. Without it the test fails: a scenario that is skipped shows nothing."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    path = shutil.which(name, path=PLACES)
     assert path, f"{name} is not installed: run `sh tests/servers.sh`, or apt-get install mosquitto mosquitto-clients"
     return path
 

@@ -25,6 +25,7 @@ from tests.access import test_by_certificate as certificates
 from tests.access.test_by_token import SECRET
 from tests.access.users_of_tests import user
 from tests.harness import RunningProxy, running_proxy, write_settings
+from tests.postgresql import Server, Table
 from tests.scenarios.mosquitto import program
 from tests.waiting import PATIENCE, wait_until
 
@@ -144,6 +145,37 @@ def test_D3_rules_and_users_that_change_hold_for_who_is_connected(proxy: Running
         assert ada.subscribe("only/ada/#") == 1
         assert ada.topics == ["of/ada/1"]
         assert proxy.metric("mqtt_proxy_access_denied_total", what="publish") == 1
+
+
+def test_D6_while_a_server_of_users_says_nothing_the_devices_that_are_in_are_served(
+    tmp_path: Path, table: Table, postgresql: Server
+) -> None:
+    table.owners.put(user())
+    table.owners.put(user("bob"))
+    text = table.toml() + 'statement_timeout = "3s"\n'
+    with running_proxy(settings(tmp_path, text + RULES)) as proxy, paho(proxy, "ada", "correct horse", "a") as ada:
+        assert ada.connack == 0
+        with postgresql.frozen():
+            refused: list[int | None] = []
+            knock = threading.Thread(target=lambda: refused.append(_connack(proxy, "bob", "correct horse")))
+            knock.start()
+            longest = 0.0
+            while knock.is_alive():
+                began = time.monotonic()
+                ada.client.publish("of/ada/1", b"", 1).wait_for_publish(PATIENCE)
+                longest = max(longest, time.monotonic() - began)
+            knock.join()
+            assert refused == [0x88]
+            assert longest < 1.5  # while the server was waited for three seconds
+            assert ada.goodbye is None
+        wait_until(lambda: mosquitto_pub(proxy, "-u", "bob", "-P", "correct horse", "-t", "of/bob/1") == 0, "bob is in")
+        table.owners.remove("ada")
+        wait_until(lambda: ada.goodbye == 0x87, "ada's end")
+
+
+def _connack(proxy: RunningProxy, username: str, password: str) -> int | None:
+    with paho(proxy, username, password, "b") as device:
+        return device.connack
 
 
 def test_D6_a_reload_with_a_broken_file_of_users_changes_nothing(tmp_path: Path) -> None:

@@ -2,21 +2,25 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from mqttproxy.cli.running import ask_running
 from mqttproxy.mqtt.client import ClientConnection, ClientLimits
 from mqttproxy.mqtt.events import Settled
-from mqttproxy.mqtt.packets import ConnAck, Connect, Message
+from mqttproxy.mqtt.packets import ConnAck, Connect, Disconnect, Message
 from mqttproxy.mqtt.session_state import SessionState
 from mqttproxy.transport.dial import dial
 from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.transport.tls import TlsStream, client_context
 from mqttproxy.transport.websocket import WebSocketStream
+from tests.access.test_by_certificate import Authority
 from tests.harness import RunningProxy, running_proxy, write_settings
-from tests.transport.proxy_headers import TLS_CN, tls_tlv, tlv, v1, v2_from
+from tests.transport.proxy_headers import TLS_CERTIFICATE, TLS_CN, tls_tlv, tlv, v1, v2_from
 from tests.waiting import wait_until
 
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
@@ -28,12 +32,18 @@ format = "json"
 """
 
 
+def balanced(folder: Path, more: str, of_listeners: str = "") -> Path:
+    """Write a configuration of listeners behind a load balancer, which is here."""
+    file = write_settings(folder, more, transports=TRANSPORTS)
+    bind = '\nbind = "127.0.0.1:0"\n'
+    added = f'{bind}proxy_protocol = {{ from = ["127.0.0.1"] }}\n{of_listeners}'
+    file.write_text(file.read_text().replace(bind, added))
+    return file
+
+
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
-    file = write_settings(tmp_path_factory.mktemp("balanced"), POLICY, transports=TRANSPORTS)
-    bind = '\nbind = "127.0.0.1:0"\n'
-    file.write_text(file.read_text().replace(bind, f'{bind}proxy_protocol = {{ from = ["127.0.0.1"] }}\n'))
-    with running_proxy(file) as running:
+    with running_proxy(balanced(tmp_path_factory.mktemp("balanced"), POLICY)) as running:
         yield running
 
 
@@ -94,3 +104,76 @@ async def test_D12_without_a_header_nobody_comes_in(proxy: RunningProxy) -> None
         await stream.receive()
     stream.abort()
     assert proxy.metric("mqtt_proxy_connections_refused_total", reason="bad_introduction") == before + 1
+
+
+def two_are_in(proxy: RunningProxy, transport: str) -> bool:
+    return proxy.metric("mqtt_active_connections", listener=transport) == 2
+
+
+class Arriving:
+    """A device that has said CONNECT."""
+
+    def __init__(self, stream: ByteStream, client_id: str) -> None:
+        self.stream = stream
+        self._conn = ClientConnection(Connect(client_id=client_id), SessionState(), ClientLimits(), trio.current_time())
+        stream.send_nowait(self._conn.data_to_send())
+
+    async def hear(self, kind: type[ConnAck] | type[Disconnect]) -> int:
+        """Return the reason of what comes next."""
+        with trio.fail_after(20):
+            while True:
+                self._conn.receive_data(await self.stream.receive(), trio.current_time())
+                for event in self._conn.next_batch(trio.current_time()):
+                    assert isinstance(event, kind)
+                    return int(event.reason)
+
+
+async def test_D11_with_a_revoked_certificate_nobody_comes_in_by_a_load_balancer(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    authority, until = Authority(start=now - timedelta(days=1)), now + timedelta(days=1)
+    (tmp_path / "crl.pem").write_bytes(authority.revoke(9, until=until))
+    good, bad = authority.issue("good"), authority.issue("bad", serial=9)
+    by_name = tlv(TLS_CN, b"x")
+
+    def head(*inside: bytes, flags: int = 0x07) -> bytes:
+        return v2_from("198.51.100.1", 5, tls_tlv(*inside, flags=flags))
+
+    cases = {
+        "good": (head(by_name, tlv(TLS_CERTIFICATE, good)), 0),
+        "none": (head(flags=0x01), 0),
+        "plain": (v1("198.51.100.1", 5), 0),
+        "bad": (head(by_name, tlv(TLS_CERTIFICATE, bad)), 0x87),
+        "named": (head(by_name), 0x87),
+        "other": (head(tlv(TLS_CERTIFICATE, Authority("B", start=now - timedelta(days=1)).issue("b"))), 0x87),
+        "junk": (head(tlv(TLS_CERTIFICATE, b"junk")), 0x87),
+    }
+    with running_proxy(balanced(tmp_path, "", 'crl = "crl.pem"\n')) as proxy:
+        inside: dict[str, Arriving] = {}
+        for transport in TRANSPORTS:
+            for name, (said, expected) in cases.items():
+                device = Arriving(await through(proxy, transport, said), f"{transport}-{name}")
+                assert await device.hear(ConnAck) == expected, (transport, name)
+                if expected:
+                    device.stream.abort()
+                else:
+                    inside[f"{transport}-{name}"] = device
+        count = 4 * len(TRANSPORTS)
+        counted = "mqtt_proxy_connections_refused_total"
+        wait_until(lambda: proxy.metric(counted, reason="certificate_refused") == count, "all are counted")
+        answer = await trio.to_thread.run_sync(lambda: ask_running(proxy.file, "ban", do="refused"))
+        told = {one["client_id"]: (one["rule"], one["words"]) for one in answer["refused"]}
+        assert told["tcp-bad"] == ("listeners.crl", "the certificate was revoked")
+        assert len(told) == count
+        assert proxy.log("certificate_refused")[0]["why"] == "the certificate was revoked"
+
+        (tmp_path / "crl.pem").write_bytes(authority.revoke(7, 9, until=until))
+        assert proxy.reload()["event"] == "reloaded"
+        for transport in TRANSPORTS:
+            assert await inside[f"{transport}-good"].hear(Disconnect) == 0x87
+            again = Arriving(await through(proxy, transport, cases["good"][0]), "again")
+            assert await again.hear(ConnAck) == 0x87
+            again.stream.abort()
+            inside.pop(f"{transport}-good").stream.abort()
+            wait_until(partial(two_are_in, proxy, transport), "only who has shown none stays")
+        for device in inside.values():
+            device.stream.abort()

@@ -20,7 +20,7 @@ from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Properties
 from tests.harness import RunningProxy, running_proxy, write_certificates, write_settings
 from tests.ports import free_port
 from tests.scenarios.command_line import CommandLineDevice
-from tests.scenarios.devices import Answer, Device, PahoDevice, Place, Transport, Version, on
+from tests.scenarios.devices import Answer, Device, NotLetInError, PahoDevice, Place, Transport, Version, on
 from tests.scenarios.javascript import Node, running_node
 from tests.scenarios.mosquitto import Mosquitto, running_brokers
 from tests.waiting import wait_until
@@ -226,5 +226,5 @@ def test_no_program_shows_the_certificate_to_be_unchecked(scene: Scene, tmp_path
     """A device that trusts another authority does not come in: so those above have checked ours."""
     other = write_certificates(tmp_path).ca
     place = Place(scene.proxy.port("tls"), "tls", other)
-    with pytest.raises(AssertionError, match="certificate verify failed"):
+    with pytest.raises(NotLetInError, match="certificate verify failed"):
         CommandLineDevice("distrustful", place).publish(Message("t", b"1", 1))

@@ -89,12 +89,14 @@ class House:
         if self.store is not None:
             self.store.close()
 
-    def open(self, client_id: str = "a", *, clean: bool = False, expiry: float = 60.0) -> Session:
-        return self.sessions.open(client_id, clean_start=clean, expiry=expiry)[0]
+    def open(
+        self, client_id: str = "a", *, clean: bool = False, expiry: float = 60.0, owner: str | None = None
+    ) -> Session:
+        return self.sessions.open(client_id, clean_start=clean, expiry=expiry, owner=owner)[0]
 
-    def away(self, client_id: str = "a", expiry: float = 60.0) -> Session:
+    def away(self, client_id: str = "a", expiry: float = 60.0, owner: str | None = None) -> Session:
         """Return a session whose connection has ended."""
-        session = self.open(client_id, expiry=expiry)
+        session = self.open(client_id, expiry=expiry, owner=owner)
         self.sessions.close(session)
         return session
 

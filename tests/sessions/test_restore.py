@@ -45,6 +45,21 @@ def test_a_session_comes_back_with_its_expiry_still_running(tmp_path: Path) -> N
     assert len(again.sessions) == 0
 
 
+def test_D5_whose_a_session_is_comes_back_with_it(tmp_path: Path) -> None:
+    house = House(tmp_path / "s")
+    house.away("a", owner="ada")
+    house.away("nobody's")
+    house.away("taken up")
+    house.away("taken up", owner="bob")
+    house.away("anew", owner="ada")
+    house.open("anew", clean=True, owner="bob")
+    house.away("kept", owner="ada")
+    house.away("kept")  # who may take it up, the door has said
+    again = back(house, tmp_path)
+    owners = {session.client_id: session.owner for session in again.sessions}
+    assert owners == {"a": "ada", "nobody's": None, "taken up": "bob", "anew": "bob", "kept": "ada"}
+
+
 def test_a_session_that_was_on_has_all_its_time(tmp_path: Path) -> None:
     house = House(tmp_path / "s")
     house.open("a", expiry=60.0)

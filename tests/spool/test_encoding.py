@@ -1,10 +1,11 @@
 """A run on disk: what goes in comes back, and damage costs what it touches and is never taken for a message."""
 
-from struct import pack_into, unpack_from
+from struct import pack, pack_into, unpack_from
+from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mqttproxy.mqtt.grammar import PacketType
 from mqttproxy.mqtt.packets import NO_PROPERTIES, Message, Timed
@@ -75,6 +76,7 @@ def of_frame(number: int, count: int) -> list[int]:
 
 
 @given(batches(), st.data())
+@settings(max_examples=50)
 def test_what_is_written_comes_back_whole_and_in_order(batch: Batch, data: st.DataObject) -> None:
     whole = expected(batch)
     encoded = bytes(batch.encode())
@@ -84,6 +86,7 @@ def test_what_is_written_comes_back_whole_and_in_order(batch: Batch, data: st.Da
 
 
 @given(batches(), st.data())
+@settings(max_examples=50)
 def test_changed_bytes_are_never_taken_for_a_message(batch: Batch, data: st.DataObject) -> None:
     whole = expected(batch)
     encoded = batch.encode()
@@ -126,6 +129,24 @@ def test_of_a_run_that_was_cut_short_the_front_comes_back(rest: int) -> None:
     kept = encoded[: len(encoded) * rest // 100]
     entire = FRAME * max(0, sum(frame.stop <= len(kept) for frame in frames_of(encoded)) - 1)  # without the senders'
     assert decode_run(kept, count) == [*expected(batch)[:entire], *[None] * (count - entire)]
+
+
+def test_a_frame_that_is_nested_without_end_is_damaged_even_if_its_checksum_fits() -> None:
+    deep = msgspec.msgpack.encode([["t", b"x", 1, 0, False, None]])[:-1] + b"\x80" + b"\x91" * 5000
+    deep = deep.replace(b"\x96", b"\x98", 1)
+    run = b""
+    for number, content in enumerate((msgspec.msgpack.encode([["d", None, "a", "l"]]), deep)):
+        run += pack("<II", len(content), crc32(content, number)) + content
+    assert decode_run(run, 1) == [None]
+
+
+@pytest.mark.parametrize("sender", [-1, -2, 1])
+def test_a_sender_that_there_is_not_is_unknown(sender: int) -> None:
+    run = b""
+    records = [["t", b"x", 1, sender]]
+    for number, content in enumerate(map(msgspec.msgpack.encode, ([["d", None, "a", "l"]], records))):
+        run += pack("<II", len(content), crc32(content, number)) + content
+    assert decode_run(run, 1) == [(Record("t", b"x", 1, sender), UNKNOWN)]
 
 
 def test_nothing_at_all_is_as_many_damaged_messages_as_there_were() -> None:

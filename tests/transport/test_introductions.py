@@ -1,5 +1,7 @@
 """PROXY headers on real loopback sockets: `Listener.introduce` and `TcpStream.receive_head`."""
 
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -103,6 +105,36 @@ async def test_a_certificate_that_the_balancer_has_verified_is_the_peers() -> No
     head = v2_from("192.0.2.7", 1, tls_tlv(tlv(TLS_CN, b"device,7"), tlv(TLS_CERTIFICATE, b"DER")))
     balancer, ours = await introduced(SETTINGS, saying(head))
     assert (ours.peer.certificate, ours.peer.der, ours.peer.transport) == (r"CN=device\,7", b"DER", "tcp")
+    assert ours.peer.told_name is None
+    balancer.abort()
+    ours.abort()
+
+
+@pytest.mark.parametrize(("flags", "name"), [(0x07, "device,7"), (0x01, None)])
+async def test_of_a_certificate_that_is_not_passed_on_the_common_name_is_known(flags: int, name: str | None) -> None:
+    balancer, ours = await introduced(
+        SETTINGS, saying(v2_from("192.0.2.7", 1, tls_tlv(tlv(TLS_CN, b"device,7"), flags=flags)))
+    )
+    assert (ours.peer.told_name, ours.peer.der) == (name, None)
+    balancer.abort()
+    ours.abort()
+
+
+@pytest.mark.parametrize(
+    ("flags", "inside", "shows"),
+    [
+        (0x07, (tlv(TLS_CN, b"d"), tlv(TLS_CERTIFICATE, b"DER")), True),
+        (0x07, (tlv(TLS_CN, b"d"),), True),
+        (0x07, (), True),
+        (0x01, (), False),
+        (0x01, (tlv(TLS_CERTIFICATE, b"DER"),), False),
+    ],
+)
+async def test_D11_a_certificate_that_was_shown_is_known_of_though_it_is_not_passed_on(
+    flags: int, inside: tuple[bytes, ...], shows: bool
+) -> None:
+    balancer, ours = await introduced(SETTINGS, saying(v2_from("192.0.2.7", 1, tls_tlv(*inside, flags=flags))))
+    assert ours.peer.shows_certificate is shows
     balancer.abort()
     ours.abort()
 
@@ -122,6 +154,16 @@ async def test_D12_a_connection_that_ends_without_a_word_is_no_fault() -> None:
         nursery.start_soon(balancer.aclose)
         assert await listener.introduce(raw) is False
         raw.abort()
+    listener.close()
+
+
+async def test_D12_one_that_is_reset_without_a_word_is_no_fault_either() -> None:
+    listener = await listen(SETTINGS)
+    with socket.create_connection(("127.0.0.1", listener.port)) as balancer:
+        raw = await listener.accept()
+        balancer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert await listener.introduce(raw) is False
+    raw.abort()
     listener.close()
 
 

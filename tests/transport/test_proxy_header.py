@@ -105,15 +105,15 @@ def test_what_is_known_of_the_client_stands_in_tlvs() -> None:
         tlv(0xEA, b"another"),
         checksum=True,
     )
-    tls = ClientTls("TLSv1.3", "device-7", b"DER")
+    tls = ClientTls("TLSv1.3", "device-7", b"DER", is_verified=True)
     assert parse_header(head) == ProxyHeader(("192.0.2.7", 1), tls, b"mqtt", "iot.example", b"\0\1")
 
 
 @pytest.mark.parametrize(
     ("flags", "fault", "tls"),
     [
-        (0x03, 0, ClientTls("", "device-7", b"DER")),
-        (0x05, 0, ClientTls("", "device-7", b"DER")),
+        (0x03, 0, ClientTls("", "device-7", b"DER", is_verified=True)),
+        (0x05, 0, ClientTls("", "device-7", b"DER", is_verified=True)),
         (0x07, 1, ClientTls()),  # shown, and not verified
         (0x01, 0, ClientTls()),  # none was shown
         (0x06, 0, None),  # no TLS

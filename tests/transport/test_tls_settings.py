@@ -279,6 +279,34 @@ def test_a_list_is_read_for_those_who_are_in_already(authority: Authority) -> No
     assert [revoked.has(one) for one in (*der, b"no certificate")] == [False, True, True]
 
 
+def test_D11_who_comes_by_a_load_balancer_is_held_against_the_list_as_at_a_handshake(authority: Authority) -> None:
+    _, good = authority.issue("good")
+    _, bad = authority.issue("bad")
+    revoked, now = read_revoked(authority.revoke(bad, days=1)), NOW.timestamp()
+    good_der, bad_der = (one.public_bytes(Encoding.DER) for one in (good, bad))
+    stranger = x509.load_pem_x509_certificate(trustme.CA().issue_cert("x").cert_chain_pems[0].bytes())
+    assert revoked.why_not(good_der, now) is None
+    assert revoked.why_not(bad_der, now) == "the certificate was revoked"
+    assert revoked.why_not(good_der, now + 86_399.0) is None
+    for refused, when, why in (
+        (good_der, now + 86_400.0, "has ended"),
+        (stranger.public_bytes(Encoding.DER), now, "no revocation list"),
+        (b"no certificate", now, "cannot be read"),
+        (None, now, "does not pass on"),
+    ):
+        assert why in (revoked.why_not(refused, when) or "")
+
+
+def test_of_two_lists_of_a_ca_both_are_held_and_the_newer_ends_later(authority: Authority) -> None:
+    (_, first), (_, second) = authority.issue("first"), authority.issue("second")
+    old = authority.revoke(first, days=-1).read_bytes()
+    file = authority.revoke(second, days=1)
+    file.write_bytes(old + file.read_bytes())
+    revoked, now = read_revoked(file), NOW.timestamp()
+    whys = [revoked.why_not(one.public_bytes(Encoding.DER), now) for one in (first, second)]
+    assert whys == ["the certificate was revoked"] * 2
+
+
 def test_a_serial_of_another_ca_is_not_meant(authority: Authority, tmp_path: Path) -> None:
     _, bad = authority.issue("bad")
     revoked = read_revoked(authority.revoke(bad))

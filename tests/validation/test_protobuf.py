@@ -101,6 +101,26 @@ def test_F10_unknown_fields_are_refused_at_every_depth_or_allowed(payload: bytes
     assert told(STRICT, payload) == [(pointer, "unknown-field")]
 
 
+@pytest.mark.parametrize(
+    ("last", "keyword"), [(b"\xa0\x06\x05", "unknown-field"), (b"\x30\x07", "enum"), (b"\x52\x02\x30\x07", "enum")]
+)
+def test_what_stands_behind_very_many_fields_is_refused_too(last: bytes, keyword: str) -> None:
+    many = b"\x38\x01" * 20_000
+    assert told(STRICT, many) == []
+    assert [failure.keyword for failure in STRICT.failures(many + last)] == [keyword]
+
+
+def test_where_unknown_fields_are_allowed_known_ones_are_looked_at_and_too_many_are_refused() -> None:
+    many = b"\x38\x01" * 9_000
+    assert told(PLAIN, many + b"\xa0\x06\x05") == []
+    assert told(PLAIN, many + b"\x0a\x03abc") == [("/celsius", "type")]
+    assert told(PLAIN, many + b"\x52\x05\x0a\x03abc") == [("/down/celsius", "type")]
+    assert told(PLAIN, many * 2) == []
+    assert told(PLAIN, many * 2 + b"\xa0\x06\x05") == [("", "items")]
+    assert told(PLAIN, b"\xa0\x06\x05" * 500_000) == [("", "items")]
+    assert told(PLAIN, b"\xa2\x06\xa0\x8d\x06" + bytes(100_000)) == []
+
+
 def test_a_value_that_an_enum_does_not_know_counts_as_unknown() -> None:
     assert told(PLAIN, b"\x30\x07") == []
     assert told(STRICT, b"\x30\x07") == [("/kind", "enum")]

@@ -264,6 +264,7 @@ class SimulatedWriter:
         self._disk = disk
         self.settings = settings
         self.set_aside: list[tuple[Path, str]] = []
+        self.removed_aside: list[Path] = []
         self.messages = self.size_bytes = self.issues_forgotten = 0
         self.issues: dict[str, int] = {}
 
