@@ -32,8 +32,8 @@ from mqttproxy.transport.addresses import counted_as
 from mqttproxy.transport.tcp import TcpStream
 
 A_FEW: Final = 8  # connections of one address that have said something and are not in yet
-HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while more than a LONG line waits
-LONG: Final = 0.25  # of the places: as many as wait have not been served when the next want to be
+HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while a line is LONG
+LONG: Final = 0.5  # seconds that the first of a line has waited: more come than can be served
 REMEMBERED: Final = 100_000  # addresses of each sort; those longest ago are forgotten
 SLOW: Final = 60.0  # seconds that an address is remembered for having been too slow
 AT_ONCE: Final = 8  # begin in one turn of the loop, so that others have theirs: some ms
@@ -59,7 +59,8 @@ class Handshake:
 
     Attributes:
         scope: has its deadline, and ends it.
-        since: monotonic seconds of its accept; later of its getting a place, and of the last step it has done there.
+        since: monotonic seconds of its accept; later of its standing in line, of its getting a place, and of the last
+            step that it has done there.
         host: its address; empty: it has not said a word yet.
         rank: what it was when it came.
         is_sent_away: it had to go for others.
@@ -229,7 +230,8 @@ class Handshakes:
         if self._is_full:
             metrics.handshake_waits += 1
             self.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
-        left, one.scope.deadline = one.scope.deadline - trio.current_time(), inf
+        one.since = trio.current_time()
+        left, one.scope.deadline = one.scope.deadline - one.since, inf
         line[one] = None
         metrics.handshakes_waiting += 1
         self._news.unpark_all()
@@ -250,13 +252,13 @@ class Handshakes:
         """Give away the places that are free, to the best rank first; the next turn goes on where this one's ends."""
         for line in self._lines:
             while line and self._has_place:
-                # In a long line it is the newest's turn: nobody else would be served before he gives up.
+                # In a long line it is the newest's turn: else everybody would wait until he gives up.
                 one, _ = line.popitem(last=self._is_long(line))
                 self._hold(one)
                 one.turn.set()
 
     def _is_long(self, line: _InOrder) -> bool:
-        return len(line) > LONG * self.limits.handshakes
+        return bool(line) and next(iter(line)).since < trio.current_time() - LONG
 
     def _make_way(self, rank: Rank) -> bool:
         """Take the place of one of a worse rank."""

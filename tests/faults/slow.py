@@ -39,8 +39,8 @@ LISTENERS: Final = ("tcp", "tls", "ws")
 SETTLED: Final = 40.0  # seconds within which everything must have been given back; the longest wait of a default is 30
 SPARE_DESCRIPTORS: Final = 4  # those of a page that is being asked, and of a database
 LOOK: Final = 0.2
-BUSY_PAYLOAD: Final = bytes(8192)
-BUSY_EVERY: Final = 0.5  # seconds
+BUSY_PAYLOAD: Final = bytes(1024)  # each goes to ten thousand devices
+BUSY_EVERY: Final = 1.0  # seconds
 
 
 @frozen(kw_only=True)
