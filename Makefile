@@ -15,6 +15,7 @@ EVERY_CALL = 25
 EVERY_BYTE = 101
 SEEDS = 200
 RELOADS = 1000
+SLOW = 10000
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check
 LOCK = $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header
 COMPILE = $(LOCK) --group build
@@ -25,7 +26,8 @@ WITH_SERVERS = PATH="$$PATH:/usr/sbin:/usr/local/sbin"
 PYTEST = PYTHONDONTWRITEBYTECODE= $(WITH_SERVERS) $(BIN)/python -m pytest -n auto
 
 .PHONY: help run test lint types map docs check fuzz differential bad-input faults faults-tests faults-kills faults-power \
-  faults-syscalls faults-corruption faults-simulation faults-reloads bench bench-devices audit dist lock servers clean
+  faults-syscalls faults-corruption faults-simulation faults-reloads faults-slow bench bench-devices audit dist lock \
+  servers clean
 
 help:
 	@echo 'make run     set up, and start the proxy as a broker with an example contract'
@@ -35,7 +37,8 @@ help:
 	@echo 'make bad-input  every case of bad input over every transport, whole and byte by byte'
 	@echo 'make faults  break it under load and count what is lost: longer tests, kills (KILLS=200, beside a bridge), power'
 	@echo '             (LOSSES=20 torn, IMAGES=5 of file systems), each EVERY_CALL=25th call to the disk, each'
-	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations, RELOADS=1000; or one: make faults-power'
+	@echo '             EVERY_BYTE=101st byte of the journal, SEEDS=200 simulations, RELOADS=1000,'
+	@echo '             SLOW=10000 slow connections; or one: make faults-power'
 	@echo 'make bench   compare speed with a Mosquitto bridge; make bench-devices: as a broker, with Mosquitto'
 	@echo 'make audit   ask whether any locked package has a known vulnerability'
 	@echo 'make dist    build what is released into dist/, with a list of all that is in it (SBOM) and checksums'
@@ -107,7 +110,8 @@ differential: $(VENV)/.dev servers
 	$(WITH_SERVERS) $(BIN)/python -m tests.differential --seconds $(SECONDS_EACH) $(ARGS)
 
 # About five seconds for each kill of each of the two, a second for each loss of power; the whole about an hour.
-faults: faults-tests faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads
+faults: faults-tests faults-kills faults-power faults-syscalls faults-corruption faults-simulation faults-reloads \
+  faults-slow
 
 # Every case of bad input over every transport, whole and byte by byte: see tests/bad_input/every_row.py.
 bad-input: $(VENV)/.dev
@@ -137,6 +141,9 @@ faults-simulation: $(VENV)/.dev
 
 faults-reloads: $(VENV)/.dev
 	$(BIN)/python -m tests.faults.reloads --reloads $(RELOADS) $(ARGS)
+
+faults-slow: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.slow --count $(SLOW) $(ARGS)
 
 bench: $(VENV)/.dev
 	@sh tests/servers.sh cc taskset

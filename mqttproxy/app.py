@@ -30,7 +30,7 @@ from mqttproxy.measuring import Measuring
 from mqttproxy.outside import REAL, Outside
 from mqttproxy.passport import Passports
 from mqttproxy.pipeline import Pipeline
-from mqttproxy.process import share_interpreter, share_memory, tidy_memory
+from mqttproxy.process import take_machine, tidy_memory
 from mqttproxy.quarantine.database import quarantine_dir
 from mqttproxy.quarantine.lock import lock_data_dir
 from mqttproxy.quarantine.store import Quarantine
@@ -375,8 +375,7 @@ async def run_proxy(path: Path, dry_run: bool) -> int:
         ConfigError: the file, or a schema it names, is faulty.
 
     """
-    share_memory()
-    share_interpreter()
+    take_machine()
     data = read_file(path)
     config = config_of(data, str(path), path)
     configure_logging(config.telemetry.log_level, config.telemetry.log_format)

@@ -3,11 +3,14 @@
 import ctypes
 import gc
 import linecache
+import resource
 import sys
 from contextlib import suppress
 from typing import Final
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that one thread of Python may go on while another waits
+
+MOST_DESCRIPTORS: Final = 1_048_576  # ten times `limits.connections` by default; some machines know no bound at all
 
 _ARENA_MAX: Final = -8  # of glibc's mallopt
 
@@ -20,6 +23,13 @@ _ARENA_MAX: Final = -8  # of glibc's mallopt
 GC_THRESHOLDS: Final = (10_000, 5, 1_000)
 
 
+def take_machine() -> None:
+    """Use the machine as a proxy should. First of all, before there are threads."""
+    share_memory()
+    share_interpreter()
+    take_descriptors()
+
+
 def share_interpreter() -> None:
     """Let the thread that commits have the interpreter soon: all that wait for the disk wait for it too."""
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -29,6 +39,14 @@ def share_memory() -> None:
     """Let all threads take memory from one arena; the few that write to disk would else keep one each."""
     with suppress(AttributeError, OSError):  # another C library than glibc
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+
+
+def take_descriptors() -> None:
+    """Have as many descriptors as the process may: by default most systems give 1,024, one for each connection."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, MOST_DESCRIPTORS)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def tidy_memory() -> None:

@@ -43,17 +43,45 @@ class MemoryByteStream:
         self._writers = 0
         self._spawn: Spawn | None = None
         self._hangup: Callable[[bool], None] | None = None
+        self._receives = False
 
     @property
     def unsent(self) -> int:
         """Bytes taken and not yet on their way."""
         return len(self._backlog)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether somebody receives and nothing has come."""
+        return self._receives and not self._has_news
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether nothing more comes."""
+        return self._ended or self._failure is not None
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._arrived) or self._ended or self._failure is not None or self.closed is not None
+
+    async def _wait_news(self) -> None:
+        self._receives = True
+        while not self._has_news:
+            await self._changed.wait()
+        self._receives = False
+
+    async def wait_first(self) -> bool:
+        """Wait for the first byte; False: the end."""
+        await trio.lowlevel.checkpoint()
+        await self._wait_news()
+        if self._failure is not None and not self._arrived:
+            raise TransportError(self._failure)
+        return bool(self._arrived)
+
     async def receive(self) -> bytes | memoryview:
         """As a socket: what has arrived, b"" at the end, TransportError after a cut."""
         await trio.lowlevel.checkpoint()
-        while not self._arrived and not self._ended and self._failure is None and self.closed is None:
-            await self._changed.wait()
+        await self._wait_news()
         if self._arrived and self.closed is None:
             data = bytes(self._arrived[: self.receive_bytes])
             del self._arrived[: len(data)]

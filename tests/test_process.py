@@ -1,4 +1,5 @@
 import gc
+import resource
 import sys
 
 from mqttproxy import process
@@ -16,3 +17,13 @@ def test_the_machine_is_used_as_the_constants_say() -> None:
         gc.unfreeze()
         gc.set_threshold(*before[0])
         sys.setswitchinterval(before[1])
+
+
+def test_E6_as_many_descriptors_are_taken_as_may_be() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        process.take_descriptors()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(before[1], process.MOST_DESCRIPTORS), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -93,7 +93,13 @@ class LimitSettings:
         Seconds(10.0), "from accept to a complete CONNECT, TLS and WebSocket handshake included"
     )
     handshakes: Count = setting(
-        Count(1000), "connections that may be between accept and CONNECT at once; those beyond it wait to be accepted"
+        Count(10_000),
+        "connections between their first byte and CONNECT at once; those beyond it wait, see denial-of-service.md",
+    )
+    handshake_patience: Seconds = setting(
+        Seconds(0.5),
+        "while others wait for one of these places: how long a peer may keep one and say nothing, in the handshake of "
+        "TLS or WebSocket and again before CONNECT; then it is sent away. If very many wait, two fifths of it",
     )
     packet_size: Bytes = setting(Bytes(1024 * 1024), "largest packet from a device, checked on the fixed header")
     packet_size_before_connect: Bytes = setting(Bytes(64 * 1024), "the same for the CONNECT packet")
@@ -115,6 +121,11 @@ class LimitSettings:
     )
     unacknowledged_bytes: Bytes = setting(
         Bytes(1024 * 1024), "payload bytes a device may have unacknowledged before its socket is not read"
+    )
+    unsent_bytes: Bytes = setting(
+        Bytes(256 * 1024 * 1024),
+        "bytes that may wait for all devices' sockets before no more is taken from their queues: each may have an "
+        "equal part, 16 KiB at least and 256 KiB at most",
     )
     qos2_awaiting_release: Count = setting(Count(100), "QoS 2 messages of a device that wait for PUBREL")
     topic_alias_maximum: int = setting(32, "topic aliases a device may use, 0: none")

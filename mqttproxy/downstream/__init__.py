@@ -2,6 +2,7 @@
 
 door         listeners, limits on connections, closing up
 greeting     from bytes to an accepted CONNECT; takeover of client identifiers and their sessions
+handshakes   who is between accept and CONNECT: whose turn it is, who must go
 flapping     client identifiers that connect too often
 refusing     a refused CONNECT or SUBSCRIBE, told to whoever can act on it
 device       one connected device: reading, coming and going

@@ -11,8 +11,10 @@ from mqttproxy.mqtt.server import ServerConnection
 from mqttproxy.sessions import Session
 from mqttproxy.transport.stream import ByteStream, TransportError
 
-# Bytes that may wait for the kernel, or for a commit, before no more is taken from the device's queue.
+# Bytes that may wait for the kernel, or for a commit, before no more is taken from the device's queue: an equal part of
+# `limits.unsent_bytes`, within these bounds.
 UNSENT_HIGH: Final = 256 * 1024
+UNSENT_LEAST: Final = 16 * 1024
 UNSENT_LOW: Final = 64 * 1024
 CONNACK: Final = b"\x20"  # its first byte
 
@@ -91,13 +93,14 @@ class Delivering:
 
     def _pump(self) -> None:
         session, connection, metrics = self.session, self.connection, self._metrics
+        most = self._most_unsent
         while len(session.queue) and not self.ended:
-            if self.stream.unsent > UNSENT_HIGH:
+            if self.stream.unsent > most:
                 self._pump_when_drained()
                 return
-            if len(self._held) > UNSENT_HIGH:
+            if len(self._held) > most:
                 return  # `flush` goes on
-            items = session.take(connection.send_quota, UNSENT_HIGH, trio.current_time())
+            items = session.take(connection.send_quota, most, trio.current_time())
             if not items:
                 break
             sent = connection.publish(items)
@@ -108,6 +111,12 @@ class Delivering:
             metrics.delivered_down += len(items) - len(sent.too_large)
             self._flush()
         self._queue_moved()
+
+    @property
+    def _most_unsent(self) -> int:
+        premises = self._premises
+        part = premises.limits.unsent_bytes // (len(premises.devices) or 1)
+        return min(max(part, UNSENT_LEAST), UNSENT_HIGH)
 
     def _queue_moved(self) -> None:
         """Hear that the queue may have become shorter."""
@@ -120,7 +129,7 @@ class Delivering:
 
     async def _drain_then_pump(self) -> None:
         try:
-            await self.stream.wait_drained(UNSENT_LOW)
+            await self.stream.wait_drained(self._most_unsent // 4)
         except TransportError:
             return  # the reader is told as well, and ends the connection
         finally:

@@ -19,12 +19,13 @@ from mqttproxy.downstream.entrances import (
     pair,
 )
 from mqttproxy.downstream.greeting import NotWelcome, greet
+from mqttproxy.downstream.handshakes import Handshakes
 from mqttproxy.downstream.premises import ConnectedDevice, Premises
 from mqttproxy.downstream.rights import end_stay, watch_users
 from mqttproxy.transport.addresses import counted_as
-from mqttproxy.transport.listen import BadIntroductionError, Listener, listen, load_terms
+from mqttproxy.transport.listen import EXHAUSTED, BadIntroductionError, Listener, listen, load_terms
 from mqttproxy.transport.revoked import Revoked
-from mqttproxy.transport.stream import ByteStream, TransportError
+from mqttproxy.transport.stream import ByteStream, TransportError, words
 from mqttproxy.transport.tcp import TcpStream
 
 
@@ -39,8 +40,9 @@ class Door:
         self._connections = 0
         self._accepting: trio.Nursery | None = None
         self._nursery: trio.Nursery | None = None
-        self._handshake_over = trio.lowlevel.ParkingLot()
-        premises.shedding.calmer = self._handshake_over.unpark_all
+        self._handshakes = Handshakes(premises.limits, premises.metrics, premises.alerts)
+        self._calmer = trio.lowlevel.ParkingLot()
+        premises.shedding.calmer = self._calmer.unpark_all
 
     @property
     def listeners(self) -> list[Listener]:
@@ -91,6 +93,7 @@ class Door:
                 write_timeout=limits.write_timeout,
                 max_frame_bytes=limits.packet_size + 8,
                 trouble=self._accept_failed,
+                hung_up=self._hung_up,
             )
         except TransportError as error:
             if isinstance(error.__cause__, TransportError) or not isinstance(error.__cause__, OSError):
@@ -152,6 +155,7 @@ class Door:
             self.premises.nursery = self.premises.publisher.nursery = self._nursery
             self._nursery.start_soon(self.premises.keep_alive.run)
             self._nursery.start_soon(watch_users, self.premises)
+            self._nursery.start_soon(self._handshakes.run)
             async with trio.open_nursery() as self._accepting:
                 for entrance in self._entrances:
                     self._accepting.start_soon(self._accept, entrance.listener, entrance.accepting)
@@ -195,7 +199,7 @@ class Door:
         try:
             with scope:
                 while True:
-                    await self._wait_for_handshakes()
+                    await self._wait_for_calm()
                     raw = await listener.accept()
                     if self._may_enter(listener, raw):
                         self._let_in(listener, raw)
@@ -207,41 +211,34 @@ class Door:
     def _let_in(self, listener: Listener, raw: TcpStream) -> None:
         entrance = next((one for one in self._entrances if one.listener is listener), None)
         if entrance is None or self._nursery is None:  # closed a moment ago
-            self.premises.metrics.handshakes -= 1
             self._leave(raw.peer.host)
             raw.abort()
         else:
             self._nursery.start_soon(self._connection, entrance, raw)
 
-    async def _wait_for_handshakes(self) -> None:
-        """Accept no more while as many as may be are shaking hands: the kernel keeps those who come.
+    async def _wait_for_calm(self) -> None:
+        """Accept no more under overload: the kernel keeps those who come. Some who say nothing make room for them."""
+        while self.premises.shedding.closes_door:
+            self._handshakes.make_room()
+            await self._calmer.park()
 
-        After a restart all devices come at once. Closing the door on them would make each come again, at a moment of
-        its own choosing and at the price of one more handshake; waiting brings them in as fast as it can be done.
-        Under overload no more are accepted at all.
-        """
-        metrics = self.premises.metrics
-        if self._may_accept():
-            return
-        metrics.handshake_waits += 1
-        self.premises.alerts.warning("handshakes_wait", "handshakes_wait", handshakes=metrics.handshakes)
-        while not self._may_accept():
-            await self._handshake_over.park()
-
-    def _may_accept(self) -> bool:
-        premises = self.premises
-        return premises.metrics.handshakes < premises.limits.handshakes and not premises.shedding.closes_door
-
-    def _accept_failed(self, words: str) -> None:
+    def _accept_failed(self, error: OSError) -> None:
         self.premises.metrics.connections_refused.add("accept_failed")
-        self.premises.alerts.error("accept_failed", "accept_failed", error=words)
+        self.premises.alerts.error("accept_failed", "accept_failed", error=words(error))
+        if error.errno in EXHAUSTED:
+            self._handshakes.make_room()
+
+    def _hung_up(self) -> None:
+        self.premises.metrics.connections_refused.add("closed_before_connect")
 
     def _may_enter(self, listener: Listener, raw: TcpStream) -> bool:
         limits, metrics = self.premises.limits, self.premises.metrics
         host = raw.peer.host
         reason = ""
-        if self._connections >= limits.connections:
+        if self._connections >= limits.connections and not self._handshakes.make_room():
             reason = "too_many_connections"
+        elif self._handshakes.has_line and raw.has_hung_up:  # or each of thousands would cost the work for a device
+            reason = "closed_before_connect"
         elif listener.is_behind_balancers:  # who is there will be told: see `_introduce`
             reason = "" if listener.believes(host) else "not_a_balancer"
         else:
@@ -252,7 +249,6 @@ class Door:
             return False
         self._connections += 1
         self._by_address[counted_as(host)] += 1
-        metrics.handshakes += 1
         return True
 
     def _why_no_more_from(self, host: str) -> str:
@@ -315,12 +311,18 @@ class Door:
         reason = "connect_deadline"
         device: Device | None = None
         try:
-            with trio.move_on_after(self.premises.limits.connect_deadline):
+            with self._handshakes.begun(raw) as handshake:
                 if listener.is_behind_balancers:
                     await self._introduce(listener, raw)
+                await self._handshakes.take_place(handshake)
                 stream = await listener.handshake(raw)
+                self._handshakes.step_done(handshake)
                 device = await greet(self.premises, stream, name)
+                self._handshakes.came_in(handshake)
                 return device
+            if handshake.is_sent_away:
+                reason = "slow_handshake"
+                self.premises.alerts.info(reason, reason, peer=str(raw.peer))
         except NotWelcome as error:
             reason = error.label
             await stream.aclose()
@@ -331,8 +333,6 @@ class Door:
                 reason = "bad_introduction" if isinstance(error, BadIntroductionError) else "handshake_failed"
                 self.premises.alerts.info(reason, reason, peer=str(raw.peer), error=str(error))
         finally:
-            metrics.handshakes -= 1
-            self._handshake_over.unpark_all()
             if device is None:
                 stream.abort()
         metrics.connections_refused.add(reason)

@@ -145,9 +145,11 @@ class Metrics:
     handshake_waits: int = field(
         default=0,
         metadata=_counter(
-            "mqtt_proxy_handshake_waits",
-            "times that no more were accepted: `limits.handshakes` were on, or overload",
+            "mqtt_proxy_handshake_waits", "connections that had to wait, because `limits.handshakes` were on"
         ),
+    )
+    handshakes_waiting: int = field(
+        default=0, metadata=_gauge("mqtt_proxy_handshakes_waiting", "of the handshakes, those that wait for their turn")
     )
     connections_opened: BoundedCounter = field(
         factory=BoundedCounter, metadata=_counter("mqtt_proxy_connections_opened", "connections accepted", "listener")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # see `_websocket` for the real import
     from mqttproxy.transport.websocket import WebSocketStream
 
 BACKLOG: Final = 4096  # connections the kernel holds for us, if it may: a SYN that finds no room comes again after 1 s
+AT_ONCE: Final = 256  # accepted before others have their turn: some ms; who is accepted late is served late
 ACCEPT_PAUSE: Final = 0.1  # seconds, when the process or the machine has run out of something
 
 # Out of descriptors or memory: trying again at once would only burn the processor.
@@ -61,7 +62,8 @@ class Listener:
         *,
         write_timeout: float,
         max_frame_bytes: int,
-        trouble: Callable[[str], None] | None,
+        trouble: Callable[[OSError], None] | None,
+        hung_up: Callable[[], None] | None,
     ) -> None:
         self.settings = settings
         self.host, self.port = sock.getsockname()[:2]
@@ -70,6 +72,8 @@ class Listener:
         self._write_timeout = write_timeout
         self._max_frame_bytes = max_frame_bytes
         self._trouble = trouble
+        self._hung_up = hung_up
+        self._in_a_row = 0  # accepted since others had their turn
 
     def __str__(self) -> str:
         """Return where it listens, such as "tcp://127.0.0.1:1883"."""
@@ -84,17 +88,28 @@ class Listener:
 
         """
         while True:
-            await trio.lowlevel.wait_readable(self._socket)
+            if not self._in_a_row % AT_ONCE:
+                await trio.lowlevel.wait_readable(self._socket)
+            self._in_a_row += 1
             try:
                 sock, address = self._socket.accept()
             except BlockingIOError:
-                continue  # it hung up before we came
+                self._in_a_row = 0
+                continue
             except OSError as error:
+                self._in_a_row = 0
+                if self._socket.fileno() == -1:
+                    raise trio.ClosedResourceError from None
                 if self._trouble is not None:
-                    self._trouble(words(error))
+                    self._trouble(error)
                 if error.errno in EXHAUSTED:
                     await trio.sleep(ACCEPT_PAUSE)
                 continue  # ECONNABORTED and its kind concern only the connection that is gone
+            if _is_gone(sock):
+                sock.close()
+                if self._hung_up is not None:
+                    self._hung_up()
+                continue
             host = address[0].removeprefix("::ffff:")
             return TcpStream(sock, Peer(host, address[1]), write_timeout=self._write_timeout)
 
@@ -183,7 +198,8 @@ async def listen(
     *,
     write_timeout: float = WRITE_TIMEOUT,
     max_frame_bytes: int = MAX_FRAME_BYTES,
-    trouble: Callable[[str], None] | None = None,
+    trouble: Callable[[OSError], None] | None = None,
+    hung_up: Callable[[], None] | None = None,
 ) -> Listener:
     """Bind and listen as the settings say.
 
@@ -191,7 +207,8 @@ async def listen(
         settings: of the listener; a name in `bind` that has several addresses is bound at its first, IPv4 before IPv6.
         write_timeout: seconds, for its connections.
         max_frame_bytes: largest WebSocket frame taken.
-        trouble: called in accept() with the words of each error that kept a connection out; counts, must not wait.
+        trouble: called in accept() with each error that kept a connection out; counts, must not wait.
+        hung_up: the same for each peer that was gone before it was accepted, and had sent nothing.
 
     Raises:
         TransportError: the address cannot be bound, or a certificate not be loaded.
@@ -209,7 +226,18 @@ async def listen(
         write_timeout=write_timeout,
         max_frame_bytes=max_frame_bytes,
         trouble=trouble,
+        hung_up=hung_up,
     )
+
+
+def _is_gone(sock: socket.socket) -> bool:
+    """Tell whether a peer has hung up and left nothing to read. Thousands may in a second: that is to cost little."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def load_terms(settings: ListenerSettings) -> Terms:

@@ -25,14 +25,15 @@ WRITE_TIMEOUT: Final = 30.0  # seconds without the peer taking a byte, unless th
 
 _BUFFER: Final = bytearray(RECEIVE_BYTES)  # shared: nothing is kept in it over an await
 _VIEW: Final = memoryview(_BUFFER)
+_HUNG_UP: Final = b"\7\x08"  # states of the kernel: TCP_CLOSE, TCP_CLOSE_WAIT
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
 class TcpStream:
     """A connected TCP socket as a `ByteStream`. An idle one has no task, event or buffer of its own."""
 
-    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_parked", "_poller", "_socket", "_spawn",
-                 "peer", "write_timeout")  # fmt: skip
+    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_parked", "_poller", "_receives", "_socket",
+                 "_spawn", "peer", "write_timeout")  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, *, write_timeout: float = WRITE_TIMEOUT) -> None:
         sock.setblocking(False)
@@ -46,6 +47,7 @@ class TcpStream:
         self._socket = sock
         self._backlog = bytearray()
         self._closed = False
+        self._receives = False  # a task waits for bytes
         self._ended = False  # the peer has sent FIN
         self._failure: str | None = None  # in words: an error that is kept would keep the frames it went through
         self._flushing = False
@@ -58,11 +60,53 @@ class TcpStream:
         """Bytes taken by send_nowait and not yet given to the kernel."""
         return len(self._backlog)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether a task receives, and nothing has come: the peer lets us wait."""
+        if not self._receives or self._closed:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # the task will be told
+        return False
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether the peer sends no more. What it has sent before may still be unread."""
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _HUNG_UP
+        except OSError:
+            return True
+
+    async def wait_first(self) -> bool:
+        """Wait for the first byte, and leave it unread; False: the peer has hung up before it.
+
+        Raises:
+            TransportError: the connection broke.
+
+        """
+        while not self._closed:
+            try:
+                await self._wait_readable()
+                return bool(self._socket.recv(1, socket.MSG_PEEK))
+            except BlockingIOError:
+                continue
+            except trio.ClosedResourceError:
+                break
+            except OSError as error:
+                raise self._fail(words(error)) from error
+        return False
+
     async def receive(self) -> bytes | memoryview:
         """Wait for bytes and return all that is there, as a view of the shared buffer; b"": the peer is gone."""
         while not self._closed:
             try:
+                self._receives = True
                 await trio.lowlevel.wait_readable(self._socket)
+                self._receives = False
                 count = self._socket.recv_into(_BUFFER)
             except BlockingIOError:
                 continue  # woken for nothing
@@ -96,7 +140,7 @@ class TcpStream:
         head = b""
         while not self._closed:
             try:
-                await trio.lowlevel.wait_readable(self._socket)
+                await self._wait_readable()
                 seen = self._socket.recv(RECEIVE_BYTES, socket.MSG_PEEK)
             except BlockingIOError:
                 continue
@@ -214,11 +258,16 @@ class TcpStream:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._close()
 
+    async def _wait_readable(self) -> None:
+        self._receives = True
+        await trio.lowlevel.wait_readable(self._socket)
+        self._receives = False
+
     async def _discard_received(self) -> None:
         # Closing a socket that holds unread bytes makes the kernel send RST, which may overtake the DISCONNECT that
         # told the peer why. So read on until it hangs up.
         while not self._closed:
-            await trio.lowlevel.wait_readable(self._socket)
+            await self._wait_readable()
             with suppress(BlockingIOError):
                 if self._socket.recv_into(_BUFFER) == 0:
                     return

@@ -261,6 +261,24 @@ class TestDelivering:
             await house.settle()
             assert len(stuck.received) == 50
 
+    async def test_what_waits_for_all_sockets_is_shared_out_among_them(self, autojump_clock: MockClock) -> None:
+        async with open_house("[limits]\nunsent_bytes = 300000") as house:
+            stuck = [await house.connect(f"stuck-{number}") for number in range(4)]
+            for device in stuck:
+                device.subscribe("t")
+            await house.settle()
+            for device in stuck:
+                device.hang()
+            device = await house.connect()
+            for _ in range(50):
+                device.publish(*messages(1, payload=bytes(10_000)))
+                await house.settle()
+            assert all(60_000 < house.inside(f"stuck-{number}").stream.unsent < 80_000 for number in range(4))
+            for one in stuck:
+                one.go_on()
+            await house.settle()
+            assert [len(one.received) for one in stuck] == [50] * 4
+
     async def test_what_is_larger_than_the_device_takes_is_dropped_and_counted(self, autojump_clock: MockClock) -> None:
         async with open_house() as house:
             device = await house.connect()

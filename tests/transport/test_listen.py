@@ -3,6 +3,7 @@
 import errno
 import socket
 import ssl
+import struct
 from typing import Literal
 
 import pytest
@@ -12,8 +13,9 @@ from trio.testing import MockClock
 
 from mqttproxy.config.model import Address, ListenerSettings
 from mqttproxy.transport.dial import dial
-from mqttproxy.transport.listen import Listener, listen, split_address
+from mqttproxy.transport.listen import AT_ONCE, Listener, listen, split_address
 from mqttproxy.transport.stream import TransportError
+from tests.waiting import PATIENCE
 
 
 def plain(bind: str = "127.0.0.1:0") -> ListenerSettings:
@@ -135,14 +137,33 @@ class OutOf:
 async def test_E6_accept_survives_and_counts_what_keeps_connections_out(
     codes: list[int], pause: float, autojump_clock: MockClock
 ) -> None:
-    told: list[str] = []
+    told: list[OSError] = []
     listener = await listen(plain(), trouble=told.append)
     listener._socket = OutOf(listener._socket, list(codes))  # type: ignore[assignment] # a socket as far as accept sees
     device = await dial(f"mqtt://127.0.0.1:{listener.port}")
     accepted = await listener.accept()
-    assert told == [f"error {code}" for code in codes]
+    assert [error.errno for error in told] == codes
     assert trio.current_time() == pytest.approx(pause)
     device.abort()
+    accepted.abort()
+    listener.close()
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_E6_who_is_gone_before_it_is_accepted_is_passed_over_and_counted(way: str) -> None:
+    gone: list[None] = []
+    listener = await listen(plain(), hung_up=lambda: gone.append(None))
+    for _ in range(AT_ONCE + 6):
+        with socket.create_connection(("127.0.0.1", listener.port)) as peer:
+            if way == "reset":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with socket.create_connection(("127.0.0.1", listener.port)) as peer:
+        peer.send(b"who says something and hangs up is served")
+    with trio.fail_after(PATIENCE):
+        accepted = await listener.accept()
+    assert await accepted.wait_first()
+    assert await accepted.receive() == b"who says something and hangs up is served"
+    assert len(gone) == AT_ONCE + 6
     accepted.abort()
     listener.close()
 
