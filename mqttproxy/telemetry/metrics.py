@@ -166,11 +166,7 @@ class Metrics:
     )
     users_watched: dict[str, int] = field(
         factory=dict,
-        metadata=_gauge(
-            "mqtt_proxy_users_watched",
-            "1: the users of an authenticator, which may change without a reload, can be read; 0: its server is away",
-            "authenticator",
-        ),
+        metadata=_gauge("mqtt_proxy_users_watched", "1: its users can be looked up", "authenticator"),
     )
     access_denied: BoundedCounter = field(
         factory=BoundedCounter,
@@ -328,11 +324,7 @@ class Metrics:
     )
     quarantine_expired: dict[str, int] = field(
         factory=dict,
-        metadata=_counter(
-            "mqtt_proxy_quarantine_expired",
-            "held messages that were removed by retention: age, count, bytes; quota: of who had more than a share",
-            "bound",
-        ),
+        metadata=_counter("mqtt_proxy_quarantine_expired", "held messages removed by retention, see there", "bound"),
     )
     quarantine_trouble: int = field(
         default=0, metadata=_gauge("mqtt_proxy_quarantine_trouble", "1: the quarantine cannot be written")
