@@ -37,7 +37,8 @@ class Listen(Protocol):
         *,
         write_timeout: float,
         max_frame_bytes: int,
-        trouble: Callable[[str], None] | None,
+        trouble: Callable[[OSError], None] | None,
+        hung_up: Callable[[], None] | None,
     ) -> Awaitable[Listener]:
         """Bind and listen as the settings say."""
 
