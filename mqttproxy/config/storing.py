@@ -40,9 +40,10 @@ class QuarantineSettings:
         "IPv6 a /64) when the whole is full: then the oldest of those who have more go first. While there is room, "
         "anybody may have more. 1: the oldest of all go",
     )
-    keep_free: Bytes = setting(
-        Bytes(128 * 1024**2),
-        "free space on the disk that is left to the spool: below it nothing is held, and whoever sent it waits",
+    keep_free: Bytes | None = setting(
+        None,
+        "free space on the disk that is left to the spool: below it nothing is held, and whoever sent it waits; by "
+        "default 128 MiB, and of a disk below 2.5 GiB a twentieth",
     )
     max_issues: Count = setting(
         Count(1000), "issues kept in all: failures that are alike, with what was decided on them"

@@ -32,6 +32,7 @@ _EXAMPLES: Final = {
     ("listeners", "client_ca"): '"tls/devices-ca.pem"',
     ("listeners", "crl"): '"tls/devices-crl.pem"',
     ("listeners", "origins"): '["https://dashboard.example"]',
+    ("quarantine", "keep_free"): '"128MiB"',
     ("policies", "name"): '"temperature"',
     ("policies", "topics"): '["sensor/+/temperature"]',
     ("policies", "schema"): '"temperature@1"',

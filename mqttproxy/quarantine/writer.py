@@ -46,6 +46,8 @@ from mqttproxy.sqlite import close_after_error, renew_log
 
 T = TypeVar("T")
 
+_KEEP_FREE: Final = 128 * 1024**2  # bytes of the disk, by default
+_SMALL_DISK: Final = 20  # or one part in so many, if that is less
 _CHECKPOINT_EVERY: Final = 4 * 1024 * 1024  # bytes written to the log, about
 _ROW_COST: Final = 1024  # of them for a row, besides what it weighs
 _FREE_PAGES_KEPT: Final = 1024  # for new messages; what purges leave beyond is given back to the file system
@@ -69,6 +71,9 @@ class DiskLowError(OSError):
     """The disk has no room for what is to be held: the rest of it is for the spool."""
 
 
+Usage = tuple[int, int, int]  # of a disk: bytes in all, used and free
+
+
 class _Opened(NamedTuple):
     connection: sqlite3.Connection
     folder: PayloadFolder
@@ -89,7 +94,7 @@ class Writer:
         new_name: Callable[[], str],
         connect: Connect,
         fsync: Callable[[int], None] = os.fsync,
-        free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        usage: Callable[[Path], Usage] = shutil.disk_usage,
     ) -> None:
         """Make one that is not open yet.
 
@@ -100,7 +105,7 @@ class Writer:
             new_name: makes the name of a payload file.
             connect: opens the database file.
             fsync: makes a payload file durable.
-            free: returns the free bytes of the disk that a folder is on.
+            usage: returns that of the disk that a folder is on.
 
         """
         self.settings = settings
@@ -115,7 +120,7 @@ class Writer:
         self._new_name: Final = new_name
         self._connect: Final = connect
         self._fsync: Final = fsync
-        self._free: Final = free
+        self._usage: Final = usage
         self._retention: Final = Retention()
         self._opened: _Opened | None = None
         self._next_seq = 1
@@ -308,8 +313,9 @@ class Writer:
         self._retention.note(owned)
 
     def _leave_room(self) -> None:
-        free = self._free(self._directory)
-        if free < self.settings.keep_free:
+        total, _, free = self._usage(self._directory)
+        keep = self.settings.keep_free
+        if free < (min(_KEEP_FREE, total // _SMALL_DISK) if keep is None else keep):
             words = f"the disk has {write_size(free)} left, which `quarantine.keep_free` leaves to the spool"
             raise DiskLowError(errno.ENOSPC, words)
 

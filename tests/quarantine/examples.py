@@ -43,7 +43,7 @@ def make_writer(directory: Path, settings: QuarantineSettings = SETTINGS, **chan
     arguments: dict[str, Any] = {
         "now": lambda: NOW,
         "new_name": _new_id,
-        "free": lambda _: 10**12,
+        "usage": lambda _: (10**13, 0, 10**12),
         "connect": Disk().connect,
     }
     return Writer(directory, settings, **arguments | changes)

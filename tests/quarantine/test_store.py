@@ -475,7 +475,7 @@ async def test_G10_retention_goes_on_while_the_disk_is_low_and_makes_room(tmp_pa
     writer.close()
 
     def low_while_much_is_there(*arguments: Any, **more: Any) -> Writer:
-        made = Writer(*arguments, **more, free=lambda _: 0 if made.messages else 10**12)
+        made = Writer(*arguments, **more, usage=lambda _: (10**12, 0, 0 if made.messages else 10**12))
         return made
 
     committed = Committed()

@@ -167,7 +167,8 @@ def test_X12_a_full_disk_refuses_and_heals(tmp_path: Path) -> None:  # the row's
 
 def test_G10_the_room_that_the_spool_needs_is_left_and_nothing_is_tried(tmp_path: Path) -> None:
     disk, free = Disk(), [99]
-    writer = make_writer(tmp_path, evolve(SETTINGS, keep_free=Bytes(100)), connect=disk.connect, free=lambda _: free[0])
+    settings = evolve(SETTINGS, keep_free=Bytes(100))
+    writer = make_writer(tmp_path, settings, connect=disk.connect, usage=lambda _: (1000, 0, free[0]))
     batch = [make_held(payload=b"x" * 20_000)]
     with pytest.raises(OSError, match=r"99B left, which `quarantine.keep_free` leaves to the spool"):
         writer.commit(batch)
@@ -177,6 +178,17 @@ def test_G10_the_room_that_the_spool_needs_is_left_and_nothing_is_tried(tmp_path
     assert disk.opened == 1  # no error of the disk: the connection can be trusted
     writer.close()
     assert kept(tmp_path) == {batch[0].id: batch[0].payload}
+
+
+@pytest.mark.parametrize(("total", "least"), [(3_000_000, 150_000), (2**40, 128 * 1024**2)])
+def test_G10_by_default_that_is_128_mib_or_a_twentieth_of_a_small_disk(tmp_path: Path, total: int, least: int) -> None:
+    free = [least - 1]
+    writer = make_writer(tmp_path, usage=lambda _: (total, 0, free[0]))
+    with pytest.raises(OSError, match="leaves to the spool"):
+        writer.commit([make_held()])
+    free[0] = least
+    writer.commit([make_held()])
+    writer.close()
 
 
 def test_X16_a_locked_database_refuses_and_heals(tmp_path: Path) -> None:  # the row's id
