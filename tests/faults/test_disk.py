@@ -19,7 +19,6 @@ from tests.faults.forms import in_long_form
 from tests.waiting import wait_until
 
 PING: Final = b"\xc0\x00"
-NO_SPARE: Final = '[quarantine]\nkeep_free = "0B"\n'
 HEALED_WITHIN: Final = 30.0  # seconds after the cause has ended, on a busy machine
 # Both databases. Sessions of subscribers that are away share that of the spool, and its commits.
 PLACES: Final = pytest.mark.parametrize("place", [Away, Held, *in_long_form(Absent)])
@@ -133,7 +132,7 @@ def test_X12_a_file_system_without_room_is_waited_for(tmp_path: Path, place: Cal
     data = tmp_path / "proxy" / "data"
     data.mkdir(parents=True)
     try:
-        with mounted_in_memory(data, "3m"), opened(tmp_path / "proxy", place(), NO_SPARE) as scene:
+        with mounted_in_memory(data, "3m"), opened(tmp_path / "proxy", place()) as scene:
             sender = scene.sender(padding=20_000, window=20)
             while sender.sent < 400 and scene.readiness()[0]:
                 sender.step(sender.sent + 20, 0.2)

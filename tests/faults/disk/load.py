@@ -225,7 +225,7 @@ class Held:
 
     settings: str = (
         f'[[policies]]\nname = "none"\ntopics = ["{FILTER}"]\nschema = "never@1"\n'
-        '[quarantine]\ninline_bytes = "1KiB"\n[limits]\nflapping_connects = 0\n'
+        '[quarantine]\ninline_bytes = "1KiB"\nkeep_free = "0B"\n[limits]\nflapping_connects = 0\n'
     )
     part: str = "quarantine/"
     reason: int = 0x99
