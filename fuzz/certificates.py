@@ -22,6 +22,7 @@ from mqttproxy.access.by_certificate import ByCertificate
 from mqttproxy.access.credentials import Allowed, Credentials, Denied
 from mqttproxy.config.admitting import CertificateSettings
 from mqttproxy.config.users_file import name_fault
+from mqttproxy.transport.revoked import Revoked
 
 WORDS = (
     b"\x06\x03\x55\x04\x03",
@@ -37,6 +38,7 @@ WORDS = (
 KINDS: Final = ("common_name", "san_dns", "san_uri", "san_email")
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(32))
+_nobody: Final = Revoked({}, {})  # a list of no CA
 _subjects: Final = [
     ByCertificate(CertificateSettings(name="c", identity=kind), wall=(_START + timedelta(days=1)).timestamp)  # type: ignore[arg-type] # one of the kinds
     for kind in KINDS
@@ -74,6 +76,8 @@ strategy: SearchStrategy[bytes] = st.builds(
 def check(data: bytes) -> object:
     """Hold the invariant on one input; return what marks it as new: the answer, in words."""
     subject = _subjects[data[0] & 3 if data else 0]
+    unread = "a certificate that cannot be read"
+    assert (_nobody.why_not(data[1:], 0.0) == unread) <= _nobody.has(data[1:])
     answer = finished(subject.check(Credentials(client_id="d", username=None, password=None, certificate=data[1:])))
     if isinstance(answer, Denied):
         answer.why.encode(errors="backslashreplace")

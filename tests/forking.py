@@ -63,10 +63,10 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(arguments: Sequence[str], output: IO[bytes]) -> Forked:
-    """Start `python -m mqttproxy ARGUMENTS` with nothing to read; what it writes goes to `output`."""
+def fork(arguments: Sequence[str], output: IO[bytes], folder: Path | None = None) -> Forked:
+    """Start `python -m mqttproxy ARGUMENTS` with nothing to read, in a folder; what it writes goes to `output`."""
     template = _template()
-    request = json.dumps([str(Path.cwd()), *arguments]).encode()
+    request = json.dumps([str(folder or Path.cwd()), *arguments]).encode()
     socket.send_fds(template, [request], [output.fileno()])
     return Forked(int(template.recv(64)))
 

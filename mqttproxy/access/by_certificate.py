@@ -23,7 +23,10 @@ from mqttproxy.mqtt.reasons import ReasonCode
 T = TypeVar("T")
 
 # The library's errors have no class in common.
-_UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+# What the library raises for what it cannot read: also for a name of a kind that its attribute cannot have (TypeError).
+_UNREADABLE: Final = (
+    ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 _MAC: Final = str.maketrans("", "", ":-.")
 _HEX: Final = frozenset("0123456789abcdef")
 _KINDS: Final = {"san_dns": x509.DNSName, "san_uri": x509.UniformResourceIdentifier, "san_email": x509.RFC822Name}

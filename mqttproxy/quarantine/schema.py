@@ -11,7 +11,6 @@ from sqlite_utils.migrations import Migrations
 
 from mqttproxy import migrating
 from mqttproxy.quarantine.fingerprint import DEVICES_KEPT, fingerprint, normalise
-from mqttproxy.quarantine.owners import owner_of
 
 _ISSUES_TAKEN_OVER: Final = 1000  # of messages that were held before there were issues
 
@@ -131,8 +130,9 @@ def m003_owners(db: Database) -> None:
             bytes INTEGER NOT NULL
         ) WITHOUT ROWID
     """)
-    db.register_function(_owner_before)
-    db.execute("UPDATE held SET owner = _owner_before(username, address, listener)")
+    if db.execute("SELECT 1 FROM held LIMIT 1").fetchone():  # what this needs is not imported for a new database
+        db.register_function(_owner_before)
+        db.execute("UPDATE held SET owner = _owner_before(username, address, listener)")
     db.execute("INSERT INTO owners SELECT owner, count(*), sum(weight) FROM held GROUP BY owner")
     db.execute("CREATE INDEX held_by_owner ON held(owner, at, weight, file)")
     # The writer adds, once for a commit; commands remove too.
@@ -145,6 +145,8 @@ def m003_owners(db: Database) -> None:
 
 
 def _owner_before(username: str | None, address: str, listener: str) -> str:
+    from mqttproxy.quarantine.owners import owner_of  # noqa: PLC0415 - 10 MB
+
     return owner_of(username, address, listener, is_authenticated=True)
 
 

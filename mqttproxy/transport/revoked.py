@@ -30,13 +30,8 @@ class Revoked:
 
     def has(self, der: bytes) -> bool:
         """Tell whether a certificate, in DER, was revoked; one that cannot be read was."""
-        from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - an extra
-
-        try:
-            certificate = load_der_x509_certificate(der)
-            return certificate.serial_number in self.serials.get(certificate.issuer.public_bytes(), ())
-        except ValueError:
-            return True
+        read = _issuer_and_number(der)
+        return read is None or read[1] in self.serials.get(read[0], ())
 
     def why_not(self, der: bytes | None, now: float) -> str | None:
         """Return in words why whoever shows this certificate, in DER, may not come in; None: it may.
@@ -49,19 +44,28 @@ class Revoked:
             now: seconds since 1970.
 
         """
-        from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - an extra
-
         if der is None:
             return "a certificate that the load balancer does not pass on, so that it cannot be looked up"
-        try:
-            issuer = load_der_x509_certificate(der).issuer.public_bytes()
-        except ValueError:
+        read = _issuer_and_number(der)
+        if read is None:
             return "a certificate that cannot be read"
+        issuer, _ = read
         if issuer not in self.serials:
             return "a certificate of a CA that has no revocation list here"
         if now >= self.until[issuer]:
             return "the revocation list of the certificate's CA has ended"
         return "the certificate was revoked" if self.has(der) else None
+
+
+def _issuer_and_number(der: bytes) -> tuple[bytes, int] | None:
+    """Return the name of its CA, in DER, and its serial number; None: it cannot be read."""
+    from cryptography import x509  # noqa: PLC0415 - an extra
+
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return certificate.issuer.public_bytes(), certificate.serial_number
+    except (ValueError, TypeError, x509.InvalidVersion):  # TypeError: a name of a kind that its attribute cannot have
+        return None
 
 
 def read_revoked(crl: Path) -> Revoked:

@@ -17,6 +17,7 @@ from mqttproxy.access.credentials import Allowed, BackEndDownError, Credentials,
 from mqttproxy.config.admitting import CertificateSettings
 from mqttproxy.config.errors import ConfigError
 from mqttproxy.mqtt.reasons import ReasonCode
+from mqttproxy.transport.revoked import Revoked
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=10)
@@ -188,6 +189,16 @@ async def test_a_certificate_of_a_version_that_there_is_not_is_refused() -> None
     der = CA.issue("d")
     assert version + b"\x02" in der
     assert isinstance(await outcome(der.replace(version + b"\x02", version + b"\x12", 1)), Denied)
+
+
+async def test_a_name_of_a_kind_that_it_cannot_have_is_refused_here_and_by_the_list_of_revoked_ones() -> None:
+    name = b"\x06\x03\x55\x04\x03"
+    der = CA.issue("d")
+    assert name + b"\x0c\x01d" in der
+    der = der.replace(name + b"\x0c", name + b"\x03")  # a string of bits
+    assert isinstance(await outcome(der), Denied)
+    assert Revoked({}, {}).why_not(der, 0.0) == "a certificate that cannot be read"
+    assert Revoked({}, {}).has(der)
 
 
 @pytest.mark.filterwarnings("error")

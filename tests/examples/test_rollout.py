@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 import pytest
 from attrs import define, field, frozen
 
 from mqttproxy.cli.cases import try_cases
+from tests.forking import fork
 from tests.harness import RunningProxy, start_proxy
 from tests.ports import free_port
 from tests.waiting import PATIENCE, wait_until
@@ -99,9 +101,16 @@ class Reader:
 
     def output_of(self, command: str) -> str:
         words = shlex.split(command)
-        own = {"python": [sys.executable], "mqttproxy": [sys.executable, "-m", "mqttproxy"]}
+        expected = max((key for key in EXIT_CODES if command.startswith(key)), key=len, default="")
+        if words[0] == "mqttproxy":
+            with TemporaryFile() as output:
+                code = fork(words[1:], output, self.folder).wait(PATIENCE)
+                output.seek(0)
+                said = output.read().decode()
+            assert code == EXIT_CODES.get(expected, 0), f"$ {command}\n{said}"
+            return said
         done = subprocess.run(
-            [*own.get(words[0], [words[0]]), *words[1:]],
+            [sys.executable if words[0] == "python" else words[0], *words[1:]],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(TOP)},  # the package is found whether it is installed or not
             stdin=subprocess.DEVNULL,
@@ -111,7 +120,6 @@ class Reader:
             timeout=PATIENCE,
             check=False,
         )
-        expected = max((key for key in EXIT_CODES if command.startswith(key)), key=len, default="")
         assert done.returncode == EXIT_CODES.get(expected, 0), f"$ {command}\n{done.stdout}"
         return done.stdout
 
