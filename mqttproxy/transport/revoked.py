@@ -5,6 +5,7 @@ list itself, with its signature and its end.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
@@ -62,8 +63,9 @@ def _issuer_and_number(der: bytes) -> tuple[bytes, int] | None:
     from cryptography import x509  # noqa: PLC0415 - an extra
 
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        return certificate.issuer.public_bytes(), certificate.serial_number
+        with warnings.catch_warnings(action="ignore"):  # of numbers and names that are odd
+            certificate = x509.load_der_x509_certificate(der)
+            return certificate.issuer.public_bytes(), certificate.serial_number
     except (ValueError, TypeError, x509.InvalidVersion):  # TypeError: a name of a kind that its attribute cannot have
         return None
 
