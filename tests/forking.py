@@ -135,4 +135,5 @@ if __name__ == "__main__":
         wanted = _serve(listening)
     if wanted is not None:
         sys.argv = ["mqttproxy", *wanted]
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what else is said comes in between
         main()

@@ -57,7 +57,7 @@ def written(setting: Any) -> str:
         return re.sub(r"(?<=\d)(?=[a-z])", " ", write_duration(setting.default))
     if setting.type is Bytes:
         return re.sub(r"(?<=\d)(?=[A-Z])", " ", write_size(setting.default))
-    return f"{setting.default:,}"
+    return "see there" if setting.default is None else f"{setting.default:,}"
 
 
 def bounds() -> Iterator[Any]:

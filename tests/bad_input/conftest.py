@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
+from typing import Final
 
 import pytest
 import trio
@@ -188,6 +189,10 @@ def until(caller: Caller, is_enough: Callable[[list[bytes]], bool] | None) -> li
     return whole_frames(data)
 
 
+# Seconds; on an idle machine it is below 0.05, which is measured elsewhere. A loop that is held is held for longer.
+HELD_UP: Final = 5.0
+
+
 async def bystander(victim: Victim, stream: ByteStream) -> float:
     """Ask, on a connection that does nothing wrong, how long the loop is held; returns seconds."""
     began = trio.current_time()
@@ -272,7 +277,7 @@ def watched_loop(victim: Victim) -> Iterator[None]:
         finally:
             is_over.set()
             thread.join()
-    assert slowest < 1.0  # on an idle machine below 0.05, which is measured elsewhere
+    assert slowest < HELD_UP
 
 
 def total(moved: Mapping[str, float], counter: str) -> float:

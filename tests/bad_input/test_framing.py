@@ -7,6 +7,7 @@ import trio
 import trio.lowlevel
 
 from tests.bad_input.conftest import (
+    HELD_UP,
     Victim,
     bystander,
     dialled,
@@ -74,7 +75,7 @@ async def test_A4_properties_are_parsed_once_however_they_arrive(victim: Victim)
             if position % 100 == 0:
                 slowest = max(slowest, await bystander(victim, other))
         assert await receive_until(stream, b"\x40\x02\x00\x03")
-        assert slowest < 1.0
+        assert slowest < HELD_UP
 
 
 @every_way("A5")
@@ -152,7 +153,7 @@ async def test_A9_ten_thousand_packets_in_one_segment_are_all_answered(
             while len(data) < 20_000:
                 data += bytes(await stream.receive())
     assert data == b"\xd0\x00" * 10_000
-    assert waited < 5.0  # on an idle machine below 0.1
+    assert waited < HELD_UP
     assert victim.moved()["mqtt_messages_received_total:0"] == 10_000
 
 
