@@ -140,7 +140,7 @@ def render(held: Mapping[str, Sequence[Held]]) -> str:
 
 
 def render_security(text: str, held: Mapping[str, Sequence[Held]]) -> str:
-    """Return the page of security with a fresh summary."""
+    """Return the page of security with a fresh summary, and what holds each row where."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     cases = Counter(row.id[0] for row in ROWS)
@@ -151,7 +151,27 @@ def render_security(text: str, held: Mapping[str, Sequence[Held]]) -> str:
         left = " ".join(entry.id for entry in entries if entry.open)
         count = f"{cases[letter]:,}" if cases[letter] else ""
         lines.append(f"| {letter}: {name} | {len(entries)} | {len(tests)} | {count} | {left} |\n")
+    lines += ["\n| row | tests, in all their cases | over | versions |\n", "|---|---|---|---|\n"]
+    lines += [_short_row(entry, held.get(entry.id, ())) for entry in CATALOGUE]
     return before + BEGIN + "\n" + "".join(lines) + "\n" + END + after
+
+
+def _short_row(entry: Entry, tests: Sequence[Held]) -> str:
+    files: Counter[str] = Counter()
+    for one in tests:
+        files[one.file] += one.cases
+    told = ", ".join(f"{count} in `{file}`" for file, count in sorted(files.items()))
+    return f"| {entry.id} | {told} | {_over(tests)} | {_of_versions(tests)} |\n"
+
+
+def _over(tests: Sequence[Held]) -> str:
+    spoken = frozenset[str]().union(*(one.spoken for one in tests))
+    return ", ".join(name for name in _TRANSPORTS if name in spoken)
+
+
+def _of_versions(tests: Sequence[Held]) -> str:
+    spoken = frozenset[str]().union(*(one.spoken for one in tests))
+    return ", ".join(name for name in VERSIONS.values() if name in spoken)
 
 
 def _part(letter: str, held: Mapping[str, Sequence[Held]]) -> str:
@@ -166,11 +186,8 @@ def _row(entry: Entry, held: Mapping[str, Sequence[Held]]) -> str:
         named.append(f"{len(tests) - _SHOWN} more")
     if count := sum(row.id == entry.id for row in ROWS):
         named.append(f"{count} byte-exact cases")
-    spoken = frozenset[str]().union(*(one.spoken for one in tests))
-    transports = ", ".join(name for name in _TRANSPORTS if name in spoken)
-    versions = ", ".join(name for name in VERSIONS.values() if name in spoken)
     told = "; ".join(named) or "no test, see below"
-    return f"| {entry.id} | {entry.words} | {entry.answer} | {told} | {transports} | {versions} |\n"
+    return f"| {entry.id} | {entry.words} | {entry.answer} | {told} | {_over(tests)} | {_of_versions(tests)} |\n"
 
 
 def _sentence(name: str) -> str:
