@@ -15,7 +15,6 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 # `limits.unsent_bytes`, within these bounds.
 UNSENT_HIGH: Final = 256 * 1024
 UNSENT_LEAST: Final = 16 * 1024
-UNSENT_LOW: Final = 64 * 1024
 CONNACK: Final = b"\x20"  # its first byte
 
 

@@ -9,7 +9,6 @@ import trio
 from mqttproxy.access.credentials import NOBODYS
 from mqttproxy.downstream.absent import give_up_waiting, hand_over, leave_behind, take_up
 from mqttproxy.downstream.carrying import Carrying
-from mqttproxy.downstream.delivering import UNSENT_LOW
 from mqttproxy.downstream.departed import pending_will
 from mqttproxy.downstream.premises import Premises, forget_frames
 from mqttproxy.downstream.reauthenticating import Reauthenticating
@@ -25,6 +24,7 @@ from mqttproxy.transport.stream import ByteStream, TransportError
 from mqttproxy.validation import Identity
 
 UNSENT_MOST: Final = 1024 * 1024  # answers are sent whatever waits; who takes none of them is not read until it does
+UNSENT_LOW: Final = 64 * 1024  # then it is read again
 
 
 class Device(Carrying):
