@@ -33,7 +33,8 @@ from mqttproxy.transport.tcp import TcpStream
 
 A_FEW: Final = 8  # connections of one address that have said something and are not in yet
 HASTE: Final = 0.4  # of `limits.handshake_patience`: what is left of it while a line is LONG
-LONG: Final = 0.5  # seconds that the first of a line has waited: more come than can be served
+LONG: Final = 0.5  # seconds that the first of a line has waited for a place: more come than there will be places for
+BUSY: Final = 3.0  # the same while it is the processor that is short, and devices have not given up yet
 REMEMBERED: Final = 100_000  # addresses of each sort; those longest ago are forgotten
 SLOW: Final = 60.0  # seconds that an address is remembered for having been too slow
 AT_ONCE: Final = 8  # begin in one turn of the loop, so that others have theirs: some ms
@@ -110,6 +111,7 @@ class Handshakes:
     _lines: tuple[_InOrder, ...] = field(init=False, factory=_by_rank)
     _came: float = field(init=False, default=0.0)  # lately, into the line and not of a crowd
     _begun: int = field(init=False, default=0)  # in this turn
+    _lacks_places: bool = field(init=False, default=False)  # at the last look; else it is the processor that is short
     _no_room_until: float = field(init=False, default=0.0)  # monotonic seconds: it was in vain to look for some
     _news: trio.lowlevel.ParkingLot = field(init=False, factory=trio.lowlevel.ParkingLot)
 
@@ -252,13 +254,15 @@ class Handshakes:
         """Give away the places that are free, to the best rank first; the next turn goes on where this one's ends."""
         for line in self._lines:
             while line and self._has_place:
-                # In a long line it is the newest's turn: else everybody would wait until he gives up.
+                # In a long line it is the newest's turn: else everybody would wait until he gives up. A short one that
+                # grows because the processor is short is served in order: some wait a little, but none of them for ever.
                 one, _ = line.popitem(last=self._is_long(line))
                 self._hold(one)
                 one.turn.set()
 
     def _is_long(self, line: _InOrder) -> bool:
-        return bool(line) and next(iter(line)).since < trio.current_time() - LONG
+        longest = LONG if self._lacks_places else BUSY
+        return bool(line) and next(iter(line)).since < trio.current_time() - longest
 
     def _make_way(self, rank: Rank) -> bool:
         """Take the place of one of a worse rank."""
@@ -272,7 +276,8 @@ class Handshakes:
 
     def _look(self) -> None:
         """Take places for those in line, once all are taken."""
-        if not self._is_full:
+        self._lacks_places = self._is_full
+        if not self._lacks_places:
             return
         waiting = sum(map(len, self._lines))
         patience = self.limits.handshake_patience * (HASTE if any(map(self._is_long, self._lines)) else 1.0)

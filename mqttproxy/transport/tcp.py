@@ -32,8 +32,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 class TcpStream:
     """A connected TCP socket as a `ByteStream`. An idle one has no task, event or buffer of its own."""
 
-    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_parked", "_poller", "_receives", "_socket",
-                 "_spawn", "peer", "write_timeout")  # fmt: skip
+    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_is_first_there", "_parked", "_poller", "_receives",
+                 "_socket", "_spawn", "peer", "write_timeout")  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, *, write_timeout: float = WRITE_TIMEOUT) -> None:
         sock.setblocking(False)
@@ -48,6 +48,7 @@ class TcpStream:
         self._backlog = bytearray()
         self._closed = False
         self._receives = False  # a task waits for bytes
+        self._is_first_there = False  # for the next receive(), which need not wait
         self._ended = False  # the peer has sent FIN
         self._failure: str | None = None  # in words: an error that is kept would keep the frames it went through
         self._flushing = False
@@ -90,23 +91,26 @@ class TcpStream:
         """
         while not self._closed:
             try:
-                await self._wait_readable()
-                return bool(self._socket.recv(1, socket.MSG_PEEK))
+                # Most often it has come with the connection, and each wait costs a turn of the loop.
+                self._is_first_there = bool(self._socket.recv(1, socket.MSG_PEEK))
             except BlockingIOError:
-                continue
-            except trio.ClosedResourceError:
-                break
+                pass
             except OSError as error:
                 raise self._fail(words(error)) from error
+            else:
+                return self._is_first_there
+            with suppress(trio.ClosedResourceError):
+                await self._wait_readable()
         return False
 
     async def receive(self) -> bytes | memoryview:
         """Wait for bytes and return all that is there, as a view of the shared buffer; b"": the peer is gone."""
         while not self._closed:
             try:
-                self._receives = True
-                await trio.lowlevel.wait_readable(self._socket)
-                self._receives = False
+                if self._is_first_there:
+                    self._is_first_there = False
+                else:
+                    await self._wait_readable()
                 count = self._socket.recv_into(_BUFFER)
             except BlockingIOError:
                 continue  # woken for nothing

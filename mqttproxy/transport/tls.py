@@ -49,6 +49,7 @@ def server_context(
     """
     context = _restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.set_ciphers(SUITES)
+    context.num_tickets = 1  # a device has one connection; a second ticket is for browsers, and costs 70 µs
     if minimum == "1.3":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     _load_chain(context, certificate, private_key)
@@ -118,6 +119,7 @@ class TlsStream:
 
         """
         stream = cls(inner, context, None)
+        await stream._receive_flight()  # there is nothing to compute before
         await stream._handshake()
         return stream
 
@@ -200,10 +202,7 @@ class TlsStream:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._inner.send_nowait(self._outgoing.read())
-                data = await self._inner.receive()
-                if not data:
-                    raise TransportError(f"{self.peer}: hung up during the TLS handshake") from None
-                self._incoming.write(data)
+                await self._receive_flight()
             except ssl.SSLError as error:
                 self._inner.send_nowait(self._outgoing.read())  # the alert that tells the peer
                 raise TransportError(f"{self.peer}: TLS handshake: {_tls_words(error)}") from error
@@ -217,6 +216,12 @@ class TlsStream:
             der = None if subject is None else self._tls.getpeercert(binary_form=True)
             self.peer = evolve(self.peer, certificate=subject, der=der)
         self._early = bytes(_BUFFER[: self._decrypt()])
+
+    async def _receive_flight(self) -> None:
+        data = await self._inner.receive()
+        if not data:
+            raise TransportError(f"{self.peer}: hung up during the TLS handshake")
+        self._incoming.write(data)
 
     def _decrypt(self) -> int:
         # Gathers every whole record of one read, so that a batch stays a batch. One step of TCP's size and what

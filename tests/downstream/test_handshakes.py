@@ -5,10 +5,10 @@ import trio
 from trio.testing import MockClock
 
 from mqttproxy.config.model import LimitSettings
-from mqttproxy.downstream.handshakes import A_FEW, CHURN, LONG, LOOK, QUIET
+from mqttproxy.downstream.handshakes import A_FEW, AT_ONCE, CHURN, LONG, LOOK, QUIET, Handshakes
 from mqttproxy.mqtt.packets import Connect
 from tests.client import Client
-from tests.fakes import MemoryByteStream
+from tests.fakes import MemoryByteStream, memory_pair
 from tests.house import HOST, House, open_house
 
 OTHER = "198.51.100.4"
@@ -81,6 +81,28 @@ class TestPlaces:
             begin(house, 3000, *(f"10.0.{number // 250}.{number % 250}" for number in range(3000)))
             await house.settle()
             assert await wait_in(visit(house)) <= LONG + 2 * LOOK  # not after the thirty hundreds before it
+
+    async def test_E7_where_only_the_processor_is_short_the_line_keeps_its_order(self, mock_clock: MockClock) -> None:
+        begun: list[int] = []
+
+        async def come(handshakes: Handshakes, number: int) -> None:
+            theirs, ours = memory_pair(host=f"10.0.{number // 250}.{number % 250}")
+            theirs.send_nowait(b"\x10")
+            with handshakes.begun(ours) as handshake:
+                await handshakes.take_place(handshake)
+                begun.append(number)
+                await trio.sleep_forever()
+
+        async with open_house() as house:
+            for turn in range(200):  # of ten milliseconds: more come than begin, and none goes on
+                for number in range(AT_ONCE + 2):
+                    house.nursery.start_soon(come, house.door._handshakes, turn * (AT_ONCE + 2) + number)
+                mock_clock.jump(0.01)
+                await trio.lowlevel.checkpoint()
+            assert house.metrics.handshake_waits == 0  # there are places for all
+            assert house.metrics.handshakes_waiting > 300
+            assert set(range(1500)) <= set(begun)
+            house.nursery.cancel_scope.cancel()
 
     async def test_E7_who_came_in_before_comes_in_at_once_beside_thousands_of_strangers(
         self, autojump_clock: MockClock

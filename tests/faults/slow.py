@@ -34,7 +34,7 @@ from tests.harness import RunningProxy, running_proxy, write_settings
 from tests.waiting import wait_until
 
 ORIGINS: Final = {"one": 1, "nat": 1, "hundred": 100, "each": 0}  # addresses; 0: one for each
-NAT: Final = "[limits]\nconnections_per_address = 100000\n"
+NAT: Final = "connections_per_address = 100000\n"
 LISTENERS: Final = ("tcp", "tls", "ws")
 SETTLED: Final = 40.0  # seconds within which everything must have been given back; the longest wait of a default is 30
 SPARE_DESCRIPTORS: Final = 4  # those of a page that is being asked, and of a database
@@ -244,6 +244,7 @@ def besiege(folder: Path, plan: Plan, settings: str = "") -> Result:
     """Start a proxy, attack it, and tell what came of it."""
     folder.mkdir(parents=True, exist_ok=True)
     if plan.origin == "nat":
+        settings = settings or "[limits]\n"
         settings += NAT
     with running_proxy(write_settings(folder, settings, transports=LISTENERS)) as proxy:
         return trio.run(Siege(proxy, plan, folder).go)
@@ -302,6 +303,7 @@ def main() -> int:
     parser.add_argument("--flood-rate", type=float, default=5000, help="the same for those that hang up")
     parser.add_argument("--seconds", type=float, default=10, help="of an attack by those that stay, once all are there")
     parser.add_argument("--flood-seconds", type=float, default=30, help="of each by connections that hang up")
+    parser.add_argument("--connect-deadline", help="limits.connect_deadline, such as 30s; by default the product's")
     parser.add_argument("--folder", type=Path, help="keep data and logs here; by default they go")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -311,10 +313,12 @@ def main() -> int:
         parser.error(f"--count {asked.count}: a process may have {most} descriptors here")
     if not asked.json:
         print(_row(HEADS) + "\n" + "|---" * len(HEADS) + "|", flush=True)
+    deadline = asked.connect_deadline
+    settings = f'[limits]\nconnect_deadline = "{deadline}"\n' if deadline else ""
     is_broken = False
     with tempfile.TemporaryDirectory() as temporary:
         for number, plan in enumerate(plans(asked)):
-            result = besiege((asked.folder or Path(temporary)) / str(number), plan)
+            result = besiege((asked.folder or Path(temporary)) / str(number), plan, settings)
             print(json.dumps(asdict(result)) if asked.json else _row(cells(result)), flush=True)
             try:
                 # A flood is to be survived: everybody is served.
