@@ -105,7 +105,7 @@ class Arrivals:
                 self.refusal.decided("forwarded", identity, message, destinations=(LOCAL,))
             if arrival.retained_for is not None:
                 for session in cast("Sequence[Subscriber]", arrival.retained_for):  # they are as the door gave them
-                    self.table.deliver_retained(message, session.client_id, arrival.filters)
+                    self.table.deliver_retained(message, session.client_id, arrival.filters, sender=sender)
                 continue
             if not batch.is_for(sender, arrival):
                 self._deliver(batch)

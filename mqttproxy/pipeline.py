@@ -374,7 +374,7 @@ class Pipeline:
             message = carried
         if message.retain and plan.local:
             before = self._journal.noted
-            if not self.retained.keep(message):
+            if not self.retained.keep(message, ticket.origin.identity.client_id):
                 self.refusal.not_carried(message, ticket, ReasonCode.QUOTA_EXCEEDED, drop=False)
                 return None
             if plan.awaits_commit and ticket.qos and self._journal.noted != before:

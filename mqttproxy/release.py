@@ -271,7 +271,7 @@ class Releases:
         pipeline = self.pipeline
         if way.lane is not None and not way.lane.has_room:
             raise _NoRoomError(way.lane)
-        if way.local and message.retain and not pipeline.retained.keep(message):
+        if way.local and message.retain and not pipeline.retained.keep(message, identity.client_id):
             words = "there is no room for another retained message"
             raise MendingError(refusal(Failure("", "topic", words), reason=ReasonCode.QUOTA_EXCEEDED))
         self.journal.add(ReleaseRow(held_id))

@@ -151,4 +151,10 @@ def m005_owners(db: Database) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN owner TEXT")
 
 
+@migrations()
+def m006_senders(db: Database) -> None:
+    """Keep with a retained message who sent it, for subscriptions with No Local."""
+    db.execute("ALTER TABLE retained ADD COLUMN sender TEXT NOT NULL DEFAULT ''")
+
+
 migrate: Final = partial(migrating.migrate, migrations)

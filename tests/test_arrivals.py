@@ -186,6 +186,22 @@ class TestNoLocal:
             assert publish.properties.user_properties == ()
             house.a.settle()
 
+    async def test_nor_what_the_broker_has_retained_of_it(self, autojump_clock: MockClock) -> None:
+        async with open_house(A) as house:
+            sender, other = await house.connect("sender"), await house.connect("other")
+            sender.subscribe(Subscription("t", 1, no_local=True))
+            other.subscribe(Subscription("t", 1, no_local=True))
+            await house.settle()
+            sender.publish(Publish("t", b"x", 1, True))
+            await house.settle()
+            ((message, _),) = house.a.taken
+            both = (house.session("sender"), house.session("other"))
+            stored = Publish("t", b"x", 1, True, properties=message.properties)
+            send(house, Arrival(stored, ("t",), retained_for=both))
+            await house.settle()
+            assert (sender.received, other.received) == ([], [("t", b"x")])
+            house.a.settle()
+
     async def test_messages_of_others_go_without_a_signature(self, autojump_clock: MockClock) -> None:
         async with open_house(A) as house:
             device = await house.connect()

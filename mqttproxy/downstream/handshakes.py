@@ -254,8 +254,8 @@ class Handshakes:
         """Give away the places that are free, to the best rank first; the next turn goes on where this one's ends."""
         for line in self._lines:
             while line and self._has_place:
-                # In a long line it is the newest's turn: else everybody would wait until he gives up. A short one that
-                # grows because the processor is short is served in order: some wait a little, but none of them for ever.
+                # In a long line it is the newest's turn: else everybody would wait until he gives up. While only the
+                # processor is short, a line is no longer than its delay: in order, all wait a little and none for ever.
                 one, _ = line.popitem(last=self._is_long(line))
                 self._hold(one)
                 one.turn.set()

@@ -195,12 +195,15 @@ class Subscribing:
         entry, retained = self._retained[0]
         premises = self._premises
         home_of, client_id = premises.pipeline.ruleset.routes.home_of, self._session.client_id
+        sender_of, no_local = premises.pipeline.retained.sender_of, entry.subscription.no_local
         found: list[Message] = []
         size = looked_at = 0
         for message in islice(retained, self._slice):
             looked_at += 1
             # Again, as rules and routes may have changed since the message came or the subscription was made.
             if home_of(message.topic) != LOCAL or may_subscribe(client_id, message.topic)[0].is_failure:
+                continue
+            if no_local and sender_of(message.topic) == client_id:  # [MQTT-3.8.3-3]
                 continue
             if not premises.pipeline.may_still_go(message):
                 premises.metrics.dropped_down.add("policy")

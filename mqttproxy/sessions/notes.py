@@ -16,12 +16,13 @@ class Notes:
         self._journal: Final = journal
         self._last_will = 0  # the highest number that was noted: a higher one is new
 
-    def retained(self, topic: str, message: Message | None, is_new: bool = False) -> None:
-        """Note the retained message of a topic, None: there is none now. `is_new`: there was none before."""
+    def retained(self, topic: str, message: Message | None, is_new: bool = False, sender: str = "") -> None:
+        """Note the retained message of a topic and who sent it, None: there is none now. `is_new`: there was none."""
         if message is None:
             self._journal.remove(RetainedRow, topic)
             return
-        row = RetainedRow(topic, message.payload, message.qos, message.properties, self._journal.to_wall(message))
+        over = self._journal.to_wall(message)
+        row = RetainedRow(topic, message.payload, message.qos, message.properties, over, sender)
         if is_new:
             self._journal.add(row)
         else:
@@ -55,14 +56,14 @@ class Notes:
         else:
             self._journal.put(row)
 
-    def retained_at_start(self) -> Iterable[Message]:
-        """Yield the retained messages of the start, once, for `RetainedStore.restore`."""
+    def retained_at_start(self) -> Iterable[tuple[Message, str]]:
+        """Yield the retained messages of the start and who sent them, once, for `RetainedStore.restore`."""
         for row in self._journal.take_loaded(RetainedRow):
             if row.expires_at is None:
-                yield Message(row.topic, row.payload, row.qos, True, row.properties)
+                yield Message(row.topic, row.payload, row.qos, True, row.properties), row.sender
             else:
                 over = self._journal.to_monotonic(row.expires_at)
-                yield Timed(row.topic, row.payload, row.qos, True, row.properties, over)
+                yield Timed(row.topic, row.payload, row.qos, True, row.properties, over), row.sender
 
     def wills_at_start(self) -> Iterable[PendingWill]:
         """Yield the wills of the start, once, for `Wills.restore`."""

@@ -76,13 +76,14 @@ class IncomingRow(Row, frozen=True, gc=False):
 
 
 class RetainedRow(Row, frozen=True, gc=False):
-    """The retained message of a topic."""
+    """The retained message of a topic. `sender`: the client identifier of who published it; empty: not known."""
 
     topic: str
     payload: bytes
     qos: int
     properties: Properties = NO_PROPERTIES
     expires_at: float | None = None
+    sender: str = ""
 
     @property
     def key(self) -> Key:  # noqa: D102 - as in `Row`

@@ -20,12 +20,13 @@ SPARE: Final = 1000  # times of messages replaced since that may lie about befor
 
 
 class _Node:
-    __slots__ = ("children", "listed", "message")
+    __slots__ = ("children", "listed", "message", "sender")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] | None = None
         self.listed: tuple[_Node, ...] | None = None
         self.message: Message | None = None
+        self.sender = ""
 
     def snapshot(self) -> "tuple[_Node, ...]":
         """Return the children as they are now, for somebody who goes through them with long pauses."""
@@ -55,7 +56,7 @@ class RetainedStore:
         *,
         max_messages: int,
         max_bytes: int,
-        note: Callable[[str, Message | None, bool], None] = lambda _topic, _message, _is_new: None,
+        note: Callable[[str, Message | None, bool, str], None] = lambda _topic, _message, _is_new, _sender: None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         """Make an empty store.
@@ -63,7 +64,8 @@ class RetainedStore:
         Args:
             max_messages: kept at most.
             max_bytes: of payloads, topics and properties, and something for each message.
-            note: told each change: a topic, its message, or None when it has none any more, and whether it had none.
+            note: told each change: a topic, its message, or None when it has none any more, whether it had none, and
+                the client identifier of the sender.
             now: the clock that tells whether a `Timed` message is over.
 
         """
@@ -77,26 +79,43 @@ class RetainedStore:
         self.count = 0
         self.size = 0
 
-    def keep(self, message: Message) -> bool:
-        """Keep, replace, or with an empty payload clear. [MQTT-3.3.1-6]. False: it would break a bound."""
+    def keep(self, message: Message, sender: str = "") -> bool:
+        """Keep, replace, or with an empty payload clear. [MQTT-3.3.1-6].
+
+        Args:
+            message: its `retain` is set.
+            sender: client identifier of who published it; empty: not known.
+
+        Returns:
+            False: it would break a bound.
+
+        """
         if not message.payload:
             self._clear(message.topic)
             return True
         count = self.count
         message = _as_kept(message)
-        if not self._put(message):
+        if not self._put(message, sender):
             return False
-        self._note(message.topic, message, self.count > count)
+        self._note(message.topic, message, self.count > count, sender)
         return True
 
-    def restore(self, messages: Iterable[Message]) -> int:
-        """Put back what was kept before a restart. What does not fit any more is noted as cleared; returns how many."""
+    def restore(self, messages: Iterable[tuple[Message, str]]) -> int:
+        """Put back what was kept before a restart, and who sent it.
+
+        What does not fit any more is noted as cleared; returns how many.
+        """
         dropped = 0
-        for message in messages:
-            if not self._put(message):
-                self._note(message.topic, None, False)
+        for message, sender in messages:
+            if not self._put(message, sender):
+                self._note(message.topic, None, False, "")
                 dropped += 1
         return dropped
+
+    def sender_of(self, topic: str) -> str:
+        """Return the client identifier of who published the retained message of a topic; empty: it is not known."""
+        node = self._find(topic)
+        return node.sender if node is not None else ""
 
     @property
     def next_expiry(self) -> float:
@@ -172,7 +191,7 @@ class RetainedStore:
             elif (child := node.children.get(level)) is not None:
                 stack.append((iter((child,)), depth + 1))
 
-    def _put(self, message: Message) -> bool:
+    def _put(self, message: Message, sender: str) -> bool:
         node = self._find(message.topic)
         old = node.message if node else None
         count = self.count + (old is None)
@@ -183,7 +202,7 @@ class RetainedStore:
             node = self._root_of(message.topic)
             for level in message.topic.split("/"):
                 node = node.child(level)
-        node.message = message
+        node.message, node.sender = message, sender
         self.count, self.size = count, size
         if isinstance(message, Timed) and message.expires_at < inf:
             self._remember(message)
@@ -215,9 +234,9 @@ class RetainedStore:
             return
         self.count -= 1
         self.size -= _size(node.message)
-        node.message = None
+        node.message, node.sender = None, ""
         self._prune(topic)
-        self._note(topic, None, False)
+        self._note(topic, None, False, "")
 
     def _prune(self, topic: str) -> None:
         """Remove the branches that are bare now, from the leaf on."""

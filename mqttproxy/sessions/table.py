@@ -165,13 +165,16 @@ class SubscriptionTable:
         _hand_over(due)
         return copies
 
-    def deliver_retained(self, message: Message, client_id: str, only: Iterable[str] | None) -> bool:
+    def deliver_retained(
+        self, message: Message, client_id: str, only: Iterable[str] | None, *, sender: str = ""
+    ) -> bool:
         """Hand one client a message that its own subscribing has brought; False: it is not subscribed (any more).
 
         Args:
             message: a retained one.
             client_id: whose.
             only: count only these filters as subscribed; None: all of its filters.
+            sender: client identifier of who published it; empty: not known.
 
         """
         mine = self._by_client.get(client_id, {})
@@ -179,6 +182,7 @@ class SubscriptionTable:
             mine[topic_filter]
             for topic_filter in (mine if only is None else only)
             if topic_filter in mine and not topic_filter.startswith(SHARE) and matches(topic_filter, message.topic)
+            if not (client_id == sender and mine[topic_filter].subscription.no_local)
         ]
         if entries:
             entries[0].subscriber.deliver([copy_with(message, *options_for(message, entries, retained=True))])

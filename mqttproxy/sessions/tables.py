@@ -88,12 +88,12 @@ def _write_incoming(row: IncomingRow) -> Sequence[object]:
 
 
 def _write_retained(row: RetainedRow) -> Sequence[object]:
-    return row.topic, row.qos, row.expires_at, _to_json(row.properties), row.payload
+    return row.topic, row.qos, row.expires_at, _to_json(row.properties), row.payload, row.sender
 
 
 def _read_retained(values: Any) -> RetainedRow:
-    topic, qos, expires_at, properties, payload = values
-    return RetainedRow(topic, payload, qos, _from_json(properties), expires_at)
+    topic, qos, expires_at, properties, payload, sender = values
+    return RetainedRow(topic, payload, qos, _from_json(properties), expires_at, sender)
 
 
 def _write_will(row: WillRow) -> Sequence[object]:
@@ -155,7 +155,7 @@ TABLES: Final[dict[type[Row], Table]] = {
     ),
     RetainedRow: Table(
         "retained",
-        "topic, qos, expires_at, properties, payload",
+        "topic, qos, expires_at, properties, payload, sender",
         "topic",
         _write_retained,
         _read_retained,

@@ -32,8 +32,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 class TcpStream:
     """A connected TCP socket as a `ByteStream`. An idle one has no task, event or buffer of its own."""
 
-    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_is_first_there", "_parked", "_poller", "_receives",
-                 "_socket", "_spawn", "peer", "write_timeout")  # fmt: skip
+    __slots__ = ("_backlog", "_closed", "_ended", "_failure", "_flushing", "_is_first_there", "_parked", "_poller",
+                 "_receives", "_socket", "_spawn", "peer", "write_timeout")  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, *, write_timeout: float = WRITE_TIMEOUT) -> None:
         sock.setblocking(False)

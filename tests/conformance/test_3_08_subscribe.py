@@ -100,6 +100,18 @@ def test_no_local_goes_by_the_client_identifier_not_by_the_connection(server: Se
     assert [one.payload for one in again.fence()] == [b"other"]
 
 
+@holds_5("3.8.3-3")
+def test_no_local_keeps_what_is_retained_of_a_device_from_it_too(server: Server) -> None:
+    topic = server.new_topic()
+    device, other = server.join(), server.join()
+    device.publish(topic + "/mine", retain=True)
+    other.publish(topic + "/theirs", retain=True)
+    device.fence()
+    other.fence()
+    device.subscribe(topic + "/+", options=2 | NO_LOCAL)
+    assert [one.topic for one in device.fence()] == [topic + "/theirs"]
+
+
 @holds_5("3.8.3-4", "4.13.1-1")
 def test_no_local_on_a_shared_subscription_ends_the_connection(server: Server) -> None:
     device = server.join()

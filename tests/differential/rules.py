@@ -92,13 +92,6 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "A retained message of one's own, and No Local",
-        "It comes: who published it is not kept with it.",
-        "It does not come.",
-        "A gap of ours: [MQTT-3.8.3-3] makes no exception for what is retained.",
-        (_x, Publish("x", "a", 1, retain=True), Subscribe("x", (Wanted("a", 1, no_local=True),))),
-    ),
-    Difference(
         HANDED_ON,
         "When it comes, before PUBREC.",
         "When PUBREL comes.",
@@ -332,10 +325,8 @@ def narrowed(step: Step, last: Connect | None, *, is_online: bool) -> list[Step]
         case Connect():
             # Subscriptions keep what their version had of options, so a client keeps its version. No Receive Maximum:
             # which retained message is the first to be sent is open.
-            # Nor a retained will where a client may subscribe with No Local.
             version = last.version if last else step.version
-            will = step.will and evolve(step.will, retain=step.will.retain and step.will.topic != "a/b")
-            step = evolve(step, version=version, window=0, expiry=step.expiry and KEPT, will=will)
+            step = evolve(step, version=version, window=0, expiry=step.expiry and KEPT)
             return [Cut(step.client), step] if last and last.will and is_online else [step]
         case Subscribe():
             wanted = [

@@ -1,5 +1,7 @@
 """Who waits for a place, and who loses it: see `mqttproxy.downstream.handshakes`. No socket, no second of real time."""
 
+from typing import cast
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -7,6 +9,7 @@ from trio.testing import MockClock
 from mqttproxy.config.model import LimitSettings
 from mqttproxy.downstream.handshakes import A_FEW, AT_ONCE, CHURN, LONG, LOOK, QUIET, Handshakes
 from mqttproxy.mqtt.packets import Connect
+from mqttproxy.transport.tcp import TcpStream
 from tests.client import Client
 from tests.fakes import MemoryByteStream, memory_pair
 from tests.house import HOST, House, open_house
@@ -88,7 +91,7 @@ class TestPlaces:
         async def come(handshakes: Handshakes, number: int) -> None:
             theirs, ours = memory_pair(host=f"10.0.{number // 250}.{number % 250}")
             theirs.send_nowait(b"\x10")
-            with handshakes.begun(ours) as handshake:
+            with handshakes.begun(cast("TcpStream", ours)) as handshake:
                 await handshakes.take_place(handshake)
                 begun.append(number)
                 await trio.sleep_forever()

@@ -91,6 +91,21 @@ class TestLocal:
             (publish,) = other.of(Publish)
             assert sorted(publish.properties.subscription_identifiers) == [7, 8]
 
+    async def test_no_local_keeps_back_what_is_retained_too(self, autojump_clock: MockClock) -> None:
+        async with open_house() as house:
+            device, other = await house.connect(), await house.connect("other")
+            device.publish(Message("t/mine", b"x", 1, retain=True))
+            other.publish(Message("t/theirs", b"x", 1, retain=True))
+            await house.settle()
+            for one in (device, other):
+                one.subscribe(Subscription("t/+", 1, no_local=True))
+            await house.settle()
+            assert [topic for topic, _ in device.received] == ["t/theirs"]
+            assert [topic for topic, _ in other.received] == ["t/mine"]
+            other.subscribe(Subscription("t/+", 1))
+            await house.settle()
+            assert sorted(topic for topic, _ in other.received) == ["t/mine", "t/mine", "t/theirs"]
+
     async def test_everything_ends_with_the_connection(self, autojump_clock: MockClock) -> None:
         async with open_house(upstream()) as house:
             device = await house.connect()

@@ -160,7 +160,7 @@ class Model:
 
     now: float = 0
     sessions: dict[str, Session] = field(factory=dict)
-    retained: dict[str, Text] = field(factory=dict)
+    retained: dict[str, tuple[Text, str]] = field(factory=dict)  # and who sent it
     handouts: list[Handout] = field(factory=list)
     batches: int = 0
 
@@ -267,8 +267,8 @@ class Model:
             elif wanted.handling == 0 or (wanted.handling == 1 and is_new):
                 session.queue += [
                     Due(evolve(text, qos=min(text.qos, wanted.qos)), (identifier,) if identifier else (), self.batches)
-                    for text in self.retained.values()
-                    if is_match(wanted.topic_filter, text.topic)
+                    for text, sender in self.retained.values()
+                    if is_match(wanted.topic_filter, text.topic) and not (wanted.no_local and sender == session.client)
                 ]
         return [(Kind.SUBACK, one.qos) for one in step.wanted]
 
@@ -307,7 +307,7 @@ class Model:
     def _spread(self, sender: str, text: Text) -> None:
         """Retain a message and put it into the queues of all who are subscribed, once each."""
         if text.retain and text.payload:
-            self.retained[text.topic] = text
+            self.retained[text.topic] = text, sender
         elif text.retain:
             self.retained.pop(text.topic, None)
         for session in self.sessions.values():

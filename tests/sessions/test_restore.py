@@ -227,7 +227,7 @@ def test_retained_messages_and_wills_come_back(tmp_path: Path) -> None:
     house = House(tmp_path / "s")
     now = house.clock.now()
     kept = Message("r/1", b"x", 1, True, Properties(content_type="c"))
-    house.notes.retained("r/1", kept)
+    house.notes.retained("r/1", kept, True, "ada's")
     house.notes.retained("r/2", Timed("r/2", b"y", 0, True, Properties(message_expiry_interval=50), now + 50))
     house.notes.retained("r/3", kept)
     house.commit()
@@ -240,9 +240,11 @@ def test_retained_messages_and_wills_come_back(tmp_path: Path) -> None:
     house.notes.will(3, None)
     again = back(house, tmp_path, later=2.0)
     first, second = again.notes.retained_at_start()
-    assert first == kept
-    assert isinstance(second, Timed)
-    assert second.expires_at == again.clock.now() + 48
+    assert first == (kept, "ada's")
+    timed, sender = second
+    assert sender == ""
+    assert isinstance(timed, Timed)
+    assert timed.expires_at == again.clock.now() + 48
     armed, on = again.notes.wills_at_start()
     assert armed.due == again.clock.now() + 3
     assert (armed.message, armed.number, armed.username) == (will.message, 1, "ada")

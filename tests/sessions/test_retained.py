@@ -167,7 +167,7 @@ def test_each_change_is_noted_and_nothing_else() -> None:
     retained = RetainedStore(
         max_messages=2,
         max_bytes=10_000,
-        note=lambda topic, message, _is_new: notes.append((topic, message.payload if message else None)),
+        note=lambda topic, message, _is_new, _sender: notes.append((topic, message.payload if message else None)),
     )
     retained.keep(until(1.0, "a", b"1"))
     retained.keep(kept("b", b"2"))
@@ -184,13 +184,25 @@ def test_what_was_kept_is_put_back_without_a_note_unless_it_does_not_fit_any_mor
     retained = RetainedStore(
         max_messages=2,
         max_bytes=10_000,
-        note=lambda topic, message, _is_new: notes.append((topic, message)),
+        note=lambda topic, message, _is_new, _sender: notes.append((topic, message)),
         now=lambda: 0.0,
     )
-    assert retained.restore([kept("a"), until(5.0, "b"), kept("c")]) == 1
+    assert retained.restore([(kept("a"), "one"), (until(5.0, "b"), ""), (kept("c"), "")]) == 1
     assert notes == [("c", None)]
     assert topics_of(retained) == ["a", "b"]
     assert retained.next_expiry == 5.0
+    assert retained.sender_of("a") == "one"
+
+
+def test_who_sent_what_is_retained_is_known_as_long_as_it_is() -> None:
+    retained = store()
+    retained.keep(kept("a/b"), "one")
+    assert [retained.sender_of(topic) for topic in ("a/b", "a", "a/b/c", "x")] == ["one", "", "", ""]
+    retained.keep(kept("a/b", b"2"), "two")
+    assert retained.sender_of("a/b") == "two"
+    retained.keep(kept("a/b/c"), "three")
+    retained.keep(kept("a/b", b""), "one")
+    assert [retained.sender_of(topic) for topic in ("a/b", "a/b/c")] == ["", "three"]
 
 
 # Slices, and changes between them.
