@@ -15,7 +15,7 @@ from mqttproxy import sqlite
 from mqttproxy.quarantine import database as quarantine
 
 DATABASE: Final = "journal.sqlite3"
-VERSION: Final = 5  # of the journal's tables: the number of migrations in schema.py
+VERSION: Final = 6  # of the journal's tables: the number of migrations in schema.py
 
 
 def journal_dir(data_dir: Path) -> Path:
