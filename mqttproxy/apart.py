@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from subprocess import PIPE, CompletedProcess
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -22,6 +22,8 @@ sys.path[:] = {path!r}
 runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 """
 
+NO_THREAD: Final = 0.05  # seconds before it is tried again to start one
+
 
 class ToThread(Protocol):
     """`trio.to_thread.run_sync`, or what simulates it."""
@@ -32,7 +34,41 @@ class ToThread(Protocol):
         """Run it where it may block."""
 
 
-IN_THREAD: Final = cast("ToThread", trio.to_thread.run_sync)
+class InThread:
+    """Runs in a thread, and waits for one if none can be started: a machine that is short of them is so for a while.
+
+    Without that, whichever room happens to need one then would end the process.
+
+    Attributes:
+        waits: times that none could be started.
+
+    """
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    async def __call__(
+        self, sync_fn: Callable[[], Any], /, *, abandon_on_cancel: bool, limiter: trio.CapacityLimiter
+    ) -> Any:
+        """As `trio.to_thread.run_sync`."""
+        has_begun = False
+
+        def begin() -> Any:
+            nonlocal has_begun
+            has_begun = True
+            return sync_fn()
+
+        while True:
+            try:
+                return await trio.to_thread.run_sync(begin, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+            except (RuntimeError, MemoryError):
+                if has_begun:
+                    raise
+            self.waits += 1
+            await trio.sleep(NO_THREAD)  # those that are idle end after ten seconds, and those that work are idle soon
+
+
+IN_THREAD: Final = InThread()
 
 
 async def run_apart(module: str, *arguments: str, seconds: float) -> CompletedProcess[bytes]:

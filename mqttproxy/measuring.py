@@ -104,13 +104,16 @@ class Measuring:
         """Measure, and shed by it. `delay`: seconds by which this comes late through the process's own work."""
         running, bounds = self._running, self._running.config.overload
         measures = Measures()
-        with trio.move_on_after(EVERY):
+        with trio.move_on_after(EVERY) as patience:
             try:
                 if running.door.premises.shedding.level:  # else room that has been made would not show
                     await self._in_thread(give_back_memory)
                 measures = await self._in_thread(partial(self._read, running.started_with.proxy.data_dir))
-            except (MemoryError, RuntimeError) as error:  # no room for a thread: who measures must not end the process
+            except MemoryError as error:  # who measures must not end the process
                 running.door.premises.alerts.warning("measuring", "measuring_failed", error=str(error))
+        if patience.cancelled_caught:
+            words = f"took longer than {EVERY:g} s, or there was no thread for it"
+            running.door.premises.alerts.warning("measuring", "measuring_failed", error=words)
         journal, limited = running.keeping.journal, running.door.premises.limited
         # While the disk fails altogether, devices' acknowledgements wait for it: shedding could not mend that.
         commit = None if journal.trouble is not None else journal.commit_seconds

@@ -1,9 +1,12 @@
 import sys
+import threading
 
 import pytest
 import trio
+from trio._core._thread_cache import ThreadCache
+from trio.testing import MockClock
 
-from mqttproxy.apart import run_apart
+from mqttproxy.apart import NO_THREAD, InThread, run_apart
 
 
 @pytest.fixture
@@ -45,3 +48,36 @@ async def test_what_cannot_be_started_is_told(module: str, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(FileNotFoundError):
         await run_apart(module, "0", seconds=30)
+
+
+class TestInThread:
+    async def test_what_it_gives_and_raises_comes_back(self) -> None:
+        limiter, in_thread = trio.CapacityLimiter(1), InThread()
+        assert await in_thread(lambda: 7, abandon_on_cancel=False, limiter=limiter) == 7
+        with pytest.raises(RuntimeError, match="mine"):
+            await in_thread(fail, abandon_on_cancel=False, limiter=limiter)
+        assert in_thread.waits == 0
+
+    @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+    async def test_X24_where_no_thread_can_be_started_it_waits_for_one(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    ) -> None:
+        limiter, in_thread = trio.CapacityLimiter(1), InThread()
+        start, left = threading.Thread.start, [error] * 3
+
+        def start_or_not(thread: threading.Thread) -> None:
+            if left:
+                raise left.pop()
+            start(thread)
+
+        monkeypatch.setattr("trio._core._thread_cache.THREAD_CACHE", ThreadCache())  # it has none that are idle
+        monkeypatch.setattr(threading.Thread, "start", start_or_not)
+        began = trio.current_time()
+        assert await in_thread(lambda: 7, abandon_on_cancel=True, limiter=limiter) == 7
+        assert (in_thread.waits, left) == (3, [])
+        assert trio.current_time() - began >= 3 * NO_THREAD
+        assert limiter.borrowed_tokens == 0
+
+
+def fail() -> None:
+    raise RuntimeError("mine")

@@ -71,7 +71,7 @@ class Asker:
                         data += part
                         if len(data) > LARGEST:
                             raise AskError(f"an answer of more than {LARGEST} bytes")
-            except httpx2.HTTPError as error:
+            except (httpx2.HTTPError, RuntimeError) as error:  # that: no thread could be started to resolve a name in
                 raise AskError(f"{type(error).__name__}: {error}"[:200]) from error
         if patience.cancelled_caught:
             raise AskError(f"no answer within {self._timeout:g} s")

@@ -9,6 +9,7 @@ from attrs import Factory, define, field
 
 from mqttproxy.access.credentials import Allowed
 from mqttproxy.access.gate import Gate
+from mqttproxy.apart import IN_THREAD
 from mqttproxy.config.model import AccessSettings, Labels, LimitSettings
 from mqttproxy.downstream.absent import Absent
 from mqttproxy.downstream.departed import Publisher
@@ -100,6 +101,7 @@ class Premises:
         metrics, flapping = self.metrics, self.flapping
         metrics.flapping_banned, metrics.flapping_bans = flapping.banned, flapping.bans
         metrics.flapping_forgotten = flapping.forgotten
+        self.limited.thread_waits = IN_THREAD.waits
         self.limited.rate_keys, self.limited.bans = self.rates.keys, len(self.bans)
         self.limited.refused_clients, self.limited.refused_forgotten = len(self.refused), self.refused.forgotten
 

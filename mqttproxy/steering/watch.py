@@ -89,13 +89,14 @@ def _wants(config: ProxyConfig, places: Places) -> bool:
 
 
 async def _reload_on_change(running: Steered, steering: Steering, places: Places) -> None:
-    look = partial(trio.to_thread.run_sync, fingerprint, running.path, places)
+    to_thread, limiter = running.outside.to_thread, trio.CapacityLimiter(1)
+    look = partial(to_thread, partial(fingerprint, running.path, places), abandon_on_cancel=False, limiter=limiter)
     wake, woken = trio.open_memory_channel[None](1)
     known = await look()
     async with trio.open_nursery() as nursery:
         for folder in dict.fromkeys(one.absolute().parent for one in (running.path, *places.certificates)):
             nursery.start_soon(_follow, running, folder, False, wake)
-        if await trio.to_thread.run_sync(places.schemas.is_dir):
+        if await to_thread(places.schemas.is_dir, abandon_on_cancel=False, limiter=limiter):
             nursery.start_soon(_follow, running, places.schemas, True, wake)
         async for _ in woken:
             found = await look()

@@ -36,6 +36,10 @@ class LimitingMetrics:
     overload_waiting: int = field(
         default=0, metadata=gauge("mqtt_proxy_overload_waiting", "publishers that are not read because of overload")
     )
+    thread_waits: int = field(
+        default=0,
+        metadata=counter("mqtt_proxy_thread_waits", "times that no thread could be started, and what needed it waited"),
+    )
     bans: int = field(default=0, metadata=gauge("mqtt_proxy_bans", "bans by `mqttproxy ban` that are in force"))
     refused_clients: int = field(
         default=0, metadata=gauge("mqtt_proxy_refused_clients", "clients of which is kept why they were refused")

@@ -111,6 +111,8 @@ async def _connect(target: Target, write_timeout: float) -> TcpStream:
         connected = await trio.open_tcp_stream(target.host, target.port)
     except OSError as error:
         raise TransportError(f"{target}: {_connect_words(error)}") from error
+    except RuntimeError as error:  # no thread could be started to resolve its name in
+        raise TransportError(f"{target}: {error}") from error
     # Trio races the addresses (RFC 8305); from here on the socket is ours alone.
     sock = socket.socket(fileno=connected.socket.detach())
     try:

@@ -73,3 +73,14 @@ async def test_a_server_that_says_nothing_is_cut_by_the_callers_deadline(
 async def test_a_ca_file_that_is_missing_is_told_before_anything_is_dialled(tmp_path: Path) -> None:
     with pytest.raises(TransportError, match=r"^CA .*/ca\.pem: no such file"):
         await dial("mqtts://127.0.0.1:1", ca=tmp_path / "ca.pem")
+
+
+async def test_X24_a_name_that_cannot_be_resolved_for_want_of_a_thread_is_an_error_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("trio.open_tcp_stream", resolve)
+    with pytest.raises(TransportError, match=r"^mqtt://broker\.example:1883: can't start new thread$"):
+        await dial("mqtt://broker.example")
