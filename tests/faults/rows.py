@@ -115,7 +115,11 @@ ROWS: Final = {
     ),
     "X22": Row("the clock of the wall jumps", ("faults/test_machine.py", "test_clock.py"), long=_SESSIONS),
     "X23": Row("no descriptor is left", ("faults/test_machine.py",)),
-    "X24": Row("memory is short", ("faults/test_machine.py",), lacks="that it sheds before it ends"),
+    "X24": Row(
+        "memory is short",
+        ("faults/test_machine.py", "test_apart.py", "transport/test_dial.py"),
+        lacks="that it sheds before it ends",
+    ),
     "X25": Row(
         "the proxy stands still for a while",
         ("downstream/test_keepalive.py", "faults/test_machine.py", "faults/test_network.py"),
