@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.postgresql import Server, Table
 
-# A slow shared machine is no failure; in CI the same examples every time, so that a red run can be repeated. Half as many
-# as hypothesis tries by itself: going deep is for the fuzzers.
+# A slow shared machine is no failure; in CI the same examples every time, so that a red run can be repeated. They are half
+# as many as hypothesis tries by itself: going deep is for the fuzzers.
 settings.register_profile(
     "quick",
     deadline=None,
