@@ -1,5 +1,6 @@
 """What all tests share: the hypothesis profiles, and how they are spread over workers."""
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -10,8 +11,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.postgresql import Server, Table
 
-# A slow shared machine is no failure; in CI the same examples every time, so that a red run can be repeated. They are half
-# as many as hypothesis tries by itself: going deep is for the fuzzers.
+# A slow shared machine is no failure; in CI the same examples every time, so that a red run can be repeated. They are
+# half of what hypothesis tries by itself: going deep is for the fuzzers.
 settings.register_profile(
     "quick",
     deadline=None,
@@ -41,6 +42,12 @@ def unit(nodeid: str) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes long first."""
     items.sort(key=lambda item: [not item.nodeid.startswith(place) for place in EARLY])
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected, a million objects, out of every look for garbage from now on."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,12 +1,11 @@
 """fuzz/session.py, fuzz/run.py and fuzz/report.py: what is a finding, and what is none."""
 
 import argparse
-import gc
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,15 +90,6 @@ def test_an_input_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         session_of(check).run()
 
 
-@pytest.fixture
-def nothing_to_collect() -> Iterator[None]:
-    """Put aside what the tests have made until now: a million objects, gone through at each sample."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("nothing_to_collect")
 def test_what_a_target_leaves_behind_is_growth() -> None:
     kept: list[object] = []
     for subject, leaks in ((Growth(1.0), True), (Growth(1.0), False)):
