@@ -14,7 +14,6 @@ def test_the_machine_is_used_as_the_constants_say() -> None:
         assert gc.get_threshold() == process.GC_THRESHOLDS
         assert sys.getswitchinterval() == process.SWITCH_INTERVAL
     finally:
-        gc.unfreeze()
         gc.set_threshold(*before[0])
         sys.setswitchinterval(before[1])
 
