@@ -5,9 +5,11 @@ serves devices stays small, and nothing of a hostile schema can hold it. Plug-in
 long as they are in force.
 """
 
+import errno
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from subprocess import PIPE, CompletedProcess
 from typing import Any, Final, Protocol
 
@@ -76,10 +78,10 @@ async def run_apart(module: str, *arguments: str, seconds: float) -> CompletedPr
 
     Raises:
         trio.TooSlowError: it took longer than `seconds`, and was ended.
-        OSError: there are no processes or no memory left, or no Python.
+        OSError: there are no processes, threads or memory left, or no Python.
 
     """
-    with trio.fail_after(seconds):
+    with trio.fail_after(seconds), _told_as_oserror():
         return await trio.run_process(
             _command(module, arguments, math.ceil(seconds) + 1), capture_stdout=True, capture_stderr=True, check=False
         )
@@ -92,7 +94,17 @@ async def open_apart(module: str, *arguments: str) -> trio.Process:
         OSError: as `run_apart`.
 
     """
-    return await trio.lowlevel.open_process(_command(module, arguments, 0), stdin=PIPE, stdout=PIPE)
+    with _told_as_oserror():
+        return await trio.lowlevel.open_process(_command(module, arguments, 0), stdin=PIPE, stdout=PIPE)
+
+
+@contextmanager
+def _told_as_oserror() -> Iterator[None]:
+    """Tell as every other lack of resources that there was no thread for starting a process in: Trio does it there."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
 
 
 def _command(module: str, arguments: Sequence[str], alarm: int) -> list[str]:

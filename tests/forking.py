@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 _EXAMPLE: Final = Path(__file__).parents[1] / "examples/rollout/4-everyone.toml"
 _SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER, of <linux/prctl.h>
@@ -135,5 +136,5 @@ if __name__ == "__main__":
         wanted = _serve(listening)
     if wanted is not None:
         sys.argv = ["mqttproxy", *wanted]
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what else is said comes in between
+        cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)  # what else is said comes in between
         main()

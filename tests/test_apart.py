@@ -6,7 +6,7 @@ import trio
 from trio._core._thread_cache import ThreadCache
 from trio.testing import MockClock
 
-from mqttproxy.apart import NO_THREAD, InThread, run_apart
+from mqttproxy.apart import NO_THREAD, InThread, open_apart, run_apart
 
 
 @pytest.fixture
@@ -48,6 +48,19 @@ async def test_what_cannot_be_started_is_told(module: str, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(FileNotFoundError):
         await run_apart(module, "0", seconds=30)
+
+
+async def test_X24_a_process_for_whose_start_there_is_no_thread_is_a_lack_as_any_other(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_to_start(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("trio.to_thread.run_sync", fail_to_start)
+    with pytest.raises(OSError, match="can't start new thread"):
+        await run_apart(module, "0", seconds=30)
+    with pytest.raises(OSError, match="can't start new thread"):
+        await open_apart(module, "0")
 
 
 class TestInThread:

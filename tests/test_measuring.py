@@ -10,6 +10,7 @@ import trio.testing
 
 from mqttproxy.limiting.overload import Level, Measures
 from mqttproxy.measuring import EVERY, Measuring, memory_limit, own_delay, read_process
+from mqttproxy.telemetry.logs import RateLimited
 from tests.steering.proxies import open_proxy, text, write
 
 AT_ONCE = '[overload]\nsustained = "0s"\n'
@@ -177,11 +178,14 @@ async def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: 
 
     async with open_proxy(tmp_path) as proxy:
         monkeypatch.setattr("mqttproxy.measuring.EVERY", 0.05)
+        told: list[str] = []
+        monkeypatch.setattr(RateLimited, "warning", lambda _, _key, event, **_facts: told.append(event))
         measuring = Measuring(proxy, hang)
         with trio.fail_after(5):
             await measuring.look(1.2)
             await measuring.look(1.2)
         assert proxy.door.premises.limited.overload_level == 2
+        assert told == ["measuring_failed"] * 2
         ends.set()
 
 

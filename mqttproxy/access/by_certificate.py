@@ -22,8 +22,7 @@ from mqttproxy.mqtt.reasons import ReasonCode
 
 T = TypeVar("T")
 
-# The library's errors have no class in common.
-# What the library raises for what it cannot read: also for a name of a kind that its attribute cannot have (TypeError).
+# The library's errors have no class in common. TypeError: a name of a kind that its attribute cannot have.
 _UNREADABLE: Final = (
     ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
 )  # fmt: skip

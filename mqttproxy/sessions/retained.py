@@ -195,7 +195,7 @@ class RetainedStore:
         node = self._find(message.topic)
         old = node.message if node else None
         count = self.count + (old is None)
-        size = self.size + _size(message) - (_size(old) if old else 0)
+        size = self.size + _size(message, sender) - (_size(old, node.sender) if node and old else 0)
         if count > self._max_messages or size > self._max_bytes:
             return False
         if node is None:
@@ -233,7 +233,7 @@ class RetainedStore:
         if node is None or node.message is None:
             return
         self.count -= 1
-        self.size -= _size(node.message)
+        self.size -= _size(node.message, node.sender)
         node.message, node.sender = None, ""
         self._prune(topic)
         self._note(topic, None, False, "")
@@ -255,8 +255,8 @@ class RetainedStore:
                 parent.children = None
 
 
-def _size(message: Message) -> int:
-    size = OVERHEAD + len(message.topic) + len(message.payload)
+def _size(message: Message, sender: str) -> int:
+    size = OVERHEAD + len(message.topic) + len(message.payload) + len(sender)
     properties = message.properties
     if properties is not NO_PROPERTIES:
         size += len(properties.content_type or "") + len(properties.response_topic or "")

@@ -182,7 +182,7 @@ class SubscriptionTable:
             mine[topic_filter]
             for topic_filter in (mine if only is None else only)
             if topic_filter in mine and not topic_filter.startswith(SHARE) and matches(topic_filter, message.topic)
-            if not (client_id == sender and mine[topic_filter].subscription.no_local)
+            if _counts(mine[topic_filter], sender, None)
         ]
         if entries:
             entries[0].subscriber.deliver([copy_with(message, *options_for(message, entries, retained=True))])

@@ -50,12 +50,12 @@ class Revoked:
         read = _issuer_and_number(der)
         if read is None:
             return "a certificate that cannot be read"
-        issuer, _ = read
+        issuer, number = read
         if issuer not in self.serials:
             return "a certificate of a CA that has no revocation list here"
         if now >= self.until[issuer]:
             return "the revocation list of the certificate's CA has ended"
-        return "the certificate was revoked" if self.has(der) else None
+        return "the certificate was revoked" if number in self.serials[issuer] else None
 
 
 def _issuer_and_number(der: bytes) -> tuple[bytes, int] | None:

@@ -240,13 +240,12 @@ def _share(seconds: list[float], share: float) -> float:
     return sorted(seconds)[int(share * (len(seconds) - 1))] if seconds else float("inf")
 
 
-def besiege(folder: Path, plan: Plan, settings: str = "") -> Result:
-    """Start a proxy, attack it, and tell what came of it."""
+def besiege(folder: Path, plan: Plan, limits: str = "") -> Result:
+    """Start a proxy with these lines of `[limits]`, attack it, and tell what came of it."""
     folder.mkdir(parents=True, exist_ok=True)
     if plan.origin == "nat":
-        settings = settings or "[limits]\n"
-        settings += NAT
-    with running_proxy(write_settings(folder, settings, transports=LISTENERS)) as proxy:
+        limits += NAT
+    with running_proxy(write_settings(folder, f"[limits]\n{limits}", transports=LISTENERS)) as proxy:
         return trio.run(Siege(proxy, plan, folder).go)
 
 
@@ -313,12 +312,11 @@ def main() -> int:
         parser.error(f"--count {asked.count}: a process may have {most} descriptors here")
     if not asked.json:
         print(_row(HEADS) + "\n" + "|---" * len(HEADS) + "|", flush=True)
-    deadline = asked.connect_deadline
-    settings = f'[limits]\nconnect_deadline = "{deadline}"\n' if deadline else ""
+    limits = f'connect_deadline = "{asked.connect_deadline}"\n' if asked.connect_deadline else ""
     is_broken = False
     with tempfile.TemporaryDirectory() as temporary:
         for number, plan in enumerate(plans(asked)):
-            result = besiege((asked.folder or Path(temporary)) / str(number), plan, settings)
+            result = besiege((asked.folder or Path(temporary)) / str(number), plan, limits)
             print(json.dumps(asdict(result)) if asked.json else _row(cells(result)), flush=True)
             try:
                 # A flood is to be survived: everybody is served.

@@ -194,6 +194,16 @@ def test_what_was_kept_is_put_back_without_a_note_unless_it_does_not_fit_any_mor
     assert retained.sender_of("a") == "one"
 
 
+def test_who_sent_it_counts_as_it_is_kept_with_it() -> None:
+    retained = store()
+    retained.keep(kept("a"), "one")
+    first = retained.size
+    retained.keep(kept("a"), "twelve")
+    assert retained.size == first + 3
+    retained.keep(kept("a", b""), "")
+    assert retained.size == 0
+
+
 def test_who_sent_what_is_retained_is_known_as_long_as_it_is() -> None:
     retained = store()
     retained.keep(kept("a/b"), "one")
